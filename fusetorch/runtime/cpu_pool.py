@@ -1,0 +1,245 @@
+"""A thread pool for native loops, itself native code: no interpreter lock, no C compiler.
+
+A job is a function ``void f(ptr argument, i64 lo, i64 hi)`` over units ``0 <= u < n``, handed out in chunks. The caller works too.
+All state is one ticket ``(job number << 32) | next chunk``: a worker takes a chunk by compare-and-swap, which succeeds only while
+that job is unfinished, so a worker that the machine does not run never holds up a job of which it has no chunk. Idle workers spin
+briefly, then sleep. One job runs at a time; a second caller meanwhile runs its job alone.
+"""
+from __future__ import annotations
+
+import ctypes
+import os
+import threading
+
+from .. import config
+from . import cpu_jit
+
+# Fields of the shared state, in 8-byte slots; hot ones have a cache line of their own.
+_TICKET, _DONE, _FN, _ARG, _N, _CHUNK, _CHUNKS, _LIMIT, _SLEEPING, _MUTEX, _COND = 0, 8, 16, 17, 18, 19, 20, 21, 24, 32, 48
+_BYTES = 1024
+_SPIN = 2000
+
+_IR = """
+declare i32 @pthread_mutex_lock(ptr)
+declare i32 @pthread_mutex_unlock(ptr)
+declare i32 @pthread_cond_wait(ptr, ptr)
+declare i32 @pthread_cond_broadcast(ptr)
+declare i32 @sched_yield()
+{pause_declaration}
+
+define internal void @chunks(ptr %j, i64 %job) {{
+e:
+{fields}
+  %fn = load atomic ptr, ptr %p_fn monotonic, align 8
+  %arg = load atomic ptr, ptr %p_arg monotonic, align 8
+  %n = load atomic i64, ptr %p_n monotonic, align 8
+  %ch = load atomic i64, ptr %p_chunk monotonic, align 8
+  %nc = load atomic i64, ptr %p_chunks monotonic, align 8
+  br label %next
+next:
+  %t = load atomic i64, ptr %p_ticket seq_cst, align 8
+  %tj = lshr i64 %t, 32
+  %same = icmp eq i64 %tj, %job
+  br i1 %same, label %mine, label %out
+mine:
+  %i = and i64 %t, 4294967295
+  %left = icmp slt i64 %i, %nc
+  br i1 %left, label %take, label %out
+take:
+  %t1 = add i64 %t, 1
+  %cx = cmpxchg ptr %p_ticket, i64 %t, i64 %t1 seq_cst seq_cst
+  %won = extractvalue {{ i64, i1 }} %cx, 1
+  br i1 %won, label %work, label %next
+work:
+  %lo = mul i64 %i, %ch
+  %h = add i64 %lo, %ch
+  %c = icmp slt i64 %h, %n
+  %hi = select i1 %c, i64 %h, i64 %n
+  call void %fn(ptr %arg, i64 %lo, i64 %hi)
+  %d = atomicrmw add ptr %p_done, i64 1 seq_cst
+  br label %next
+out:
+  ret void
+}}
+
+; start routine of a worker: its argument is the state's address plus its number, which is below 64
+define ptr @pool_worker(i64 %tagged) {{
+e:
+  %index = and i64 %tagged, 63
+  %base = and i64 %tagged, -64
+  %j = inttoptr i64 %base to ptr
+{fields}
+  %first = load atomic i64, ptr %p_ticket seq_cst, align 8
+  br label %idle
+idle:
+  %last = phi i64 [ 0, %e ], [ %job, %done ]
+  br label %spin
+spin:
+  %k = phi i64 [ 0, %idle ], [ %k1, %spin1 ]
+  %t = load atomic i64, ptr %p_ticket seq_cst, align 8
+  %tj = lshr i64 %t, 32
+  %new = icmp ne i64 %tj, %last
+  br i1 %new, label %wake, label %spin1
+spin1:
+  {pause}
+  %k1 = add i64 %k, 1
+  %more = icmp slt i64 %k1, {spin}
+  br i1 %more, label %spin, label %lock
+lock:
+  %r0 = call i32 @pthread_mutex_lock(ptr %p_mutex)
+  %s0 = atomicrmw add ptr %p_sleeping, i64 1 seq_cst
+  br label %check
+check:
+  %t2 = load atomic i64, ptr %p_ticket seq_cst, align 8
+  %tj2 = lshr i64 %t2, 32
+  %new2 = icmp ne i64 %tj2, %last
+  br i1 %new2, label %unlock, label %sleep
+sleep:
+  %r1 = call i32 @pthread_cond_wait(ptr %p_cond, ptr %p_mutex)
+  br label %check
+unlock:
+  %s1 = atomicrmw sub ptr %p_sleeping, i64 1 seq_cst
+  %r2 = call i32 @pthread_mutex_unlock(ptr %p_mutex)
+  br label %wake
+wake:
+  %t3 = load atomic i64, ptr %p_ticket seq_cst, align 8
+  %job = lshr i64 %t3, 32
+  %limit = load atomic i64, ptr %p_limit seq_cst, align 8
+  %part = icmp slt i64 %index, %limit
+  br i1 %part, label %run, label %done
+run:
+  call void @chunks(ptr %j, i64 %job)
+  br label %done
+done:
+  br label %idle
+}}
+
+define void @pool_run(ptr %j, ptr %fn, ptr %arg, i64 %n, i64 %chunk, i64 %chunks, i64 %limit) {{
+e:
+{fields}
+  store atomic ptr %fn, ptr %p_fn monotonic, align 8
+  store atomic ptr %arg, ptr %p_arg monotonic, align 8
+  store atomic i64 %n, ptr %p_n monotonic, align 8
+  store atomic i64 %chunk, ptr %p_chunk monotonic, align 8
+  store atomic i64 %chunks, ptr %p_chunks monotonic, align 8
+  store atomic i64 %limit, ptr %p_limit monotonic, align 8
+  store atomic i64 0, ptr %p_done seq_cst, align 8
+  %t = load atomic i64, ptr %p_ticket seq_cst, align 8
+  %tj = lshr i64 %t, 32
+  %up = add i64 %tj, 1
+  %job = and i64 %up, 4294967295
+  %t1 = shl i64 %job, 32
+  store atomic i64 %t1, ptr %p_ticket seq_cst, align 8
+  %s = load atomic i64, ptr %p_sleeping seq_cst, align 8
+  %any = icmp ne i64 %s, 0
+  br i1 %any, label %post, label %work
+post:
+  %r0 = call i32 @pthread_mutex_lock(ptr %p_mutex)
+  %r1 = call i32 @pthread_cond_broadcast(ptr %p_cond)
+  %r2 = call i32 @pthread_mutex_unlock(ptr %p_mutex)
+  br label %work
+work:
+  call void @chunks(ptr %j, i64 %job)
+  br label %wait
+wait:
+  %k = phi i64 [ 0, %work ], [ %k1, %again ]
+  %d = load atomic i64, ptr %p_done seq_cst, align 8
+  %ok = icmp eq i64 %d, %chunks
+  br i1 %ok, label %end, label %hold
+hold:
+  %k1 = add i64 %k, 1
+  %long = icmp sgt i64 %k1, 4000
+  br i1 %long, label %yield, label %pause
+yield:
+  %r3 = call i32 @sched_yield()
+  br label %again
+pause:
+  {pause}
+  br label %again
+again:
+  br label %wait
+end:
+  ret void
+}}
+"""
+
+
+def _ir() -> str:
+    fields = "\n".join(f"  %p_{name} = getelementptr i64, ptr %j, i64 {at}" for name, at in (
+        ("ticket", _TICKET), ("done", _DONE), ("fn", _FN), ("arg", _ARG), ("n", _N), ("chunk", _CHUNK),
+        ("chunks", _CHUNKS), ("limit", _LIMIT), ("sleeping", _SLEEPING), ("mutex", _MUTEX), ("cond", _COND)))
+    x86 = cpu_jit.is_x86()
+    return _IR.format(fields=fields, spin=_SPIN, pause="call void @llvm.x86.sse2.pause()" if x86 else "fence seq_cst",
+                      pause_declaration="declare void @llvm.x86.sse2.pause()" if x86 else "")
+
+
+_RUN = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 4)
+LOOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
+
+
+class _Pool:
+    """The workers of this process. Their memory is never freed: they may look at it until the process ends."""
+
+    def __init__(self) -> None:
+        code = cpu_jit.compile_ir(_ir(), ["pool_worker", "pool_run"])
+        self.libc = ctypes.CDLL(None)
+        self.libc.calloc.restype = ctypes.c_void_p
+        self.state = (self.libc.calloc(1, _BYTES + 64) + 63) // 64 * 64
+        self.libc.pthread_mutex_init(ctypes.c_void_p(self.state + 8 * _MUTEX), None)
+        self.libc.pthread_cond_init(ctypes.c_void_p(self.state + 8 * _COND), None)
+        self.worker = ctypes.c_void_p(code["pool_worker"])
+        self.call = _RUN(code["pool_run"])
+        self.workers = 0
+
+    def grow(self, workers: int) -> None:
+        while self.workers < min(workers, 64):
+            thread = ctypes.c_void_p()
+            failed = self.libc.pthread_create(ctypes.byref(thread), None, self.worker,
+                                              ctypes.c_void_p(self.state + self.workers))
+            if failed:
+                break  # the system gives no more threads: fewer workers do the same work
+            self.libc.pthread_detach(thread)
+            self.workers += 1
+
+
+_pool: _Pool | None = None
+_busy = threading.Lock()
+
+
+def _after_fork() -> None:
+    global _pool, _busy
+    _pool, _busy = None, threading.Lock()  # the child has no workers, and the lock may have been held
+
+
+os.register_at_fork(after_in_child=_after_fork)
+
+
+def get_num_threads() -> int:
+    """Threads that a native loop may use: ``config.num_threads``, or the cores this process may run on."""
+    if config.num_threads:
+        return config.num_threads
+    affinity = getattr(os, "sched_getaffinity", None)
+    return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def set_num_threads(n: int) -> None:
+    """Sets how many threads native loops use. Results do not depend on it. ``RuntimeError`` unless ``n`` is positive."""
+    if n < 1:
+        raise RuntimeError(f"set_num_threads expects a positive integer, got {n}")
+    config.num_threads = n
+
+
+def run(loop: ctypes._CFuncPtr, address: int, argument: int, units: int, threads: int, grain: int = 1) -> None:
+    """Runs ``loop`` (code at ``address``) over ``units`` on ``threads`` threads, at least ``grain`` units a chunk."""
+    global _pool
+    if threads < 2 or units <= grain or not _busy.acquire(blocking=False):
+        loop(argument, 0, units)
+        return
+    try:
+        if _pool is None:
+            _pool = _Pool()
+        _pool.grow(threads - 1)
+        chunk = max(grain, units // (8 * threads))
+        _pool.call(_pool.state, address, argument, units, chunk, -(-units // chunk), threads - 1)
+    finally:
+        _busy.release()
