@@ -189,8 +189,8 @@ class _Launcher:
         """What to raise when the driver refuses a launch."""
         k = self.kernel
         return FusetorchError(f"launch of kernel {k.name} failed on cuda:{self.device_index}: {error} (grid "
-                              f"{tuple(grid)}, block {32 * k.num_warps}, shared memory {k.shared} bytes; a grid may be up to "
-                              "2147483647 x 65535 x 65535). An illegal memory access may come from an earlier "
+                              f"{tuple(grid)}, block {32 * k.num_warps}, shared memory {k.shared} bytes; a grid may be "
+                              "up to 2147483647 x 65535 x 65535). An illegal memory access may come from an earlier "
                               "kernel: set CUDA_LAUNCH_BLOCKING=1 to find it")
 
 

@@ -149,14 +149,16 @@ def compile_kernel(fn: Any, specs: Mapping[str, str] | Sequence[str], constexprs
     """
     _check_kernel(fn)
     constexprs = dict(constexprs or {})
-    runtime = [p.name for p in fn.params if p.name not in constexprs]
-    if not isinstance(specs, Mapping):
-        specs = dict(zip(runtime, specs, strict=True))
-    if sorted(runtime) != sorted(specs):
-        raise TypeError(f"kernel {fn.__name__}: parameters {runtime} need a description each, got {list(specs)}")
     missing = [p.name for p in fn.params if p.is_constexpr and p.name not in constexprs]
     if missing:
         raise TypeError(f"kernel {fn.__name__}: constexpr parameter '{missing[0]}' has no value")
+    runtime = [p.name for p in fn.params if p.name not in constexprs]
+    given = list(specs)
+    if not isinstance(specs, Mapping) and len(given) == len(runtime):
+        specs = dict(zip(runtime, given))
+    if not isinstance(specs, Mapping) or sorted(runtime) != sorted(specs):
+        raise TypeError(f"kernel {fn.__name__}: parameters {runtime} need a description each, got {given}")
+    specs = {name: specs[name] for name in runtime}
     options = {"num_warps": num_warps, "num_stages": 3 if num_stages is None else num_stages,
                "enable_fp_fusion": bool(fp_fusion), "capability": capability}
     key = _key(fn, specs, constexprs, options)
