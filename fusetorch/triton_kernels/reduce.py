@@ -196,34 +196,40 @@ def reduce(kind: str, x: DeviceArray, dims: Sequence[int], out_dtype: dtype) -> 
     """
     if kind not in KINDS:
         raise ValueError(f"unknown reduction {kind!r}; one of {', '.join(KINDS)}")
-    dims = sorted(set(dims))
+    out = empty(tuple(n for d, n in enumerate(x.shape) if d not in dims), out_dtype, x.storage.device_index)
+    reduce_into(kind, x, dims, out)
+    return out
+
+
+def reduce_into(kind: str, x: DeviceArray, dims: Sequence[int], out: DeviceArray) -> None:
+    """As :func:`reduce`, written into the contiguous ``out``, which has the size of the kept dimensions."""
+    dims = sorted(dims)
     kept = [d for d in range(len(x.shape)) if d not in dims]
     count = prod(x.shape[d] for d in dims)
-    out = empty(tuple(x.shape[d] for d in kept), out_dtype, x.storage.device_index)
     if not out.size:
-        return out
+        return
     acc = _accumulator(kind, x.dtype)
     if not count:
         if kind in ("max", "min", "argmax", "argmin"):
             raise IndexError(f"{kind}(): Expected reduction over a non-empty dimension, got shape {list(x.shape)}, dims {dims}")
         fill(out, float("nan") if kind == "mean" else _identity(kind, acc))
-        return out
+        return
     sizes, (strides,) = collapse([x.shape[d] for d in kept], [x.strides[d] for d in kept])
     r_sizes, (r_strides,) = collapse([x.shape[d] for d in dims], [x.strides[d] for d in dims])
     if kind.startswith("arg"):
         if len(sizes) > 2 or len(r_sizes) > 1:
-            return reduce(kind, _kept_first(x, kept, dims), range(len(kept), len(x.shape)), out_dtype)
+            return reduce_into(kind, _kept_first(x, kept, dims), range(len(kept), len(x.shape)), out)
         _arg(kind, x, out, sizes, strides, r_sizes, r_strides)
-        return out
+        return
     if len(sizes) > 2:
-        return reduce(kind, _kept_first(x, kept, dims), range(len(kept), len(x.shape)), out_dtype)
+        return reduce_into(kind, _kept_first(x, kept, dims), range(len(kept), len(x.shape)), out)
     truth = kind in ("any", "all") and x.dtype is not dtypes.bool_
     while len(r_sizes) > 1:
         # a reduced dimension that does not merge with the others is a reduction of its own, fastest first
         others = sizes + r_sizes[:-1]
         part_sizes, (part_strides,) = collapse(others, strides + r_strides[:-1])
         if len(part_sizes) > 2:
-            return reduce(kind, _kept_first(x, kept, dims), range(len(kept), len(x.shape)), out_dtype)
+            return reduce_into(kind, _kept_first(x, kept, dims), range(len(kept), len(x.shape)), out)
         part = empty(tuple(others), acc, x.storage.device_index)
         _run(kind, x, part, part_sizes, part_strides, r_sizes[-1:], r_strides[-1:], 0, truth, acc)
         x, truth = part, False
@@ -231,7 +237,6 @@ def reduce(kind: str, x: DeviceArray, dims: Sequence[int], out_dtype: dtype) -> 
         r_sizes, (r_strides,) = collapse(part.shape[len(others) - len(r_sizes) + 1:],
                                          part.strides[len(others) - len(r_sizes) + 1:])
     _run(kind, x, out, sizes, strides, r_sizes, r_strides, count if kind == "mean" else 0, truth, acc)
-    return out
 
 
 def max_with_indices(kind: str, x: DeviceArray, dim: int) -> tuple[DeviceArray, DeviceArray]:
