@@ -93,7 +93,7 @@ def matmul_kernel(a_ptr, b_ptr, c_ptr, M, N, K, BM: tl.constexpr, BN: tl.constex
     for start in range(0, K, BK):
         a = tl.load(a_ptr + m[:, None] * K + (start + k)[None, :])
         b = tl.load(b_ptr + (start + k)[:, None] * N + n[None, :])
-        acc = tl.dot(a, b, acc)
+        acc = tl.dot(a, b, acc, input_precision="ieee")
     tl.store(c_ptr + m[:, None] * N + n[None, :], acc.to(c_ptr.dtype.element_ty))
 
 
@@ -197,6 +197,15 @@ def simulated():
         yield
 
 
+@pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.gpu)])
+def cuda(request):
+    """The simulated GPU, and the machine's own where there is one."""
+    if request.param == "gpu" and not D.cuda_available():
+        pytest.skip("needs a GPU")
+    with config.override(simulate_cuda=request.param == "simulated"):
+        yield request.param
+
+
 def values(dtype: dtypes.dtype, n: int, seed: int = 0) -> np.ndarray:
     rng = np.random.default_rng(seed)
     if dtype.is_floating_point:
@@ -276,7 +285,7 @@ def test_missing_cupy_is_named(monkeypatch, driver, wanted):
 
 
 @pytest.mark.parametrize("dtype", dtypes.ALL, ids=str)
-def test_round_trip(simulated, dtype):
+def test_round_trip(cuda, dtype):
     host = values(dtype, 24).reshape(2, 3, 4)
     a = memory.from_numpy(host)
     assert a.shape == (2, 3, 4) and a.strides == (12, 4, 1) and a.dtype is dtype and a.is_contiguous
@@ -754,6 +763,35 @@ def test_scratch_memory_is_passed():
     assert [p == NULL for p in gpu.launches[-1].parameters] == [False, False, True]
 
 
+def test_several_devices():
+    kernel = Kernel(binary_kernel)
+    with stub_gpu(devices=2) as gpu:
+        arrays = [memory.empty((64,), dtypes.float32, i) for i in (0, 1)]
+        for _ in range(2):
+            for x in arrays:
+                kernel((1,), x, x, x, 64, FN=add_fn, BLOCK=64)
+            with pytest.raises(RuntimeError, match="binary_kernel: Expected all tensors to be on the same device"):
+                kernel((1,), arrays[1], arrays[0], arrays[0], 64, FN=add_fn, BLOCK=64)
+        kernel.bind((1,), (arrays[1],) * 3 + (64,), {"FN": add_fn, "BLOCK": 64})()
+        assert gpu.device_index == 0 and len(gpu.kernels) == 2  # loaded once on each
+        with pytest.raises(CudaUnavailableError, match="there are 2 devices"):
+            D.require_cuda(2)
+    assert [one.device_index for one in gpu.launches] == [0, 1, 0, 1, 1]
+
+
+def test_out_of_memory_is_named():
+    with stub_gpu() as gpu:
+        def full(nbytes):
+            raise MemoryError("Out of memory allocating")
+
+        before = memory.memory_allocated()
+        memory._cupy_alloc, plain = full, memory._cupy_alloc
+        with pytest.raises(memory.OutOfMemoryError, match="Tried to allocate 4096 bytes on cuda:0"):
+            memory.empty((1024,), dtypes.float32)
+        memory._cupy_alloc = plain
+        assert memory.memory_allocated() == before and gpu.launches == []
+
+
 def test_launch_count():
     kernel = Kernel(binary_kernel)
     with config.override(simulate_cuda=True):
@@ -788,7 +826,7 @@ def test_launch_overhead(capsys):
 @pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float64, dtypes.float16, dtypes.bfloat16, dtypes.int8,
                                    dtypes.uint8, dtypes.int16, dtypes.int32, dtypes.int64], ids=str)
 @pytest.mark.parametrize("n", [1, 100, 512])
-def test_simulated_add(simulated, dtype, n):
+def test_run_add(cuda, dtype, n):
     x, y = values(dtype, n, 1), values(dtype, n, 2)
     out = memory.empty((n,), dtype)
     Kernel(binary_kernel)((-(-n // 256),), memory.from_numpy(x), memory.from_numpy(y), out, n, FN=add_fn, BLOCK=256)
@@ -796,18 +834,18 @@ def test_simulated_add(simulated, dtype, n):
         assert np.array_equal(memory.to_numpy(out), x + y)
 
 
-def test_simulated_device_function_with_libdevice(simulated):
+def test_run_device_function_with_libdevice(cuda):
     x = values(dtypes.float32, 100)
     out = memory.empty((100,), dtypes.float32)
     a = memory.from_numpy(x)
     kernel = Kernel(binary_kernel)
     kernel((1,), a, a, out, 100, FN=tanh_mul_fn, BLOCK=128)
-    assert np.allclose(memory.to_numpy(out), np.tanh(x) * x, rtol=1e-6)
+    assert np.allclose(memory.to_numpy(out), np.tanh(x) * x, rtol=2e-6)
     kernel((1,), a, a, out, 100, FN=add_fn, BLOCK=128)
     assert np.array_equal(memory.to_numpy(out), x + x)
 
 
-def test_simulated_strided_arrays(simulated):
+def test_run_strided_arrays(cuda):
     host = values(dtypes.float32, 60).reshape(6, 10)
     a = memory.from_numpy(host).view((10, 3), (1, 20), 10)
     out = memory.empty((10, 3), dtypes.float32)
@@ -817,7 +855,7 @@ def test_simulated_strided_arrays(simulated):
 
 @pytest.mark.parametrize("bias", [False, True])
 @pytest.mark.parametrize("flip", [False, True])
-def test_simulated_optional_pointer_and_scalars(simulated, bias, flip):
+def test_run_optional_pointer_and_scalars(cuda, bias, flip):
     x, b = values(dtypes.float16, 100, 1), values(dtypes.float16, 100, 2)
     out = memory.empty((100,), dtypes.float32)
     Kernel(scale_kernel)((1,), memory.from_numpy(x), memory.from_numpy(b) if bias else None, out, 100, 0.1, flip)
@@ -826,9 +864,9 @@ def test_simulated_optional_pointer_and_scalars(simulated, bias, flip):
     assert np.array_equal(memory.to_numpy(out), -wanted if flip else wanted)
 
 
-@pytest.mark.parametrize("dtype, tolerance", [(dtypes.float32, 1e-6), (dtypes.float16, 1e-3), (dtypes.bfloat16, 8e-3)],
+@pytest.mark.parametrize("dtype, tolerance", [(dtypes.float32, 2e-6), (dtypes.float16, 1e-3), (dtypes.bfloat16, 8e-3)],
                          ids=str)
-def test_simulated_softmax(simulated, dtype, tolerance):
+def test_run_softmax(cuda, dtype, tolerance):
     x = values(dtype, 3 * 50).reshape(3, 50)
     out = memory.empty((3, 50), dtype)
     Kernel(softmax_kernel)((3,), memory.from_numpy(x), out, 50, BLOCK=64)
@@ -837,7 +875,7 @@ def test_simulated_softmax(simulated, dtype, tolerance):
 
 
 @pytest.mark.parametrize("dtype", [dtypes.float32, dtypes.float16, dtypes.bfloat16], ids=str)
-def test_simulated_matmul(simulated, dtype):
+def test_run_matmul(cuda, dtype):
     a, b = values(dtype, 32 * 64).reshape(32, 64), values(dtype, 64 * 32, 1).reshape(64, 32)
     c = memory.empty((32, 32), dtypes.float32)
     Kernel(matmul_kernel)((2, 2), memory.from_numpy(a), memory.from_numpy(b), c, 32, 32, 64, BM=16, BN=16, BK=32)
@@ -852,7 +890,7 @@ def test_simulated_argmax(simulated, x, value, index):
     assert (memory.to_numpy(v)[0], memory.to_numpy(i)[0]) == (value, index)
 
 
-def test_simulated_generic_reduce_and_scan(simulated):
+def test_run_generic_reduce_and_scan(cuda):
     x = values(dtypes.float32, 256)
     out = memory.empty((2,), dtypes.float32)
     Kernel(welford_kernel)((1,), memory.from_numpy(x), out, BLOCK=256)
@@ -888,7 +926,7 @@ def philox(seed: int, counter: int) -> list[int]:
 
 
 @pytest.mark.parametrize("seed", [0, 12345, 2**40 + 7])
-def test_simulated_philox(simulated, seed):
+def test_run_philox(cuda, seed):
     out = memory.empty((8, 4), dtypes.int32)
     Kernel(random_kernel)((1,), out, seed, BLOCK=8)
     assert memory.to_numpy(out).view(np.uint32).tolist() == [philox(seed, i) for i in range(8)]
@@ -915,7 +953,7 @@ def test_inverse_error_function():
 
 
 @pytest.mark.parametrize("n", [0, 1, 5])
-def test_simulated_loops(simulated, n):
+def test_run_loops(cuda, n):
     out = memory.empty((2,), dtypes.int32)
     Kernel(loop_kernel)((1,), out, n)
     assert memory.to_numpy(out).tolist() == [sum(range(n)), n + n % 2]
@@ -1010,7 +1048,7 @@ def test_simulated_streams_and_events(simulated):
         streams.Event(enable_timing=True).elapsed_time(end)
 
 
-def test_simulated_graph(simulated):
+def test_graph_replays_a_step(cuda):
     x = memory.from_numpy(np.zeros(8, np.int32))
     one = memory.from_numpy(np.ones(8, np.int32))
     kernel = Kernel(binary_kernel)
@@ -1023,7 +1061,7 @@ def test_simulated_graph(simulated):
     with pytest.raises(FusetorchError, match="capture"):
         graph.replay()
     graph.capture()
-    assert graph.captured and graph.kernel_count == 1 and graph.pool_bytes == 0
+    assert graph.captured and graph.kernel_count == 1
     assert memory.to_numpy(x).tolist() == [0] * 8  # warm-up does not count
     for i in range(3):
         memory.copy_to_device(one, np.full(8, i, np.int32))
@@ -1056,7 +1094,7 @@ def test_importing_the_runtime_is_light():
     assert got.stdout.strip() == "[]"
 
 
-def test_bfloat16_rounds_once_to_nearest_even(simulated):
+def test_bfloat16_rounds_once_to_nearest_even(cuda):
     x = np.array([1.0, 1.0 + 2**-7, 256.0, 3.0], ml_dtypes.bfloat16)
     y = np.array([2**-8, 2**-8, 1.0, 2**-7], ml_dtypes.bfloat16)
     out = memory.empty((4,), dtypes.bfloat16)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import threading
+import types
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -60,7 +61,7 @@ _gate = _Gate()
 compiling = _gate.compiling
 
 _rewritten: dict[Callable, Callable] = {}
-_setup: tuple[Any, Any, list[tuple[Any, str, Any]]] | None = None
+_setup: tuple[Any, Any, list[tuple[Any, dict[str, Any]]]] | None = None
 _MISSING = object()
 
 
@@ -97,8 +98,8 @@ def _as_method(jitted: Any) -> Callable:
     return lambda self, *args, **kwargs: rewritten(jitted)(self, *args, **kwargs)
 
 
-def _ready() -> tuple[Any, Any, list[tuple[Any, str, Any]]]:
-    """(builder, semantic, patches), made at first use."""
+def _ready() -> tuple[Any, Any, list[tuple[Any, dict[str, Any]]]]:
+    """(builder, semantic, what to set on which object), made at first use."""
     global _setup
     if _setup is None:
         import triton.language as tl
@@ -121,7 +122,10 @@ def _ready() -> tuple[Any, Any, list[tuple[Any, str, Any]]]:
         changes[id(JITFunction), "__call__"] = (JITFunction, "__call__", _call_device_function)
         for obj, name, value in fixes.patches(builder, semantic):
             changes[id(obj), name] = (obj, name, value)
-        _setup = builder, semantic, list(changes.values())
+        by_object: dict[int, tuple[Any, dict[str, Any]]] = {}
+        for obj, name, value in changes.values():
+            by_object.setdefault(id(obj), (obj, {}))[1][name] = value
+        _setup = builder, semantic, list(by_object.values())
     return _setup
 
 
@@ -129,17 +133,25 @@ def _ready() -> tuple[Any, Any, list[tuple[Any, str, Any]]]:
 def _patched() -> Iterator[Any]:
     """``triton.language`` made ready for interpretation; everything is restored on the way out. Yields the builder."""
     builder, _, changes = _ready()
-    saved = [(obj, name, vars(obj).get(name, _MISSING)) for obj, name, _ in changes]
-    for obj, name, value in changes:
-        setattr(obj, name, value)
+    saved = [(obj, {name: vars(obj).get(name, _MISSING) for name in values}) for obj, values in changes]
+    for obj, values in changes:
+        _set(obj, values)
     try:
         yield builder
     finally:
-        for obj, name, value in saved:
-            if value is _MISSING:
-                delattr(obj, name)
-            else:
-                setattr(obj, name, value)
+        for obj, values in saved:
+            _set(obj, values)
+
+
+def _set(obj: Any, values: dict[str, Any]) -> None:
+    if isinstance(obj, types.ModuleType) and _MISSING not in values.values():
+        vars(obj).update(values)  # a module is a plain dict: much faster than one by one
+        return
+    for name, value in values.items():
+        if value is _MISSING:
+            delattr(obj, name)
+        else:
+            setattr(obj, name, value)
 
 
 def _argument(value: Any, param: Any) -> Any:

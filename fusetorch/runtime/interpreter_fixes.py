@@ -24,16 +24,20 @@ from triton.runtime import interpreter as _stock
 BF16 = np.dtype(ml_dtypes.bfloat16)
 U16 = np.dtype(np.uint16)
 Handle = _stock.TensorHandle
-_stock_np_dtype = _stock._get_np_dtype
+
+#: Triton's scalar types by name; 8-bit floats are kept as bytes, bfloat16 is ml_dtypes' own
+_NP_DTYPES = {name: np.dtype(of) for name, of in {
+    "int1": bool, "int8": "i1", "uint8": "u1", "int16": "i2", "uint16": "u2", "int32": "i4", "uint32": "u4",
+    "int64": "i8", "uint64": "u8", "fp16": "f2", "fp32": "f4", "fp64": "f8", "bf16": BF16,
+    "fp8e5": "u1", "fp8e5b16": "u1", "fp8e4nv": "u1", "fp8e4b8": "u1", "fp8e4b15": "u1"}.items()}
+_POINTER = np.dtype(np.uint64)
 
 
 def np_dtype(ty: Any) -> np.dtype:
-    """The NumPy dtype of a Triton type; bfloat16 is ml_dtypes' own."""
-    if not isinstance(ty, tl.pointer_type):
-        scalar = ty.element_ty if isinstance(ty, tl.block_type) else ty
-        if scalar == tl.bfloat16:
-            return BF16
-    return _stock_np_dtype(ty)
+    """The NumPy dtype that holds values of a Triton type (of a block: of its elements)."""
+    if isinstance(ty, tl.block_type):
+        ty = ty.element_ty
+    return _POINTER if isinstance(ty, tl.pointer_type) else _NP_DTYPES[ty.name]
 
 
 _erf = np.frompyfunc(math.erf, 1, 1)

@@ -64,6 +64,7 @@ class CupyDriver:
         self.launch = self._driver.launchKernel
         self.current_stream = cupy.cuda.get_current_stream
         self.alloc = cupy.cuda.alloc
+        self.on_device = cupy.cuda.Device  # a context manager
 
     def enter_thread(self) -> None:
         """Makes the current device's context current in the calling thread."""
@@ -396,7 +397,7 @@ class _Variant:
                                f"found at least two devices, cuda:{index} and cuda:{others.pop()}!")
         compiled = self.kernel.compile(args, constexprs, capability=_device.compute_capability(index),
                                        num_warps=num_warps, num_stages=num_stages)
-        with _on_device(index, self.multiple_devices):
+        with driver().on_device(index):
             made = _Launcher(compiled, index, len(args), tuple(constexprs.values()))
         if self.multiple_devices:
             made.launch = _with_device(made.launch, index)
@@ -405,17 +406,11 @@ class _Variant:
         return made
 
 
-def _on_device(index: int, several: bool) -> Any:
-    if not several:
-        import contextlib
-        return contextlib.nullcontext()
-    from cupy.cuda import Device
-    return Device(index)
-
-
 def _with_device(launch: Callable, index: int) -> Callable:
+    on_device = driver().on_device
+
     def launch_there(grid: tuple[int, ...], *values: Any) -> None:
-        with _on_device(index, True):
+        with on_device(index):
             launch(grid, *values)
     return launch_there
 

@@ -12,13 +12,19 @@ from typing import Any
 import numpy as np
 
 from fusetorch import config, dtypes
+from fusetorch.errors import FusetorchError
 from fusetorch.runtime import device as _device
 from fusetorch.shapes import contiguous_strides, is_contiguous
 
-__all__ = ["Storage", "DeviceArray", "empty", "from_numpy", "to_numpy", "copy_to_device", "copy_device", "as_numpy",
-           "memory_allocated", "max_memory_allocated", "memory_reserved", "reset_peak_memory_stats", "empty_cache"]
+__all__ = ["Storage", "DeviceArray", "OutOfMemoryError", "empty", "from_numpy", "to_numpy", "copy_to_device",
+           "copy_device", "as_numpy", "memory_allocated", "max_memory_allocated", "memory_reserved",
+           "reset_peak_memory_stats", "empty_cache"]
 
 ALIGNMENT = 256  # of simulated storages, as CUDA's allocator guarantees at least
+
+
+class OutOfMemoryError(FusetorchError):
+    """The device has no room for an array."""
 
 
 class _Stats:
@@ -89,9 +95,14 @@ _cupy_alloc: Any = None
 
 
 def _cuda_alloc(nbytes: int, device_index: int) -> Any:
-    if _cupy_alloc is not None and not device_index and _device.device_count() == 1:
-        return _cupy_alloc(nbytes)
-    return _first_or_other(nbytes, device_index)
+    try:
+        if _cupy_alloc is not None and not device_index and _device.device_count() == 1:
+            return _cupy_alloc(nbytes)
+        return _first_or_other(nbytes, device_index)
+    except MemoryError as error:
+        raise OutOfMemoryError(f"CUDA out of memory. Tried to allocate {nbytes} bytes on cuda:{device_index}, where "
+                               f"{memory_allocated(device_index)} bytes are in use by arrays: {error}. Free arrays, or "
+                               "use smaller ones") from error
 
 
 def _first_or_other(nbytes: int, device_index: int) -> Any:
@@ -164,7 +175,7 @@ class DeviceArray:
 def empty(shape: tuple[int, ...], dtype: dtypes.dtype, device_index: int = 0) -> DeviceArray:
     """Uninitialised row-major memory for ``shape`` elements of ``dtype``.
 
-    Raises ``CudaUnavailableError`` without a usable device, ``cupy.cuda.memory.OutOfMemoryError`` when memory runs out.
+    Raises ``CudaUnavailableError`` without a usable device, :class:`OutOfMemoryError` when memory runs out.
     """
     return DeviceArray(Storage(prod(shape) * dtype.itemsize, device_index), shape, contiguous_strides(shape), 0, dtype)
 

@@ -30,6 +30,7 @@ class Launch:
     threads: int
     shared: int
     stream: int
+    device_index: int
     parameters: tuple[bytes, ...]
 
 
@@ -42,12 +43,22 @@ class StubDriver:
     def __init__(self, record: bool = True) -> None:
         self.kernels: list[CompiledKernel] = []
         self.launches: list[Launch] = []
+        self.device_index = 0
         self.stream = SimpleNamespace(ptr=7)
         self.current_stream = lambda: self.stream
         if not record:
             self.launch = lambda function, gx, gy, gz, bx, by, bz, shared, stream, parameters, extra: None
             block = self.alloc(1 << 20)
             self.alloc = lambda nbytes: block
+
+    @contextlib.contextmanager
+    def on_device(self, index: int) -> Iterator[None]:
+        """Makes ``cuda:index`` current."""
+        before, self.device_index = self.device_index, index
+        try:
+            yield
+        finally:
+            self.device_index = before
 
     def enter_thread(self) -> None:
         """Nothing to make current."""
@@ -64,7 +75,7 @@ class StubDriver:
                parameters: int, extra: int) -> None:
         kernel = self.kernels[function - 1]
         slots = (ctypes.c_void_p * (len(kernel.live) + 2)).from_address(parameters)
-        self.launches.append(Launch(kernel, (gx, gy, gz), bx * by * bz, shared, stream,
+        self.launches.append(Launch(kernel, (gx, gy, gz), bx * by * bz, shared, stream, self.device_index,
                                     tuple(ctypes.string_at(slot, 8) for slot in slots)))
 
 
@@ -73,12 +84,14 @@ def _host_copy(dst: int, src: int, nbytes: int, device_index: int, wait: bool = 
 
 
 @contextlib.contextmanager
-def stub_gpu(capability: int = 90, record: bool = True) -> Iterator[StubDriver]:
-    """Inside the block there is one ``cuda`` device of this capability; kernels compile, launches are recorded."""
+def stub_gpu(capability: int = 90, record: bool = True, devices: int = 1) -> Iterator[StubDriver]:
+    """Inside the block there are ``cuda`` devices of this capability; kernels compile, launches are recorded."""
     stub = StubDriver(record)
-    replaced = [(device, "_probe", lambda: (1, "")), (device, "_capability", lambda index: capability),
-                (device, "current_device", lambda: 0), (device, "synchronize", lambda index=None: None),
-                (memory, "_cupy_alloc", stub.alloc), (memory, "_copy", _host_copy), (launch, "_driver", stub)]
+    replaced = [(device, "_probe", lambda: (devices, "")), (device, "_capability", lambda index: capability),
+                (device, "current_device", lambda: stub.device_index), (device, "synchronize", lambda index=None: None),
+                (memory, "_cupy_alloc", stub.alloc),
+                (memory, "_first_or_other", lambda nbytes, index: stub.alloc(nbytes)),
+                (memory, "_copy", _host_copy), (launch, "_driver", stub)]
     saved = [(module, name, getattr(module, name)) for module, name, _ in replaced]
     for module, name, value in replaced:
         setattr(module, name, value)
