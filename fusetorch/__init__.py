@@ -1,0 +1,37 @@
+"""fusetorch: a torch-free tensor runtime with PyTorch's names, and a compiler that fuses what you write.
+
+``import fusetorch as torch`` and write PyTorch; decorate with ``@torch.compile`` to fuse.
+"""
+from __future__ import annotations
+
+import math as _math
+import warnings as _warnings
+
+# NumPy's floating-point warnings are not PyTorch's behaviour; only those raised from our own frames are silenced
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"fusetorch\.")
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"<fusetorch")
+_warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"<numpy kernel>")
+
+from . import attach as _attach  # noqa: E402
+from . import autograd, config, functional  # noqa: E402
+from .autograd import (  # noqa: E402
+    enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled)
+from .dtypes import (  # noqa: E402
+    bfloat16, dtype, finfo, float16, float32, float64, get_default_dtype, iinfo, int8, int16, int32, int64, promote_types,
+    set_default_dtype, uint8)
+from .dtypes import bool_ as bool  # noqa: E402
+from .ops.creation import get_default_device, set_default_device  # noqa: E402
+from .printing import set_printoptions  # noqa: E402
+from .runtime.device import device  # noqa: E402
+from .shapes import Size  # noqa: E402
+from .tensor import Tensor  # noqa: E402
+
+half, float, double = float16, float32, float64
+short, int, long = int16, int32, int64
+inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
+strided = "strided"
+contiguous_format, preserve_format = "contiguous_format", "preserve_format"
+
+__version__ = "0.1.0"
+
+globals().update(functional.functions(nn=False))

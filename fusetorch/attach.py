@@ -1,0 +1,237 @@
+"""Puts the derived methods and operators on :class:`~fusetorch.tensor.Tensor`, and the short cuts that make small CPU tensors fast."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from . import dispatch, functional
+from .autograd import GradMode
+from .dispatch import LoopNode, fast_limit
+from .ops.conversion import host_array
+from .ops.opdef import REGISTRY, OpDef, fn
+from .tensor import Tensor
+
+ndarray = np.ndarray
+_new = object.__new__
+
+
+def _reflected(name: str) -> str:
+    return "__r" + name[2:]
+
+
+def _inplace(name: str) -> str:
+    return "__i" + name[2:]
+
+
+_COMPARISONS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
+
+
+def _operator(op: OpDef, slow: Callable, reflected: bool = False) -> Callable:
+    """An operator that refuses what it does not know, so that Python can try the other operand."""
+    def method(self: Tensor, other: Any) -> Any:
+        if isinstance(other, (Tensor, int, float, np.number, np.bool_, np.ndarray)):
+            if isinstance(other, np.ndarray):
+                other = fn.tensor(other)
+            return slow(other, self) if reflected else slow(self, other)
+        if slow is _eq or slow is _ne:
+            return slow is _ne if other is None or isinstance(other, (str, tuple, list, dict)) else NotImplemented
+        return NotImplemented
+    return method
+
+
+_eq, _ne = fn.eq, fn.ne
+
+
+def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers: bool) -> Callable:
+    """``a op b`` for small CPU tensors of one dtype: straight to the ufunc; everything else takes the ordinary way."""
+    recorded = op.differentiable
+
+    def method(a: Tensor, b: Any) -> Any:
+        x = a._a
+        if type(x) is ndarray and x.size <= fast_limit[0]:
+            if isinstance(b, Tensor):
+                y = b._a
+                if type(y) is ndarray and x.dtype is y.dtype and y.size <= fast_limit[0] and x.dtype.kind in kinds:
+                    if not ((a._req or b._req) and recorded and GradMode.enabled):
+                        r = ufunc(x, y)
+                        t = _new(Tensor)
+                        t._a = r if type(r) is ndarray else np.asarray(r)
+                        t._req = False
+                        t._x = None
+                        return t
+                    return record(a, b, x, y)
+            elif numbers and type(b) is float and x.dtype.kind == "f" and not (a._req and recorded and GradMode.enabled):
+                r = ufunc(x, b)
+                t = _new(Tensor)
+                t._a = r if type(r) is ndarray else np.asarray(r)
+                t._req = False
+                t._x = None
+                return t
+        return general(a, b)
+
+    def record(a: Tensor, b: Tensor, x: ndarray, y: ndarray) -> Tensor:
+        key = x.dtype.num
+        entry = specs.get(key)
+        if entry is None:
+            entry = specs[key] = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
+        if x.ndim == 0 or y.ndim == 0:
+            return general(a, b)
+        r = ufunc(x, y)
+        t = _new(Tensor)
+        t._a = r if type(r) is ndarray else np.asarray(r)
+        t._req = False
+        t._x = None
+        node = LoopNode(entry, (a, b), (), (t,))
+        m = dispatch.Meta()
+        m.node = node
+        t._x = m
+        t._req = True
+        return t
+
+    specs: dict[int, Any] = {}
+    general = _operator(op, slow)
+    return method
+
+
+#: operator: (ufunc, dtype kinds it may take, whether a Python float may be the right operand)
+_FAST: dict[str, tuple[Callable, str, bool]] = {
+    "__add__": (np.add, "fiu", True), "__sub__": (np.subtract, "fiu", True), "__mul__": (np.multiply, "fiu", True),
+    "__truediv__": (np.true_divide, "f", True), "__lt__": (np.less, "fiub", True), "__le__": (np.less_equal, "fiub", True),
+    "__gt__": (np.greater, "fiub", True), "__ge__": (np.greater_equal, "fiub", True), "__eq__": (np.equal, "fiub", True),
+    "__ne__": (np.not_equal, "fiub", True),
+}
+
+
+def attach() -> None:
+    """Attaches every method of the registry."""
+    for op in REGISTRY.values():
+        f = getattr(fn, op.name)
+        names = (op.name, *op.aliases)
+        if op.method:
+            for name in names:
+                setattr(Tensor, name, f)
+        if op.inplace:
+            g = functional.derive_inplace(op)
+            for name in names:
+                setattr(Tensor, name + "_", g)
+                setattr(fn, name + "_", g)
+        for operator in op.operators:
+            fast = _FAST.get(operator)
+            setattr(Tensor, operator, _operator(op, f) if fast is None else _fast_binary(op, f, *fast))
+            if operator in _COMPARISONS:
+                continue
+            setattr(Tensor, _reflected(operator), _operator(op, f, reflected=True))
+            if op.inplace:
+                setattr(Tensor, _inplace(operator), _operator(op, g))
+    for operator, name in (("__neg__", "neg"), ("__abs__", "abs"), ("__pos__", "positive"), ("__invert__", "bitwise_not")):
+        setattr(Tensor, operator, getattr(fn, name))
+    for name, method in _SPECIAL.items():
+        setattr(Tensor, name, method)
+
+
+# ---------------------------------------------------------------------------------------------------- Python protocols
+
+
+def _bool(self: Tensor) -> bool:
+    n = self.numel()
+    if n == 1:
+        return bool(host_array(self).item())
+    raise RuntimeError("Boolean value of Tensor with no values is ambiguous" if n == 0 else
+                       "Boolean value of Tensor with more than one value is ambiguous")
+
+
+def _number(kind: Callable[[Any], Any]) -> Callable[[Tensor], Any]:
+    def convert(self: Tensor) -> Any:
+        return kind(self.item())
+    return convert
+
+
+def _index(self: Tensor) -> int:
+    if self.dtype.is_floating_point or self.numel() != 1:
+        raise TypeError("only integer tensors of a single element can be converted to an index")
+    return int(self.item())
+
+
+def _iter(self: Tensor) -> Any:
+    if not self._a.shape:
+        raise TypeError("iteration over a 0-d tensor")
+    return iter(self.unbind(0))
+
+
+def _array(self: Tensor, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+    a = self.numpy()
+    return a if dtype is None else a.astype(dtype)
+
+
+def _array_wrap(self: Tensor, array: np.ndarray, context: Any = None, return_scalar: bool = False) -> Tensor:
+    return fn.from_numpy(np.asarray(array))
+
+
+def _contains(self: Tensor, element: Any) -> bool:
+    return bool((self == element).any())
+
+
+def _repr(self: Tensor) -> str:
+    from .printing import tensor_repr
+    return tensor_repr(self)
+
+
+def _format(self: Tensor, spec: str) -> str:
+    return format(self.item(), spec) if self.ndim == 0 and spec else format(repr(self), spec) if not spec else format(self.item(), spec)
+
+
+def _deepcopy(self: Tensor, memo: dict) -> Tensor:
+    if id(self) in memo:
+        return memo[id(self)]
+    if self.grad_fn is not None:
+        raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.")
+    new = _new(type(self))
+    new._a, new._req, new._x = self.detach().clone()._a, self._req, None
+    memo[id(self)] = new
+    if self.grad is not None:
+        new.grad = _deepcopy(self.grad, memo)
+    for k, v in self.__dict__.items():
+        import copy
+        new.__dict__[k] = copy.deepcopy(v, memo)
+    return new
+
+
+def _rebuild(cls: type, array: np.ndarray, device: str, requires_grad: bool, extra: dict) -> Tensor:
+    t = _new(cls)
+    t._a, t._req, t._x = fn.from_numpy(array).to(device=device)._a, requires_grad, None
+    t.__dict__.update(extra)
+    return t
+
+
+def _reduce(self: Tensor, protocol: int) -> tuple:
+    return _rebuild, (type(self), np.ascontiguousarray(host_array(self.detach())), str(self.device), self._req, dict(self.__dict__))
+
+
+def _transposed(self: Tensor) -> Tensor:
+    return fn.permute_dims(self, tuple(range(self.ndim))[::-1])
+
+
+def _matrix_transposed(self: Tensor) -> Tensor:
+    if self.ndim < 2:
+        raise RuntimeError(f"tensor.mT is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+    return self.transpose(-1, -2)
+
+
+def _is_pinned(self: Tensor) -> bool:
+    return False
+
+
+def _same(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    return self
+
+
+_SPECIAL: dict[str, Any] = {
+    "__bool__": _bool, "__int__": _number(int), "__float__": _number(float), "__index__": _index, "__iter__": _iter,
+    "__array__": _array, "__array_wrap__": _array_wrap, "__contains__": _contains, "__repr__": _repr, "__format__": _format,
+    "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "T": property(_transposed), "mT": property(_matrix_transposed),
+    "__hash__": Tensor.__hash__, "is_pinned": _is_pinned, "pin_memory": _same,
+}
+
+attach()

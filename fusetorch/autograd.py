@@ -1,0 +1,455 @@
+"""The tape: nodes recorded by :mod:`fusetorch.dispatch`, walked backwards here.
+
+Gradients are computed with public operations, so a backward pass can itself be recorded (``create_graph=True``) or traced.
+"""
+from __future__ import annotations
+
+import heapq
+import itertools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .tensor import Meta, Tensor, meta, version_of, wrap
+
+_sequence = itertools.count()
+
+
+class GradMode:
+    """The switch that says whether operations are recorded. One for the process's current thread of execution."""
+
+    enabled = True
+    inference = False
+
+
+class Node:
+    """One recorded operation.
+
+    ``edges[i]`` says where the gradient of operand *i* goes: ``(node, output number)``, a leaf tensor, or ``None``. ``backward`` maps the
+    outputs' gradients to the operands'. Subclasses hold what they need.
+    """
+
+    __slots__ = ("edges", "n_outputs", "order", "released", "hooks", "__weakref__")
+
+    def __init__(self, edges: tuple, n_outputs: int = 1) -> None:
+        self.edges = edges
+        self.n_outputs = n_outputs
+        self.order = next(_sequence)
+        self.released = False
+        self.hooks: dict | None = None
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Gradients of the operands from those of the outputs."""
+        raise NotImplementedError
+
+    def release(self) -> None:
+        """Drops saved tensors."""
+        self.released = True
+
+    def name(self) -> str:
+        """Such as ``MulBackward0``."""
+        return type(self).__name__
+
+    @property
+    def next_functions(self) -> tuple:
+        """Where gradients flow next, as PyTorch shows it."""
+        return tuple((None, 0) if e is None else e if isinstance(e, tuple) else (AccumulateGrad(e), 0) for e in self.edges)
+
+    def __repr__(self) -> str:
+        return f"<{self.name()}>"
+
+
+class AccumulateGrad:
+    """Shown for leaves in ``next_functions``; ``variable`` is the leaf."""
+
+    def __init__(self, variable: Tensor) -> None:
+        self.variable = variable
+
+    def name(self) -> str:
+        """PyTorch's name of this node."""
+        return "torch::autograd::AccumulateGrad"
+
+
+class Saved:
+    """A tensor kept for backward with the version it had: an in-place write in between is an error, as in PyTorch."""
+
+    __slots__ = ("tensor", "version", "output")
+
+    def __init__(self, t: Tensor, output: int | None = None) -> None:
+        self.output = output
+        if output is not None:
+            # a node's own output is kept without its history, or the node would keep itself alive
+            kept = wrap(t._a)
+            meta(kept).version = version_of(t)
+            t = kept
+        self.tensor = t
+        self.version = t._version
+
+    def get(self, node: Node) -> Tensor:
+        """The tensor, or PyTorch's error if it was modified since."""
+        t = self.tensor
+        if t._version != self.version:
+            raise RuntimeError(
+                "one of the variables needed for gradient computation has been modified by an inplace operation: "
+                f"[{t.dtype} {list(t.shape)}], which is an operand of {node.name()}, is at version {t._version}; expected version "
+                f"{self.version} instead. Hint: clone it before the in-place operation, or use the out-of-place form.")
+        if self.output is not None and GradMode.enabled:
+            return set_history(wrap(t._a), node, self.output)
+        return t
+
+
+def edge_of(t: Tensor) -> Any:
+    """Where this tensor's gradient goes: ``(node, index)``, the tensor itself for a leaf, ``None`` if it wants none."""
+    if not t._req:
+        return None
+    node = t.grad_fn
+    return t if node is None else (node, t._x.index)
+
+
+def set_history(t: Tensor, node: Node, index: int = 0) -> Tensor:
+    """Makes ``t`` output ``index`` of ``node``."""
+    t._req = True
+    x = meta(t)
+    x.node, x.index = node, index
+    return t
+
+
+# ---------------------------------------------------------------------------------------------------- views and in-place
+
+
+class CopySlices(Node):
+    """History of a base tensor after an in-place write through one of its views."""
+
+    __slots__ = ("chain", "inner")
+
+    def __init__(self, base_edge: Any, chain: tuple, inner: Node | None, inner_index: int) -> None:
+        super().__init__((base_edge, (inner, inner_index)) if inner is not None else (base_edge,))
+        self.chain, self.inner = chain, inner
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """The written part's gradient goes to the write, the rest to the old base."""
+        g = grads[0]
+        rest = g.clone()
+        with no_grad():
+            replay(self.chain, rest).zero_()
+        return (rest, replay(self.chain, g)) if self.inner is not None else (rest,)
+
+
+def replay(chain: tuple, base: Tensor) -> Tensor:
+    """Applies the view operations ``chain`` to ``base``."""
+    for apply, op, attrs in chain:
+        base = apply(op, base, attrs)
+    return base
+
+
+def rebase(t: Tensor, node: Node | None, index: int = 0) -> None:
+    """Records that ``t`` was overwritten in place by output ``index`` of ``node`` (``None``: by a constant)."""
+    x = meta(t)
+    if x.base is None:
+        if node is not None:
+            set_history(t, node, index)
+        else:
+            x.node = None
+        return
+    base = x.base
+    if node is not None or base._req:
+        copy = CopySlices(edge_of(base), x.chain, node, index)
+        set_history(base, copy)
+        t._req = True
+        refresh_view(t)
+
+
+def refresh_view(t: Tensor) -> None:
+    """Makes a view's history follow its base after an in-place write."""
+    x = t._x
+    x.seen = x.base._x.version[0]
+    if not x.base._req:
+        return
+    with enable_grad():
+        again = replay(x.chain, x.base)
+    t._req = again._req
+    x.node, x.index = (again._x.node, again._x.index) if again._x is not None else (None, 0)
+
+
+def check_inplace(t: Tensor, op: str) -> None:
+    """PyTorch's refusals of in-place writes while gradients are recorded."""
+    if not (GradMode.enabled and t._req):
+        return
+    if t.grad_fn is None:
+        raise RuntimeError(f"a leaf Variable that requires grad is being used in an in-place operation ({op}). "
+                           "Use torch.no_grad() around it, or the out-of-place form.")
+    x = t._x
+    if x.base is not None and x.base._req and x.base.grad_fn is None:
+        raise RuntimeError(f"a view of a leaf Variable that requires grad is being used in an in-place operation ({op}).")
+
+
+# ---------------------------------------------------------------------------------------------------- the engine
+
+
+def _run_hooks(t: Meta, g: Tensor) -> Tensor:
+    for hook in list(t.hooks.values()):
+        new = hook(g)
+        if new is not None:
+            g = new
+    return g
+
+
+class _Sink:
+    """Collects gradients of chosen tensors for :func:`grad`, instead of accumulating into ``.grad``."""
+
+    def __init__(self, inputs: Sequence[Tensor]) -> None:
+        self.leaves = {id(t): i for i, t in enumerate(inputs) if t.grad_fn is None}
+        self.inner: dict[tuple[int, int], list[int]] = {}
+        for i, t in enumerate(inputs):
+            if t.grad_fn is not None:
+                self.inner.setdefault((id(t.grad_fn), t._x.index), []).append(i)
+        self.grads: list[Tensor | None] = [None] * len(inputs)
+
+
+def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph: bool, create_graph: bool,
+                 sink: _Sink | None = None) -> None:
+    """Walks the tape from ``roots``, newest node first, adding gradients up on the way."""
+    pending: dict[int, list[Tensor | None]] = {}
+    heap: list[tuple[int, int, Node]] = []
+    leaves: dict[int, tuple[Tensor, Tensor]] = {}
+
+    def send(edge: Any, g: Tensor) -> None:
+        if isinstance(edge, tuple):
+            node, index = edge
+            slot = pending.get(id(node))
+            if slot is None:
+                slot = pending[id(node)] = [None] * node.n_outputs
+                heapq.heappush(heap, (-node.order, id(node), node))
+            slot[index] = g if slot[index] is None else slot[index] + g
+        else:
+            seen = leaves.get(id(edge))
+            leaves[id(edge)] = (edge, g if seen is None else seen[1] + g)
+
+    with set_grad_enabled(create_graph):
+        for t, g in zip(roots, grads):
+            e = edge_of(t)
+            if e is not None:
+                send(e, g)
+        while heap:
+            _, _, node = heapq.heappop(heap)
+            incoming = pending.pop(id(node))
+            for k in range(node.n_outputs):
+                x = None if node.hooks is None else node.hooks.get(k)
+                if x is not None and incoming[k] is not None:
+                    if x.hooks:
+                        incoming[k] = _run_hooks(x, incoming[k])
+                    if x.retain:
+                        x.grad = incoming[k] if x.grad is None else x.grad + incoming[k]
+                if sink is not None:
+                    for i in sink.inner.get((id(node), k), ()):
+                        sink.grads[i] = incoming[k]
+            if node.released:
+                raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after "
+                                   "they have already been freed). Saved intermediate values of the graph are freed when you "
+                                   "call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward "
+                                   "through the graph a second time.")
+            out = node.backward(incoming)
+            if not retain_graph:
+                node.release()
+            for e, g in zip(node.edges, out):
+                if e is not None and g is not None:
+                    send(e, g)
+        for leaf, g in leaves.values():
+            x = meta(leaf)
+            if x.hooks:
+                g = _run_hooks(x, g)
+            if sink is not None:
+                i = sink.leaves.get(id(leaf))
+                if i is not None:
+                    sink.grads[i] = g
+                continue
+            if x.grad is None:
+                # the gradient must not share memory with anything else that may be written
+                x.grad = g if create_graph else _own(g)
+            elif create_graph:
+                x.grad = x.grad + g
+            else:
+                x.grad.add_(g)
+            if x.post_hooks:
+                for hook in list(x.post_hooks.values()):
+                    hook(leaf)
+
+
+def _own(g: Tensor) -> Tensor:
+    t = wrap(g._a)
+    return t if _sole_owner(g) else t.clone()
+
+
+def _sole_owner(g: Tensor) -> bool:
+    x = g._x
+    return getattr(g._a, "base", None) is None and g.is_contiguous() and (x is None or (x.base is None and x.version is None))
+
+
+def watch(t: Tensor) -> None:
+    """Has the engine look at this non-leaf tensor's hooks and ``retain_grad``."""
+    node = t.grad_fn
+    if node is not None:
+        if node.hooks is None:
+            node.hooks = {}
+        node.hooks[t._x.index] = t._x
+
+
+def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+             inputs: Any = None) -> None:
+    """Adds the gradients of ``tensors`` to the leaves' ``grad`` (see ``torch.autograd.backward``)."""
+    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
+    given = [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
+    given += [None] * (len(roots) - len(given))
+    grads = [_root_grad(t, g) for t, g in zip(roots, given)]
+    retain = create_graph if retain_graph is None else retain_graph
+    if inputs is None:
+        run_backward(roots, grads, retain, create_graph)
+        return
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    sink = _Sink(wanted)
+    run_backward(roots, grads, retain, create_graph, sink)
+    for t, g in zip(wanted, sink.grads):
+        if g is not None:
+            t.grad = g if t.grad is None else t.grad + g
+
+
+def _root_grad(t: Tensor, g: Tensor | None) -> Tensor:
+    if not t._req:
+        raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
+    if g is None:
+        if t.numel() != 1:
+            raise RuntimeError(f"grad can be implicitly created only for scalar outputs (this one has shape {list(t.shape)}; "
+                               "pass gradient= of that shape)")
+        from .ops.opdef import fn
+        return fn.ones_like(t)
+    if g.shape != t.shape:
+        raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape of {t.shape}.")
+    return g
+
+
+def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
+         only_inputs: bool = True, allow_unused: bool | None = None, is_grads_batched: bool = False,
+         materialize_grads: bool = False) -> tuple[Tensor | None, ...]:
+    """The gradients of ``outputs`` with respect to ``inputs``, returned instead of accumulated.
+
+    Raises ``RuntimeError`` if an input was not used, unless ``allow_unused`` (then ``None``) or ``materialize_grads`` (then zeros).
+
+    Example:
+        >>> import fusetorch as torch
+        >>> x = torch.tensor(3.0, requires_grad=True)
+        >>> torch.autograd.grad(x * x, x)
+        (tensor(6.),)
+    """
+    if is_grads_batched:
+        raise NotImplementedError("autograd.grad: is_grads_batched=True is not supported; call it once per gradient")
+    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
+    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    for t in wanted:
+        if not t._req:
+            raise RuntimeError("One of the differentiated Tensors does not require grad")
+    given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
+    given += [None] * (len(roots) - len(given))
+    sink = _Sink(wanted)
+    run_backward(roots, [_root_grad(t, g) for t, g in zip(roots, given)],
+                 create_graph if retain_graph is None else retain_graph, create_graph, sink)
+    out = []
+    for t, g in zip(wanted, sink.grads):
+        if g is None and materialize_grads:
+            from .ops.opdef import fn
+            g = fn.zeros_like(t)
+        if g is None and not allow_unused:
+            raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. "
+                               "Set allow_unused=True if this is the desired behavior.")
+        out.append(g)
+    return tuple(out)
+
+
+# ---------------------------------------------------------------------------------------------------- modes
+
+
+class set_grad_enabled:
+    """Switches recording on or off: as a call, a context manager or a decorator."""
+
+    def __init__(self, mode: bool) -> None:
+        self.before = GradMode.enabled
+        self.mode = bool(mode)
+        GradMode.enabled = self.mode
+
+    def __enter__(self) -> set_grad_enabled:
+        GradMode.enabled = self.mode
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        GradMode.enabled = self.before
+
+    def __call__(self, f: Callable) -> Callable:
+        GradMode.enabled = self.before
+        return _decorate(lambda: set_grad_enabled(self.mode), f)
+
+
+class _Mode:
+    """A context manager and decorator that sets the mode while active."""
+
+    mode = True
+
+    def __init__(self, f: Callable | None = None) -> None:
+        self.stack: list[bool] = []
+
+    def __new__(cls, f: Callable | None = None) -> Any:
+        return _decorate(cls, f) if callable(f) else object.__new__(cls)
+
+    def __enter__(self) -> None:
+        self.stack.append(GradMode.enabled)
+        GradMode.enabled = self.mode
+
+    def __exit__(self, *exc: object) -> None:
+        GradMode.enabled = self.stack.pop()
+
+    def __call__(self, f: Callable) -> Callable:
+        return _decorate(type(self), f)
+
+
+class no_grad(_Mode):
+    """Inside, nothing is recorded for backward."""
+
+    mode = False
+
+
+class enable_grad(_Mode):
+    """Inside, operations are recorded even within ``no_grad``."""
+
+    mode = True
+
+
+class inference_mode(_Mode):
+    """Like ``no_grad`` (fusetorch keeps no further bookkeeping that this could save)."""
+
+    mode = False
+
+
+def _decorate(make: Callable[[], Any], f: Callable) -> Callable:
+    import functools
+    import inspect
+
+    if inspect.isgeneratorfunction(f):
+        @functools.wraps(f)
+        def generator(*args: Any, **kwargs: Any) -> Any:
+            it = f(*args, **kwargs)
+            while True:
+                with make():
+                    try:
+                        item = next(it)
+                    except StopIteration as stop:
+                        return stop.value
+                yield item
+        return generator
+
+    @functools.wraps(f)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        with make():
+            return f(*args, **kwargs)
+    return wrapper
+
+
+def is_grad_enabled() -> bool:
+    """Whether operations are being recorded."""
+    return GradMode.enabled

@@ -1,0 +1,165 @@
+"""The CPU backend: NumPy where NumPy does it in one pass or the tensor is small, a native loop otherwise."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import config
+from .dtypes import FROM_NUMPY, dtype
+from .ops.opdef import LoopSpec, OpDef
+from .shapes import broadcast_shapes, numel
+
+name = "cpu"
+
+
+def empty(shape: Sequence[int], d: dtype) -> np.ndarray:
+    """Uninitialised memory; large blocks are recycled."""
+    if numel(shape) * d.itemsize < 65536:
+        return np.empty(shape, d.np)
+    from .runtime.cpu_memory import empty as pooled
+    return pooled(tuple(shape), d.np)
+
+
+def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], axes: tuple[int, ...] | None,
+         outs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
+    """Runs an elementwise (``axes`` is ``None``) or reduction spec; reduced outputs keep the axes with size 1.
+
+    With ``outs``, the results are written there; they may alias inputs exactly.
+    """
+    shape = arrays[0].shape
+    for a in arrays:
+        if a.shape != shape:
+            shape = tuple(broadcast_shapes(*[x.shape for x in arrays]))
+            break
+    n = numel(shape)
+    if outs is not None:
+        for o in outs:
+            if o.shape != shape:
+                raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
+    if n < config.native_threshold or (spec.single and n < config.parallel_threshold and outs is None):
+        results = spec.numpy(shape, axes, *arrays, *scalars)
+        if axes is None:
+            results = [r if r.shape == shape else np.array(np.broadcast_to(r, shape)) for r in results]
+        if outs is None:
+            return [np.ascontiguousarray(r) for r in results] if spec.op is not None and spec.op.row_major else results
+        for o, r in zip(outs, results):
+            np.copyto(o, r, casting="unsafe")
+        return list(outs)
+    return native(spec, arrays, scalars, shape, axes, outs)
+
+
+def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], shape: tuple[int, ...],
+           axes: tuple[int, ...] | None, outs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
+    """Runs a spec as a native loop, compiled at first use and kept on disk."""
+    from .codegen.native import native_loop
+    from .codegen.loop import schedule
+
+    if outs is not None:
+        return _into(spec, arrays, scalars, shape, axes, outs)
+    row_major = axes is not None or (spec.op is not None and spec.op.row_major)
+    results = [_like(shape, d, arrays) if not row_major else empty(
+        shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
+        for d, f in zip(spec.out_dtypes, spec.full)]
+    everything = list(arrays) + results
+    key = (shape, axes, tuple([a.strides for a in everything]))
+    plan = spec.plans.get(key)
+    if plan is None:
+        reduced = axes or ()
+        call = schedule(shape, reduced, [_operand(a, shape) for a in arrays], [_operand(r, shape) for r in results],
+                        spec.values, spec.full, spec.scalars)
+        if len(spec.plans) >= 256:
+            spec.plans.clear()
+        plan = spec.plans[key] = (native_loop(call.kernel), call.sizes, call.strides)
+    run, sizes, strides = plan
+    run(everything, sizes, strides, scalars)
+    return results
+
+
+def _into(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], shape: tuple[int, ...],
+          axes: tuple[int, ...] | None, outs: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """In-place form: writes straight into ``outs`` unless an input overlaps one in another layout."""
+    same = all(o.dtype == d.np for o, d in zip(outs, spec.out_dtypes))
+    clash = any(a is not o and (a.strides != o.strides or _start(a) != _start(o)) and np.may_share_memory(a, o)
+                for a in arrays for o in outs)
+    if not same or clash or axes is not None:
+        results = native(spec, arrays, scalars, shape, axes, None)
+        for o, r in zip(outs, results):
+            np.copyto(o, r, casting="unsafe")
+        return list(outs)
+    from .codegen.native import native_loop
+    from .codegen.loop import schedule
+    call = schedule(shape, (), [_operand(a, shape) for a in arrays], [_operand(o, shape) for o in outs], spec.values,
+                    spec.full, spec.scalars)
+    native_loop(call.kernel)(list(arrays) + list(outs), call.sizes, call.strides, scalars)
+    return list(outs)
+
+
+def _start(a: np.ndarray) -> int:
+    return a.__array_interface__["data"][0]
+
+
+def _operand(a: np.ndarray, shape: tuple[int, ...]) -> Any:
+    from .codegen.loop import Operand
+    item = a.itemsize
+    lead = len(shape) - a.ndim
+    strides = (0,) * lead + tuple([0 if n == 1 else s // item for n, s in zip(a.shape, a.strides)])
+    return Operand(FROM_NUMPY[a.dtype], strides)
+
+
+def _like(shape: tuple[int, ...], d: dtype, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """A result laid out like the operands when they agree on a dense permuted layout, else row-major."""
+    first = None
+    for a in arrays:
+        if a.shape == shape:
+            if a.flags.c_contiguous:
+                return empty(shape, d)
+            if first is None:
+                first = a
+            elif a.strides != first.strides:
+                return empty(shape, d)
+    if first is None or 0 in first.strides:
+        return empty(shape, d)
+    order = sorted(range(len(shape)), key=lambda k: -abs(first.strides[k]))
+    back = sorted(range(len(shape)), key=order.__getitem__)
+    return empty([shape[k] for k in order], d).transpose(back)
+
+
+def view(op: OpDef, a: np.ndarray, attrs: tuple) -> np.ndarray:
+    """Runs a view op."""
+    return op.kernels["numpy"](a, *attrs)
+
+
+def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[np.ndarray]:
+    """Runs an op's own kernel."""
+    kernel = op.kernels.get("cpu")
+    if kernel is None:
+        raise NotImplementedError(f"{op.name}: no CPU kernel")
+    out = kernel(*[unwrap(o) for o in operands], *attrs)
+    return list(out) if isinstance(out, (tuple, list)) else [out]
+
+
+def unwrap(o: Any) -> Any:
+    """The arrays of an operand: one, a list, or ``None``."""
+    return o if o is None else [t._a for t in o] if isinstance(o, (list, tuple)) else o._a
+
+
+def reshape(a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
+    """A contiguous array seen with another shape."""
+    return a.reshape(shape)
+
+
+def copy(dst: np.ndarray, src: np.ndarray) -> None:
+    """Writes ``src`` into ``dst``, converting."""
+    np.copyto(dst, src, casting="unsafe")
+
+
+def from_host(a: np.ndarray) -> np.ndarray:
+    """An array on this device with the contents of a NumPy array (here: itself)."""
+    return a
+
+
+def to_host(a: np.ndarray) -> np.ndarray:
+    """The contents as a NumPy array (here: itself)."""
+    return a

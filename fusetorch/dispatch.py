@@ -1,0 +1,505 @@
+"""From an operation and tensors to a result: find the backend, run, wrap, record for autograd.
+
+One function per kind of operation. They are what the derived public functions call (:mod:`fusetorch.functional`), and the only
+place that decides between cpu, cuda and tracing.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from . import cpu_backend
+from .autograd import (GradMode, Node, Saved, check_inplace, edge_of, rebase, set_history)
+from .dtypes import FROM_NUMPY, can_cast, dtype
+from .ops.expr import Expr, substitute, walk
+from .ops.gradient import derive
+from .ops.opdef import LoopSpec, OpDef, loop_spec
+from .shapes import broadcast_shapes, wrap_dims
+from .tensor import Meta, Tensor, meta, version_of, wrap
+
+ndarray = np.ndarray
+
+#: The active tracer, if any (see :mod:`fusetorch.compiler.trace`).
+tracer: list[Any] = [None]
+
+#: Largest CPU tensor that the operators' short cut handles; -1 while tracing. See :mod:`fusetorch.attach`.
+fast_limit = [1 << 15]
+
+
+def backend_for(tensors: Sequence[Tensor], op: str) -> Any:
+    """The backend that runs an operation on these tensors; ``RuntimeError`` if they are on different devices."""
+    t = tracer[0]
+    if t is not None:
+        return t.backend(tensors, op)
+    kind = None
+    for x in tensors:
+        a = x._a
+        k = type(a)
+        if k is ndarray:
+            if kind is None:
+                kind = k
+            continue
+        if k is not kind:
+            if kind is not None and kind is not ndarray:
+                _mixed(tensors, op)
+            kind = k
+    if kind is ndarray or kind is None:
+        return cpu_backend
+    from . import cuda_backend
+    if kind is not cuda_backend.DeviceArray:
+        raise RuntimeError(f"{op}: a tensor traced by fusetorch.compile was used after its trace had ended; return it from "
+                           "the compiled function instead of keeping it in a global or closure")
+    devices = {x._a.storage.device_index for x in tensors if type(x._a) is not ndarray}
+    if len(devices) > 1 or any(type(x._a) is ndarray and x._a.ndim for x in tensors):
+        _mixed(tensors, op)
+    return cuda_backend
+
+
+def _mixed(tensors: Sequence[Tensor], op: str) -> None:
+    found = ", ".join(f"{x.device}{list(x.shape)}" for x in tensors)
+    raise RuntimeError(f"Expected all tensors to be on the same device, but found at least two devices in {op}: {found}. "
+                       "Move one with .to(device).")
+
+
+# ---------------------------------------------------------------------------------------------------- recorded operations
+
+
+class OpNode(Node):
+    """A recorded operation: what its vjp may look at. ``ctx["input"]`` is a saved operand, ``ctx["out"]`` the saved output."""
+
+    __slots__ = ("op", "attrs", "saved", "inputs_meta", "needed")
+
+    def __init__(self, op: OpDef, tensors: Sequence[Tensor], attrs: dict[str, Any], n_outputs: int = 1) -> None:
+        super().__init__(tuple([edge_of(t) for t in tensors]), n_outputs)
+        self.op, self.attrs = op, attrs
+        self.saved: dict[str, Saved] = {}
+        self.inputs_meta = tuple([(t._a.shape, t.dtype) for t in tensors])
+        self.needed = tuple([e is not None for e in self.edges])
+
+    def save(self, operands: dict[str, Tensor], outputs: Sequence[Tensor]) -> None:
+        """Keeps what the op's vjp declared."""
+        for name in self.op.saves:
+            if name == "out":
+                self.saved[name] = Saved(outputs[0], 0)
+            elif name.startswith("out") and name[3:].isdigit():
+                self.saved[name] = Saved(outputs[int(name[3:])], int(name[3:]))
+            elif isinstance(operands.get(name), Tensor):
+                self.saved[name] = Saved(operands[name])
+
+    def __getitem__(self, name: str) -> Tensor | None:
+        s = self.saved.get(name)
+        return None if s is None else s.get(self)
+
+    def shape(self, i: int = 0) -> tuple[int, ...]:
+        """Shape of tensor operand ``i``."""
+        return self.inputs_meta[i][0]
+
+    def dtype(self, i: int = 0) -> dtype:
+        """Dtype of tensor operand ``i``."""
+        return self.inputs_meta[i][1]
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Calls the op's vjp."""
+        if self.op.vjp_fn is None:
+            raise NotImplementedError(f"derivative for {self.op.name} is not implemented")
+        out = self.op.vjp_fn(self, *grads)
+        return out if isinstance(out, (tuple, list)) else (out,)
+
+    def release(self) -> None:
+        """Drops saved tensors."""
+        if self.saved:
+            self.released = True
+            self.saved = {}
+
+    def name(self) -> str:
+        """Such as ``SumBackward0``."""
+        return "".join(p.capitalize() for p in self.op.name.strip("_").split("_")) + "Backward0"
+
+
+class GradPlan:
+    """A derived gradient: the spec of its kernel, what it reads, and which gradients are passed on unchanged."""
+
+    __slots__ = ("spec", "reads", "results")
+
+    def __init__(self, spec: LoopSpec | None, reads: tuple, results: tuple) -> None:
+        self.spec, self.reads, self.results = spec, reads, results
+
+
+def grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, ...]) -> GradPlan:
+    """Derives the backward kernel for the wanted inputs, given which outputs have a gradient; cached on the spec."""
+    plan = spec.grads.get((wanted, have))
+    if plan is None:
+        plan = spec.grads[wanted, have] = _make_grad_plan(spec, wanted, have)
+    return plan
+
+
+def _make_grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, ...]) -> GradPlan:
+    n, m = len(spec.in_dtypes), len(spec.values)
+    live = [j for j in range(m) if have[j]]
+    grads = derive([spec.values[j] for j in live], [spec.out_dtypes[j] for j in live], n, wanted)
+
+    def origin(k: int) -> tuple[str, int]:
+        return ("in", k) if k < n else ("grad", live[k - n]) if k < n + len(live) else ("out", live[k - n - len(live)])
+
+    results: list[tuple[str, int] | None] = []
+    values: list[Expr] = []
+    kept: list[int] = []
+    for i, g in zip(wanted, grads):
+        if g is None:
+            results.append(None)
+            continue
+        bare = g
+        while bare.op == "cast" and bare.args[0].op in ("load", "cast") and bare.args[0].dtype.is_floating_point:
+            bare = bare.args[0]
+        if bare.op == "load" and bare.dtype is spec.in_dtypes[i] and bare.attr >= n:
+            results.append(("pass", origin(bare.attr)[1]))
+        else:
+            results.append(("kernel", len(values)))
+            values.append(g)
+            kept.append(i)
+    used = sorted({e.attr for e in walk(values) if e.op == "load"})
+    number = {k: j for j, k in enumerate(used)}
+    mapping = {e: Expr("load", (), number[e.attr], e.dtype) for e in walk(values) if e.op == "load"}
+    new = None
+    if values:
+        dtypes = {e.attr: e.dtype for e in walk(values) if e.op == "load"}
+        new = LoopSpec(spec.name + "_backward", None, [dtypes[k] for k in used], substitute(values, mapping),
+                       [spec.in_dtypes[i] for i in kept], [True] * len(values), spec.scalars, False)
+    return GradPlan(new, tuple(origin(k) for k in used), tuple(results))
+
+
+class LoopNode(Node):
+    """A recorded elementwise operation whose gradient is derived from its body."""
+
+    __slots__ = ("spec", "scalars", "wanted", "shapes", "inputs", "outputs")
+
+    def __init__(self, spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+        super().__init__(tuple([edge_of(t) for t in tensors]), len(outputs))
+        self.spec, self.scalars = spec, scalars
+        self.wanted = tuple([i for i, e in enumerate(self.edges) if e is not None])
+        self.shapes = [t._a.shape for t in tensors]
+        plan = grad_plan(spec, self.wanted, tuple([d.is_floating_point for d in spec.out_dtypes]))
+        self.inputs: dict[int, Saved] = {}
+        self.outputs: dict[int, Saved] = {}
+        for kind, k in plan.reads:
+            if kind == "in":
+                self.inputs[k] = Saved(tensors[k])
+            elif kind == "out":
+                self.outputs[k] = Saved(outputs[k], k)
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Runs the derived kernel, then sums over broadcast dimensions."""
+        plan = grad_plan(self.spec, self.wanted, tuple([g is not None for g in grads]))
+        made: Sequence[Tensor] = ()
+        if plan.spec is not None:
+            reads = [grads[k] if kind == "grad" else self.inputs[k].get(self) if kind == "in" else self.outputs[k].get(self)
+                     for kind, k in plan.reads]
+            made = apply_loop(plan.spec, reads, self.scalars)
+            made = made if isinstance(made, tuple) else (made,)
+        out: list[Tensor | None] = [None] * len(self.edges)
+        for i, r in zip(self.wanted, plan.results):
+            if r is not None:
+                g = grads[r[1]] if r[0] == "pass" else made[r[1]]
+                out[i] = sum_to(g, self.shapes[i])
+        return out
+
+    def release(self) -> None:
+        """Drops saved tensors."""
+        if self.inputs or self.outputs:
+            self.released = True
+            self.inputs, self.outputs = {}, {}
+
+    def name(self) -> str:
+        """Such as ``MulBackward0``."""
+        return "".join(p.capitalize() for p in self.spec.name.strip("_").split("_")) + "Backward0"
+
+
+def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Undoes broadcasting: sums ``g`` to ``shape``."""
+    have = g._a.shape
+    if have == tuple(shape):
+        return g
+    lead = len(have) - len(shape)
+    if lead < 0:  # the kernel saw fewer dimensions: the gradient broadcasts
+        return g.expand(shape)
+    dims = [d for d in range(len(have)) if d < lead or (shape[d - lead] == 1 and have[d] != 1)]
+    if dims:
+        g = g.sum(dims, keepdim=True)
+    return g.reshape(shape) if g._a.shape != tuple(shape) or lead else g
+
+
+def apply_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any] = ()) -> Any:
+    """Runs an elementwise spec and records its derived gradient."""
+    backend = backend_for(tensors, spec.name)
+    results = backend.loop(spec, [t._a for t in tensors], scalars, None, None)
+    outs = [wrap(a) for a in results]
+    if GradMode.enabled:
+        for t in tensors:
+            if t._req:
+                record_loop(spec, tensors, scalars, outs)
+                break
+    return outs[0] if len(outs) == 1 else tuple(outs)
+
+
+def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outs: Sequence[Tensor]) -> Node | None:
+    """Gives ``outs`` their history."""
+    if not any(d.is_floating_point for d in spec.out_dtypes):
+        return None
+    if spec.op is not None and spec.op.vjp_fn is not None:
+        raise AssertionError(f"{spec.name} has a hand-written vjp: record it as an OpNode")
+    node = LoopNode(spec, tensors, scalars, outs)
+    for j, (o, d) in enumerate(zip(outs, spec.out_dtypes)):
+        if d.is_floating_point:
+            set_history(o, node, j)
+    return node
+
+
+# ---------------------------------------------------------------------------------------------------- elementwise
+
+
+def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) -> tuple[LoopSpec, list[Tensor], list[Any]]:
+    key: list[Any] = []
+    tensors: list[Tensor] = []
+    scalars: list[Any] = []
+    for o in operands:
+        if isinstance(o, Tensor):
+            a = o._a
+            d = FROM_NUMPY[a.dtype] if type(a) is ndarray else a.dtype
+            x = o._x
+            key.append((d, 2 if a.shape else 0 if x is not None and x.wrapped else 1))
+            tensors.append(o)
+        elif o is None:
+            key.append(None)
+        elif isinstance(o, (bool, int, float)):
+            key.append(bool if isinstance(o, bool) else int if isinstance(o, int) else float)
+            scalars.append(o)
+        elif isinstance(o, (np.number, np.bool_)):
+            o = o.item()
+            key.append(type(o))
+            scalars.append(o)
+        else:
+            k = len(key)
+            raise TypeError(f"{op.name}(): argument '{op.operands[k]}' (position {k + 1}) must be Tensor or Number, "
+                            f"not {type(o).__name__}")
+    if params:
+        k = 0
+        for p in op.params:
+            if p.role == "scalar":
+                v = params[k]
+                key.append(v is None)
+                if v is not None:
+                    scalars.append(v.item() if isinstance(v, Tensor) else v)
+                k += 1
+            elif p.role == "static":
+                key.append(params[k])
+                k += 1
+    key_t = tuple(key)
+    spec = op.specs.get(key_t)
+    if spec is None:
+        spec = op.specs[key_t] = loop_spec(op, key[:len(op.operands)], params)
+    return spec, tensors, scalars
+
+
+def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), out: Tensor | None = None) -> Any:
+    """Calls an elementwise op: broadcasting, promotion, run, record."""
+    spec, tensors, scalars = _spec_and_args(op, operands, params)
+    if not tensors:
+        from .ops.creation import tensor
+        return elementwise(op, [None if o is None else tensor(o) for o in operands], params, out)
+    if op.vjp_fn is None:
+        result = apply_loop(spec, tensors, scalars)
+    else:
+        backend = backend_for(tensors, op.name)
+        outs = [wrap(a) for a in backend.loop(spec, [t._a for t in tensors], scalars, None, None)]
+        _record(op, tensors, dict(zip(op.operands, operands)), _attrs(op, params), outs)
+        result = outs[0] if len(outs) == 1 else tuple(outs)
+    return result if out is None else write_out(op.name, result, out)
+
+
+def _attrs(op: OpDef, params: Sequence[Any]) -> dict[str, Any]:
+    return dict(zip([p.name for p in op.params if p.role not in ("operand", "tensors")], params))
+
+
+def _record(op: OpDef, tensors: Sequence[Tensor], operands: dict[str, Any], attrs: dict[str, Any],
+            outs: Sequence[Tensor]) -> Node | None:
+    """Gives ``outs`` a history with the op's own vjp, if gradients are being recorded."""
+    if not GradMode.enabled or not any([t._req for t in tensors]):
+        return None
+    live = [j for j, o in enumerate(outs) if o.dtype.is_floating_point]
+    if not live or not op.differentiable:
+        return None
+    node = OpNode(op, tensors, attrs, len(outs))
+    node.save(operands, outs)
+    for j in live:
+        set_history(outs[j], node, j)
+    return node
+
+
+def write_out(name: str, result: Any, out: Any) -> Any:
+    """Puts ``result`` into the tensor(s) given as ``out=``, resizing them if need be, as PyTorch does."""
+    if isinstance(result, tuple):
+        for r, o in zip(result, out):
+            write_out(name, r, o)
+        return out
+    if GradMode.enabled and (out._req or result._req):
+        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
+                           "arguments requires grad.")
+    if not can_cast(result.dtype, out.dtype):
+        raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {out.dtype}")
+    if out._a.shape != result._a.shape:
+        out._a = result.to(out.dtype)._a
+    else:
+        out.copy_(result)
+    return out
+
+
+def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> Tensor:
+    """Calls an elementwise op in place on its first operand."""
+    target = operands[0]
+    spec, tensors, scalars = _spec_and_args(op, operands, params)
+    name = op.name + "_"
+    if not can_cast(spec.out_dtypes[0], target.dtype):
+        raise RuntimeError(f"{name}: result type {spec.out_dtypes[0]} can't be cast to the desired output type {target.dtype}")
+    check_inplace(target, name)
+    recorded = GradMode.enabled and any([t._req for t in tensors])
+    if not recorded:
+        backend = backend_for(tensors, name)
+        backend.loop(spec, [t._a for t in tensors], scalars, None, [target._a])
+        bump(target)
+        return target
+    # backward may need the value from before the write
+    before = _alias_with_history(target)
+    safe = before.clone() if _reads_input(op, spec) else before
+    result = elementwise(op, [safe if o is target else o for o in operands], params)
+    assign(target, result, name)
+    return target
+
+
+def _reads_input(op: OpDef, spec: LoopSpec) -> bool:
+    if op.vjp_fn is not None:
+        return bool(op.saves) and op.saves != ("out",)
+    plan = grad_plan(spec, tuple(range(len(spec.in_dtypes))), tuple([d.is_floating_point for d in spec.out_dtypes]))
+    return ("in", 0) in plan.reads
+
+
+def _alias_with_history(t: Tensor) -> Tensor:
+    a = wrap(t._a)
+    a._req = t._req
+    node = t.grad_fn
+    if node is not None:
+        set_history(a, node, t._x.index)
+    return a
+
+
+def bump(t: Tensor) -> None:
+    """Counts an in-place write."""
+    version_of(t)[0] += 1
+
+
+def assign(target: Tensor, result: Tensor, name: str) -> None:
+    """Writes ``result`` into ``target``'s memory and makes its history ``target``'s."""
+    if tuple(target._a.shape) != tuple(result._a.shape):
+        raise RuntimeError(f"{name}: output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)}")
+    if result.dtype is not target.dtype:
+        result = result.to(target.dtype)
+    backend = backend_for([target, result], name)
+    backend.copy(target._a, result._a)
+    bump(target)
+    if GradMode.enabled:
+        e = edge_of(result)
+        if e is None:
+            if target._x is not None and (target._x.node is not None or target._x.base is not None):
+                rebase(target, None)
+        elif isinstance(e, tuple):
+            rebase(target, *e)
+        else:
+            rebase(target, *edge_of(result.clone()))
+
+
+# ---------------------------------------------------------------------------------------------------- reductions
+
+
+def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: Any, keepdim: bool = False,
+              out: Any = None) -> Any:
+    """Calls a reduction over ``dim`` (``None``: all dimensions)."""
+    spec, tensors, scalars = _spec_and_args(op, operands, params)
+    shape = tensors[0]._a.shape if len(tensors) == 1 else broadcast_shapes(*[t._a.shape for t in tensors])
+    axes = wrap_dims(dim, len(shape))
+    backend = backend_for(tensors, op.name)
+    results = backend.loop(spec, [t._a for t in tensors], scalars, axes, None)
+    if not keepdim and axes:
+        left = tuple([n for d, n in enumerate(shape) if d not in axes])
+        results = [backend.reshape(r, left) if not f else r for r, f in zip(results, spec.full)]
+    outs = [wrap(a) for a in results]
+    if GradMode.enabled:
+        attrs = _attrs(op, params)
+        attrs["dim"], attrs["keepdim"] = axes, keepdim
+        _record(op, tensors, dict(zip(op.operands, operands)), attrs, outs)
+    result = outs[0] if len(outs) == 1 else tuple(outs)
+    return result if out is None else write_out(op.name, result, out)
+
+
+# ---------------------------------------------------------------------------------------------------- views
+
+
+def view(op: OpDef, t: Tensor, attrs: tuple) -> Tensor:
+    """Calls a view op: shares memory, version counter and history."""
+    tr = tracer[0]
+    a = t._a
+    if tr is not None:
+        r = tr.backend((t,), op.name).view(op, t._a, attrs)
+    elif type(a) is ndarray:
+        r = op.kernels["numpy"](a, *attrs)
+    else:
+        r = backend_for((t,), op.name).view(op, a, attrs)
+    out = wrap(r)
+    x = out._x = Meta()
+    tx = meta(t)
+    if tx.version is None:
+        tx.version = [0]
+    x.version = tx.version
+    if GradMode.enabled:
+        if tx.base is None:
+            x.base, x.chain = t, ((view, op, attrs),)
+        else:
+            x.base, x.chain = tx.base, tx.chain + ((view, op, attrs),)
+        x.seen = x.version[0]
+        if t._req:
+            node = OpNode(op, (t,), dict(zip([p.name for p in op.params[1:]], attrs)))
+            out._req = True
+            x.node = node
+    return out
+
+
+# ---------------------------------------------------------------------------------------------------- opaque operations
+
+
+def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple, out: Any = None) -> Any:
+    """Calls an op with its own kernels. An operand may be a tensor, ``None`` or (role ``tensors``) a list of tensors."""
+    tensors: list[Tensor] = []
+    for o, name in zip(operands, op.operands):
+        if isinstance(o, Tensor):
+            tensors.append(o)
+        elif isinstance(o, (list, tuple)):
+            tensors.extend(o)
+        elif o is not None:
+            raise TypeError(f"{op.name}(): argument '{name}' must be Tensor, not {type(o).__name__}")
+    backend = backend_for(tensors, op.name)
+    results = backend.opaque(op, operands, attrs)
+    outs = [wrap(a) for a in results]
+    if GradMode.enabled and op.differentiable:
+        _record(op, tensors, dict(zip(op.operands, operands)), _attrs(op, attrs), outs)
+    result = outs[0] if len(outs) == 1 else tuple(outs)
+    return result if out is None else write_out(op.name, result, out)
+
+
+def inplace(name: str, target: Tensor, make: Any) -> Tensor:
+    """The in-place form of any op: ``make(before)`` gives the new value from one that is safe to read and save."""
+    check_inplace(target, name)
+    before = _alias_with_history(target)
+    if GradMode.enabled and target._req:
+        before = before.clone()
+    assign(target, make(before), name)
+    return target

@@ -1,0 +1,22 @@
+"""Error classes beyond Python's own. PyTorch's classes are kept: these subclass what PyTorch would raise."""
+from __future__ import annotations
+
+
+class FusetorchError(RuntimeError):
+    """Base of the errors that only fusetorch raises."""
+
+
+class CudaUnavailableError(FusetorchError):
+    """A ``cuda`` device was asked for and none can be used; the message says what is missing and how to get it."""
+
+
+class CompileError(FusetorchError):
+    """A kernel or plan could not be compiled; the message names it and where its source was written."""
+
+
+class DataDependentError(FusetorchError):
+    """A traced function needed a tensor's value (``.item()``, ``if tensor``) while ``fullgraph=True``."""
+
+
+class VerifyError(FusetorchError):
+    """An IR graph breaks an invariant; the message names the node and the pass that left it so."""

@@ -1,0 +1,87 @@
+"""The public functions, derived from the registry: one per :class:`~fusetorch.ops.opdef.OpDef`, with its signature and docs."""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+from . import dispatch
+from .ops import load_all
+from .ops.opdef import REGISTRY, OpDef, fn
+
+_EMPTY = inspect.Parameter.empty
+
+
+def _signature(op: OpDef, out: bool) -> tuple[str, dict[str, Any]]:
+    env: dict[str, Any] = {}
+    parts, starred = [], False
+    for p in op.params:
+        if p.keyword_only and not starred:
+            parts.append("*")
+            starred = True
+        if p.default is _EMPTY:
+            parts.append(p.name)
+        else:
+            env[f"_d_{p.name}"] = p.default
+            parts.append(f"{p.name}=_d_{p.name}")
+    if out:
+        parts += [] if starred else ["*"]
+        parts.append("out=None")
+    return ", ".join(parts), env
+
+
+def _tuple(names: list[str]) -> str:
+    return "(" + "".join(n + ", " for n in names) + ")"
+
+
+def derive(op: OpDef) -> Callable[..., Any]:
+    """The public function of an op."""
+    if op.kind == "composite":
+        f = op.body
+        f.op = op
+        return f
+    operands = _tuple(list(op.operands))
+    rest = _tuple([p.name for p in op.params if p.role in ("scalar", "static")])
+    sig, env = _signature(op, op.kind != "view")
+    env.update(op=op, call=getattr(dispatch, op.kind))
+    call = {"elementwise": f"call(op, {operands}, {rest}, out)",
+            "reduction": f"call(op, {operands}, {rest}, dim, keepdim, out)",
+            "view": f"call(op, input, {rest})",
+            "opaque": f"call(op, {operands}, {rest}, out)"}[op.kind]
+    return _build(op.name, sig, call, env, op)
+
+
+def derive_inplace(op: OpDef) -> Callable[..., Any]:
+    """The in-place method of an op: same parameters, writes into the first."""
+    sig, env = _signature(op, False)
+    first = op.params[0].name
+    if op.kind == "elementwise":
+        rest = _tuple([p.name for p in op.params if p.role in ("scalar", "static")])
+        env.update(op=op, call=dispatch.elementwise_)
+        return _build(op.name + "_", sig, f"call(op, {_tuple(list(op.operands))}, {rest})", env, op)
+    names = [(p.name + "=" if p.keyword_only else "") + p.name for p in op.params[1:]]
+    env.update(f=getattr(fn, op.name), inplace=dispatch.inplace)
+    body = f"inplace({op.name + '_'!r}, {first}, lambda before: f(before, {', '.join(names)}))"
+    return _build(op.name + "_", sig, body, env, op)
+
+
+def _build(name: str, sig: str, expression: str, env: dict[str, Any], op: OpDef) -> Callable[..., Any]:
+    exec(compile(f"def {name}({sig}):\n    return {expression}\n", f"<fusetorch {name}>", "exec"), env)  # noqa: S102
+    f = env[name]
+    f.__doc__ = op.doc
+    f.__module__ = "fusetorch"
+    f.op = op
+    return f
+
+
+load_all()
+for _op in list(REGISTRY.values()):
+    _f = derive(_op)
+    for _name in (_op.name, *_op.aliases):
+        setattr(fn, _name, _f)
+
+
+def functions(nn: bool) -> dict[str, Callable[..., Any]]:
+    """The functions offered as ``fusetorch.<name>``, or with ``nn`` as ``fusetorch.nn.functional.<name>``."""
+    return {name: getattr(fn, name) for op in REGISTRY.values() if (op.nn if nn else op.function)
+            for name in (op.name, *op.aliases)}

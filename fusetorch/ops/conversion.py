@@ -1,0 +1,294 @@
+"""Conversions: dtype and device, Python and NumPy values, leaving the graph."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..dtypes import dtype as dtype_class
+from ..runtime.device import device as device_class
+from ..tensor import Meta, Tensor, meta, version_of, wrap
+from .creation import as_device
+from .opdef import composite, fn, opaque
+
+
+def host_array(t: Tensor) -> np.ndarray:
+    """The contents as a NumPy array (the memory itself on the CPU). While tracing, this ends the trace."""
+    from ..dispatch import tracer
+    if tracer[0] is not None:
+        tracer[0].need_value(t)
+    a = t._a
+    if type(a) is np.ndarray:
+        return a
+    from ..runtime.memory import to_numpy
+    return to_numpy(a)
+
+
+@composite(function=False)
+def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
+    """The tensor with another dtype, on another device, or like another tensor: ``to(dtype)``, ``to(device)``, ``to(device, dtype)``,
+    ``to(other)``. Itself if nothing changes and not ``copy``."""
+    for a in args:
+        if isinstance(a, dtype_class):
+            dtype = a
+        elif isinstance(a, Tensor):
+            dtype, device = a.dtype, a.device
+        elif isinstance(a, (str, device_class)) or (isinstance(a, int) and not isinstance(a, bool)):
+            device = a
+    out = input
+    if device is not None:
+        d = as_device(device)
+        here = input.device
+        if d.type != here.type or (d.index or 0) != (here.index or 0):
+            out = fn.move_to_device(out, d)
+    if dtype is not None and dtype is not out.dtype:
+        out = fn.convert(out, dtype)
+    return out.clone() if copy and out is input else out
+
+
+@opaque(name="move_to_device", function=False, method=False)
+def move_to_device(input, device: object):
+    """A copy on another device."""
+    return [(input.shape, input.dtype)]
+
+
+@move_to_device.cpu
+def _(a: np.ndarray, device: device_class) -> Any:
+    if device.type == "cpu":
+        return a.copy()
+    from ..runtime.device import require_cuda
+    from ..runtime.memory import from_numpy as upload
+    require_cuda()
+    return upload(a, device.index or 0)
+
+
+@move_to_device.cuda
+def _(a: Any, device: device_class) -> Any:
+    from ..runtime.memory import from_numpy as upload
+    from ..runtime.memory import to_numpy
+    host = to_numpy(a)
+    return host if device.type == "cpu" else upload(host, device.index or 0)
+
+
+@move_to_device.vjp("input")
+def _(ctx: Any, g: Any) -> Any:
+    return fn.move_to_device(g, ctx["input"].device)
+
+
+def _dtype_method(name: str, d: dtype_class) -> None:
+    def f(input, memory_format=None):  # noqa: ANN001, ANN202
+        return input if input.dtype is d else fn.convert(input, d)
+    f.__doc__, f.__name__ = f"The tensor as ``{d}``.", name
+    composite(name=name, function=False)(f)
+
+
+for _name, _d in {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
+                  "long": dtypes.int64, "int": dtypes.int32, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8,
+                  "bool": dtypes.bool_}.items():
+    _dtype_method(_name, _d)
+
+
+@composite(function=False)
+def type_as(input, other):
+    """``input`` with the dtype and device of ``other``."""
+    return input.to(other)
+
+
+@composite(name="type", function=False)
+def type_(input, dtype=None, non_blocking=False):
+    """The old-style type name (``"torch.FloatTensor"``), or the tensor converted to ``dtype``."""
+    if dtype is None:
+        names = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
+                 "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}
+        return f"torch.{'cuda.' if input.is_cuda else ''}{names[input.dtype.name]}Tensor"
+    return input.to(dtype)
+
+
+@composite(function=False)
+def cpu(input, memory_format=None):
+    """The tensor in CPU memory."""
+    return input.to(device="cpu")
+
+
+@composite(function=False)
+def cuda(input, device=None, non_blocking=False, memory_format=None):
+    """The tensor in the memory of a CUDA device."""
+    return input.to(device="cuda" if device is None else device)
+
+
+@composite()
+def detach(input):
+    """The same memory, without history."""
+    t = wrap(input._a)
+    x = t._x = Meta()
+    x.version = version_of(input)
+    return t
+
+
+@composite(function=False)
+def detach_(input):
+    """Forgets the history in place."""
+    if input._x is not None:
+        input._x.node = None
+    input._req = False
+    return input
+
+
+@composite(function=False)
+def item(input):
+    """The one element as a Python number."""
+    if input.numel() != 1:
+        raise RuntimeError(f"a Tensor with {input.numel()} elements cannot be converted to Scalar")
+    return host_array(input).item()
+
+
+@composite(function=False)
+def tolist(input):
+    """The elements as (nested lists of) Python numbers."""
+    return host_array(input).tolist()
+
+
+@composite(function=False)
+def numpy(input, *, force=False):
+    """A NumPy array sharing the tensor's memory (CPU tensors that do not require grad; ``force`` copies otherwise)."""
+    if force:
+        return host_array(input.detach())
+    if input.requires_grad:
+        raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
+    if input.device.type != "cpu":
+        raise TypeError(f"can't convert {input.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "
+                        "memory first.")
+    return host_array(input)
+
+
+@composite(function=False)
+def data_ptr(input):
+    """The address of the first element."""
+    a = input._a
+    return a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a.ptr
+
+
+@composite()
+def is_same_size(input, other):
+    """Whether the shapes are equal."""
+    return input.shape == other.shape
+
+
+@composite(name="equal")
+def equal(input, other):
+    """Whether the tensors have the same shape and elements."""
+    return input.shape == other.shape and bool((input == other).all())
+
+
+@composite()
+def allclose(input, other, rtol=1e-05, atol=1e-08, equal_nan=False):
+    """Whether all elements are close (see ``isclose``)."""
+    return bool(fn.isclose(input, other, rtol, atol, equal_nan).all())
+
+
+@composite(method=False)
+def is_tensor(obj):
+    """Whether ``obj`` is a tensor."""
+    return isinstance(obj, Tensor)
+
+
+@composite(function=True, method=False)
+def numel(input):
+    """The number of elements."""
+    return input.numel()
+
+
+@composite(method=False)
+def is_floating_point(input):
+    """Whether the dtype is a floating one."""
+    return input.dtype.is_floating_point
+
+
+@composite(function=False)
+def retain_grad(input):
+    """Keeps the gradient of a non-leaf tensor in its ``grad``."""
+    if not input.requires_grad:
+        raise RuntimeError("can't retain_grad on Tensor that has requires_grad=False")
+    if input.grad_fn is not None:
+        from ..autograd import watch
+        meta(input).retain = True
+        watch(input)
+
+
+class RemovableHandle:
+    """Removes a hook: ``handle.remove()``."""
+
+    def __init__(self, hooks: dict[int, Any], key: int) -> None:
+        self.hooks, self.key = hooks, key
+
+    def remove(self) -> None:
+        """Takes the hook off."""
+        self.hooks.pop(self.key, None)
+
+    def __enter__(self) -> RemovableHandle:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.remove()
+
+
+@composite(function=False)
+def register_hook(input, hook):
+    """Calls ``hook(grad)`` when the gradient is known; what it returns replaces the gradient."""
+    if not input.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    from ..autograd import watch
+    x = meta(input)
+    if x.hooks is None:
+        x.hooks = {}
+    key = id(hook) if id(hook) not in x.hooks else max(x.hooks) + 1
+    x.hooks[key] = hook
+    if input.grad_fn is not None:
+        watch(input)
+    return RemovableHandle(x.hooks, key)
+
+
+@composite(function=False)
+def backward(input, gradient=None, retain_graph=None, create_graph=False, inputs=None):
+    """Adds the gradients of this tensor to the ``grad`` of the leaves it depends on."""
+    from ..autograd import backward as run
+    run(input, gradient, retain_graph, create_graph, inputs)
+
+
+@composite(function=False)
+def copy_(input, src, non_blocking=False):
+    """Writes ``src`` (broadcast, converted) into this tensor."""
+    from .. import dispatch
+    if not isinstance(src, Tensor):
+        src = fn.tensor(src, dtype=input.dtype, device=input.device)
+    src = src.to(device=input.device, dtype=input.dtype)
+    if src._a.shape != input._a.shape:
+        src = src.expand(input._a.shape)
+    dispatch.check_inplace(input, "copy_")
+    dispatch.assign(input, src, "copy_")
+    return input
+
+
+@composite(function=False)
+def fill_(input, value):
+    """Writes one value everywhere."""
+    if isinstance(value, Tensor):
+        return input.copy_(value)
+    from .. import dispatch
+    dispatch.check_inplace(input, "fill_")
+    dispatch.assign(input, fn.full((), value, dtype=input.dtype, device=input.device).expand(input._a.shape), "fill_")
+    return input
+
+
+@composite(function=False)
+def zero_(input):
+    """Writes zeros everywhere."""
+    return fn.fill_(input, 0)
+
+
+@composite(function=False)
+def set_(input, source):
+    """Makes this tensor share ``source``'s memory."""
+    input._a = source._a
+    return input

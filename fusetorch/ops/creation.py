@@ -1,0 +1,306 @@
+"""Creation: tensors from data, filled, ranged, like another."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .. import dtypes
+from ..dtypes import dtype, get_default_dtype, int64
+from ..dtypes import from_numpy as dtype_from_numpy
+from ..runtime.device import device as device_class
+from ..tensor import Tensor, wrap
+from .opdef import composite
+
+_DEFAULT_DEVICE: list[Any] = [None]
+
+
+def as_device(d: Any) -> device_class:
+    """A device from a device, a string, a CUDA index or ``None`` (the default device)."""
+    if d is None:
+        return _DEFAULT_DEVICE[-1] or device_class("cpu")
+    if isinstance(d, int):
+        return device_class("cuda", d)
+    return d if isinstance(d, device_class) else device_class(d)
+
+
+def set_default_device(device: Any) -> None:
+    """Makes creation functions without ``device=`` use this device."""
+    _DEFAULT_DEVICE[-1] = None if device is None else as_device(device)
+
+
+def get_default_device() -> device_class:
+    """The device of creation functions without ``device=``."""
+    return as_device(None)
+
+
+def place(a: np.ndarray, device: Any, requires_grad: bool = False) -> Tensor:
+    """A tensor with the contents of a NumPy array on ``device``; on the CPU it is that array."""
+    d = as_device(device)
+    from ..dispatch import tracer
+    if tracer[0] is not None:
+        t = tracer[0].constant(a, d)
+    elif d.type == "cpu":
+        t = wrap(a)
+    else:
+        from ..runtime.device import require_cuda
+        from ..runtime.memory import from_numpy as upload
+        require_cuda()
+        t = wrap(upload(a, d.index or 0))
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+def _sizes(size: tuple) -> tuple[int, ...]:
+    if len(size) == 1 and isinstance(size[0], (tuple, list)):
+        size = tuple(size[0])
+    out = []
+    for n in size:
+        if isinstance(n, Tensor):
+            n = n.item()
+        if not isinstance(n, (int, np.integer)):
+            raise TypeError(f"expected a size of integers, got {type(n).__name__} in {size}")
+        if n < 0:
+            raise RuntimeError(f"Trying to create tensor with negative dimension {n}: {list(size)}")
+        out.append(int(n))
+    return tuple(out)
+
+
+def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_grad: bool) -> Tensor:
+    from ..dispatch import tracer
+    dev = as_device(device)
+    if tracer[0] is not None:
+        t = tracer[0].full(shape, value, d, dev)
+    elif dev.type == "cpu":
+        from .. import cpu_backend
+        a = np.zeros(shape, d.np) if value == 0 and not isinstance(value, bool) else cpu_backend.empty(shape, d)
+        if value is not None and not (value == 0 and not isinstance(value, bool)):
+            a.fill(value)
+        t = wrap(a)
+    else:
+        from .. import cuda_backend
+        t = wrap(cuda_backend.full(shape, value, d, dev.index or 0))
+    if requires_grad:
+        t.requires_grad = True
+    return t
+
+
+# ---- from data
+
+
+def _array_of(data: Any, d: dtype | None) -> np.ndarray:
+    if isinstance(data, np.ndarray):
+        a = np.array(data, dtype=d.np if d else None, order="C")
+        dtype_from_numpy(a.dtype)
+        return a
+    if isinstance(data, (np.generic,)):
+        return np.array(data, dtype=d.np if d else None)
+    if isinstance(data, (bool, int, float)):
+        return np.array(data, dtype=(d or dtypes.of_number(data)).np)
+    if isinstance(data, (list, tuple, range)):
+        if any(isinstance(x, Tensor) for x in data):
+            data = [x.detach().cpu().numpy() if isinstance(x, Tensor) else x for x in data]
+        try:
+            a = np.array(data, dtype=d.np if d else None)
+        except ValueError as e:
+            raise ValueError(f"expected sequences of equal length at every nesting level: {e}") from None
+        if d is None:
+            if a.dtype.kind == "f" and a.size and not _has_numpy(data):
+                a = a.astype(get_default_dtype().np)
+            elif a.size == 0:
+                a = a.astype(get_default_dtype().np)
+        dtype_from_numpy(a.dtype)
+        return a
+    if hasattr(data, "__array__"):
+        return _array_of(np.asarray(data), d)
+    raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
+
+
+def _has_numpy(data: Any) -> bool:
+    while isinstance(data, (list, tuple)) and len(data):
+        data = data[0]
+    return isinstance(data, (np.ndarray, np.generic))
+
+
+@composite(method=False)
+def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
+    """A new tensor with a copy of ``data`` (numbers, nested sequences, NumPy arrays, tensors)."""
+    if isinstance(data, Tensor):
+        t = data.detach().clone()
+        t = t.to(device=device, dtype=dtype) if dtype is not None or device is not None else t
+        return t.requires_grad_() if requires_grad else t
+    return place(_array_of(data, dtype), device, requires_grad)
+
+
+@composite(method=False)
+def as_tensor(data, dtype=None, device=None):
+    """``data`` as a tensor, sharing memory where that is possible."""
+    if isinstance(data, Tensor):
+        return data.to(device=device, dtype=dtype)
+    if isinstance(data, np.ndarray):
+        t = from_numpy.body(data)
+        return t.to(device=device if device is not None else get_default_device(), dtype=dtype)
+    return place(_array_of(data, dtype), device)
+
+
+@composite(method=False)
+def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=False):
+    """``obj`` as a tensor; copies only if ``copy`` or if need be."""
+    t = tensor.body(obj, dtype=dtype, device=device) if copy else as_tensor.body(obj, dtype, device)
+    return t.requires_grad_() if requires_grad else t
+
+
+@composite(method=False)
+def from_numpy(ndarray):
+    """A CPU tensor sharing memory with a NumPy array."""
+    if not isinstance(ndarray, np.ndarray):
+        raise TypeError(f"expected np.ndarray (got {type(ndarray).__name__})")
+    dtype_from_numpy(ndarray.dtype)
+    if any(s < 0 for s in ndarray.strides):
+        raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not "
+                         "currently supported. (You can probably work around this by making a copy of your array with "
+                         "array.copy().)")
+    return wrap(ndarray.view(np.ndarray))
+
+
+@composite(method=False)
+def scalar_tensor(s, *, dtype=None, device=None, requires_grad=False):
+    """A 0-d tensor."""
+    return _filled((), s, dtype or get_default_dtype(), device, requires_grad)
+
+
+# ---- filled
+
+
+@composite(method=False)
+def empty(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, memory_format=None, out=None):
+    """Uninitialised memory (filled with zeros while tracing)."""
+    return _filled(_sizes(size), None, dtype or get_default_dtype(), device, requires_grad)
+
+
+@composite(method=False)
+def zeros(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+    """Zeros."""
+    return _filled(_sizes(size), 0, dtype or get_default_dtype(), device, requires_grad)
+
+
+@composite(method=False)
+def ones(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+    """Ones."""
+    return _filled(_sizes(size), 1, dtype or get_default_dtype(), device, requires_grad)
+
+
+@composite(method=False)
+def full(size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+    """``fill_value`` everywhere; its dtype unless given."""
+    if isinstance(fill_value, Tensor):
+        dtype = dtype or fill_value.dtype
+        fill_value = fill_value.item()
+    size = (size,) if isinstance(size, int) else size
+    return _filled(_sizes(tuple(size)), fill_value, dtype or dtypes.of_number(fill_value), device, requires_grad)
+
+
+def _like(value: Any, doc: str, name: str) -> None:
+    def f(input, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None):  # noqa: ANN001, ANN202
+        return _filled(input._a.shape, value, dtype or input.dtype, device or input.device, requires_grad)
+    f.__doc__, f.__name__, f.__qualname__ = doc, name, name
+    composite(name=name, method=False)(f)
+
+
+_like(None, "Uninitialised memory like ``input``.", "empty_like")
+_like(0, "Zeros like ``input``.", "zeros_like")
+_like(1, "Ones like ``input``.", "ones_like")
+
+
+@composite(method=False)
+def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None):
+    """``fill_value`` everywhere, shape and dtype of ``input``."""
+    return _filled(input._a.shape, fill_value, dtype or input.dtype, device or input.device, requires_grad)
+
+
+def _new(value: Any, name: str) -> None:
+    def f(input, *size, dtype=None, device=None, requires_grad=False):  # noqa: ANN001, ANN202
+        return _filled(_sizes(size), value, dtype or input.dtype, device or input.device, requires_grad)
+    f.__doc__, f.__name__, f.__qualname__ = f"``{name[4:]}`` with the dtype and device of ``input``.", name, name
+    composite(name=name, function=False)(f)
+
+
+_new(None, "new_empty")
+_new(0, "new_zeros")
+_new(1, "new_ones")
+
+
+@composite(function=False)
+def new_full(input, size, fill_value, *, dtype=None, device=None, requires_grad=False):
+    """``full`` with the dtype and device of ``input``."""
+    return _filled(_sizes(tuple(size)), fill_value, dtype or input.dtype, device or input.device, requires_grad)
+
+
+@composite(function=False)
+def new_tensor(input, data, *, dtype=None, device=None, requires_grad=False):
+    """``tensor(data)`` with the dtype and device of ``input``."""
+    return tensor.body(data, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+
+
+# ---- ranges
+
+
+@composite(method=False)
+def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+    """``start, start + step, ...`` up to but not including ``end``."""
+    start, end, step = [x.item() if isinstance(x, Tensor) else x for x in (start, end, step)]
+    if end is None:
+        start, end = 0, start
+    if step == 0:
+        raise RuntimeError("step must be nonzero")
+    if (end - start) * step < 0:
+        raise RuntimeError("upper bound and lower bound inconsistent with step sign")
+    if dtype is None:
+        dtype = get_default_dtype() if any(isinstance(x, float) for x in (start, end, step)) else int64
+    n = max(math.ceil((end - start) / step), 0)
+    a = start + np.arange(n, dtype=np.float64 if dtype.is_floating_point else np.int64) * step
+    return place(a.astype(dtype.np), device, requires_grad)
+
+
+@composite(method=False)
+def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False, layout=None, out=None):
+    """``steps`` numbers evenly from ``start`` to ``end``, both included."""
+    start, end = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
+    a = np.linspace(start, end, steps)
+    d = dtype or get_default_dtype()
+    return place((a if d.is_floating_point else np.trunc(a)).astype(d.np), device, requires_grad)
+
+
+@composite(method=False)
+def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, layout=None, out=None):
+    """``base`` to the powers ``linspace(start, end, steps)``."""
+    a = np.power(float(base), np.linspace(start, end, steps))
+    return place(a.astype((dtype or get_default_dtype()).np), device, requires_grad)
+
+
+@composite(method=False)
+def eye(n, m=None, *, dtype=None, device=None, requires_grad=False, layout=None, out=None):
+    """The identity matrix."""
+    return place(np.eye(n, n if m is None else m, dtype=(dtype or get_default_dtype()).np), device, requires_grad)
+
+
+def legacy_constructor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
+    """``Tensor(2, 3)`` (sizes), ``Tensor([1, 2])`` (data), ``Tensor()`` (empty), as PyTorch's old constructor."""
+    device = kwargs.pop("device", None)
+    if kwargs:
+        raise TypeError(f"Tensor(): unexpected keyword argument {next(iter(kwargs))!r}")
+    if len(args) == 1 and isinstance(args[0], (list, tuple, np.ndarray)) and not hasattr(args[0], "numel"):
+        made = place(_array_of(args[0], get_default_dtype()), device)
+    elif len(args) == 1 and isinstance(args[0], Tensor):
+        made = args[0].detach()
+    elif not args:
+        made = _filled((0,), None, get_default_dtype(), device, False)
+    else:
+        made = _filled(_sizes(args), None, get_default_dtype(), device, False)
+    if cls is Tensor:
+        return made
+    t = object.__new__(cls)
+    t._a, t._req, t._x = made._a, False, None
+    return t

@@ -1,0 +1,204 @@
+"""Matrix products."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import HALVES, FROM_NUMPY, bool_, dtype
+from ..shapes import broadcast_shapes
+from .opdef import composite, fn, opaque
+
+
+def _check(name: str, a: Any, b: Any) -> None:
+    if a.dtype is not b.dtype:
+        raise RuntimeError(f"{name}: expected m1 and m2 to have the same dtype, but got: {a.dtype} != {b.dtype}")
+
+
+@opaque(name="bmm_general", function=False, method=False)
+def bmm_general(a, b):
+    """``a @ b`` for operands of two or more dimensions whose batch dimensions broadcast. Half types accumulate in float32."""
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    return [((*batch, a.shape[-2], b.shape[-1]), a.dtype)]
+
+
+@bmm_general.cpu
+def _(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    d: dtype = FROM_NUMPY[a.dtype]
+    if d in HALVES:
+        return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+    if d is bool_:
+        raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
+    return np.matmul(a, b)
+
+
+@bmm_general.vjp("a", "b")
+def _(ctx: Any, g: Any) -> Any:
+    from .views import sum_to_size
+    a, b = ctx["a"], ctx["b"]
+    ga = sum_to_size(fn.bmm_general(g, b.transpose(-1, -2)), ctx.shape(0)) if ctx.needed[0] else None
+    if not ctx.needed[1]:
+        return ga, None
+    if len(ctx.shape(1)) == 2 and len(ctx.shape(0)) > 2:
+        # one product over all rows instead of a batch of products that is then summed
+        gb = fn.bmm_general(a.reshape(-1, a.shape[-1]).transpose(0, 1), g.reshape(-1, g.shape[-1]))
+    else:
+        gb = sum_to_size(fn.bmm_general(a.transpose(-1, -2), g), ctx.shape(1))
+    return ga, gb
+
+
+@composite(operators=("__matmul__",))
+def matmul(input, other):
+    """The matrix product, with PyTorch's rules for vectors (1-D operands) and batches (leading dimensions broadcast)."""
+    m, n = input.ndim, other.ndim
+    if m == 0 or n == 0:
+        raise RuntimeError(f"both arguments to matmul need to be at least 1D, but they are {m}D and {n}D")
+    _check("matmul", input, other)
+    a = input.unsqueeze(0) if m == 1 else input
+    b = other.unsqueeze(1) if n == 1 else other
+    if a._a.shape[-1] != b._a.shape[-2]:
+        if m == 1 and n == 1:
+            raise RuntimeError(f"inconsistent tensor size, expected tensor {list(input.shape)} and src {list(other.shape)} to have the same "
+                               f"number of elements, but got {input.numel()} and {other.numel()} elements respectively")
+        raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a.shape))} and "
+                           f"{'x'.join(map(str, b.shape))})")
+    if n <= 2 and m > 2:
+        # one large product instead of a batch of small ones
+        flat = fn.bmm_general(a.reshape(-1, a._a.shape[-1]), b)
+        out = flat.reshape(*a._a.shape[:-1], b._a.shape[-1])
+    else:
+        out = fn.bmm_general(a, b)
+    if m == 1:
+        out = out.squeeze(-2)
+    return out.squeeze(-1) if n == 1 else out
+
+
+@composite()
+def mm(input, mat2):
+    """The product of two matrices."""
+    if input.ndim != 2 or mat2.ndim != 2:
+        raise RuntimeError("self must be a matrix" if input.ndim != 2 else "mat2 must be a matrix")
+    return matmul.body(input, mat2)
+
+
+@composite()
+def bmm(input, mat2):
+    """The product of two batches of matrices."""
+    if input.ndim != 3 or mat2.ndim != 3:
+        raise RuntimeError(f"batch1 must be a 3D tensor, got shapes {list(input.shape)} and {list(mat2.shape)}")
+    if input._a.shape[0] != mat2._a.shape[0] or input._a.shape[2] != mat2._a.shape[1]:
+        raise RuntimeError(f"Expected size for first two dimensions of batch2 tensor to be: [{input._a.shape[0]}, {input._a.shape[2]}] "
+                           f"but got: [{mat2._a.shape[0]}, {mat2._a.shape[1]}].")
+    _check("bmm", input, mat2)
+    return fn.bmm_general(input, mat2)
+
+
+@composite()
+def mv(input, vec):
+    """The product of a matrix and a vector."""
+    if input.ndim != 2 or vec.ndim != 1:
+        raise RuntimeError(f"vector + matrix @ vector expected, got {vec.ndim}, {input.ndim}, {vec.ndim}")
+    return matmul.body(input, vec)
+
+
+@composite()
+def dot(input, tensor):
+    """The inner product of two vectors."""
+    if input.ndim != 1 or tensor.ndim != 1:
+        raise RuntimeError(f"1D tensors expected, but got {input.ndim}D and {tensor.ndim}D tensors")
+    return matmul.body(input, tensor)
+
+
+@composite()
+def inner(input, other):
+    """The sum of products over the last dimensions."""
+    if input.ndim == 0 or other.ndim == 0:
+        return input * other
+    return fn.tensordot(input, other, dims=([-1], [-1]))
+
+
+@composite(aliases=("ger",))
+def outer(input, vec2):
+    """The outer product of two vectors."""
+    if input.ndim != 1 or vec2.ndim != 1:
+        raise RuntimeError(f"outer: Expected 1-D argument self, but got {input.ndim}-D and {vec2.ndim}-D")
+    return input.unsqueeze(1) * vec2
+
+
+@composite(method=False)
+def tensordot(a, b, dims=2, out=None):
+    """The sum of products over the last ``dims`` dimensions of ``a`` and the first of ``b``, or over the two given lists."""
+    if isinstance(dims, int):
+        da, db = list(range(a.ndim - dims, a.ndim)), list(range(dims))
+    else:
+        da, db = [[d % a.ndim for d in ([dims[0]] if isinstance(dims[0], int) else dims[0])],
+                  [d % b.ndim for d in ([dims[1]] if isinstance(dims[1], int) else dims[1])]]
+    ra, rb = [d for d in range(a.ndim) if d not in da], [d for d in range(b.ndim) if d not in db]
+    n = 1
+    for x, y in zip(da, db):
+        if a._a.shape[x] != b._a.shape[y]:
+            raise RuntimeError(f"contracted dimensions need to match, but first has size {a._a.shape[x]} in dim {x} and second has size "
+                               f"{b._a.shape[y]} in dim {y}")
+        n *= a._a.shape[x]
+    sa, sb = [a._a.shape[d] for d in ra], [b._a.shape[d] for d in rb]
+    left = a.permute(*ra, *da).reshape(-1 if n else _count(sa), n)
+    right = b.permute(*db, *rb).reshape(n, -1 if n else _count(sb))
+    return fn.bmm_general(left, right).reshape(*sa, *sb)
+
+
+def _count(sizes: list[int]) -> int:
+    n = 1
+    for s in sizes:
+        n *= s
+    return n
+
+
+@composite()
+def addmm(input, mat1, mat2, *, beta=1, alpha=1):
+    """``beta * input + alpha * mat1 @ mat2``."""
+    p = mm.body(mat1, mat2)
+    return _blend(input, p, beta, alpha)
+
+
+@composite()
+def addbmm(input, batch1, batch2, *, beta=1, alpha=1):
+    """``beta * input + alpha * (batch1 @ batch2).sum(0)``."""
+    return _blend(input, bmm.body(batch1, batch2).sum(0), beta, alpha)
+
+
+@composite()
+def baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
+    """``beta * input + alpha * batch1 @ batch2``."""
+    return _blend(input, bmm.body(batch1, batch2), beta, alpha)
+
+
+@composite()
+def addmv(input, mat, vec, *, beta=1, alpha=1):
+    """``beta * input + alpha * mat @ vec``."""
+    return _blend(input, mv.body(mat, vec), beta, alpha)
+
+
+@composite()
+def addr(input, vec1, vec2, *, beta=1, alpha=1):
+    """``beta * input + alpha * outer(vec1, vec2)``."""
+    return _blend(input, outer.body(vec1, vec2), beta, alpha)
+
+
+def _blend(input: Any, p: Any, beta: Any, alpha: Any) -> Any:
+    p = p if alpha == 1 else p * alpha
+    if beta == 0:  # NaN in input must not spread
+        return p.expand(broadcast_shapes(input.shape, p.shape))
+    return p + (input if beta == 1 else input * beta)
+
+
+@composite(nn=True, function=False, method=False)
+def linear(input, weight, bias=None):
+    """``input @ weight.T + bias``: ``input`` (..., in), ``weight`` (out, in) or (in,), ``bias`` (out)."""
+    if weight.ndim == 1:
+        out = matmul.body(input, weight)
+    else:
+        if input.ndim and input._a.shape[-1] != weight._a.shape[-1]:
+            flat = "x".join(map(str, (input.numel() // max(input._a.shape[-1], 1), input._a.shape[-1])))
+            raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({flat} and {weight._a.shape[1]}x{weight._a.shape[0]})")
+        out = matmul.body(input, weight.t())
+    return out if bias is None else out + bias

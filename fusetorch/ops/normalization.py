@@ -1,0 +1,196 @@
+"""Softmax and layer normalisation: several reductions over one row, and a result at every position of it.
+
+Sources: layer normalisation, Ba, Kiros and Hinton 2016; RMS normalisation, Zhang and Sennrich 2019.
+"""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import dtype, float32
+from ..shapes import wrap_dim
+from . import primitives as P
+from .expr import cast, count, reduce
+from .opdef import As, composite, fn, reduction
+
+
+def _shifted(x: Any) -> Any:
+    m = reduce("max", x)
+    return x - m
+
+
+@reduction(name="softmax_dims", function=False, method=False, promote="float")
+def softmax_dims(input, dim=None, keepdim=False):
+    """``exp(x) / sum(exp(x))``."""
+    e = P.exp(_shifted(input))
+    return e / reduce("sum", e)
+
+
+@reduction(name="softmax_grad", function=False, method=False, promote="float")
+def softmax_grad(grad, result, dim=None, keepdim=False):
+    """The gradient of softmax from its result."""
+    return result * (grad - reduce("sum", grad * result))
+
+
+@softmax_dims.vjp("out")
+def _(ctx: Any, g: Any) -> Any:
+    return fn.softmax_grad(g, ctx["out"], ctx.attrs["dim"], True)
+
+
+@softmax_grad.vjp("grad", "result")
+def _(ctx: Any, g: Any) -> Any:
+    grad, y, dim = ctx["grad"], ctx["result"], ctx.attrs["dim"]
+    gy = (g * y).sum(dim, keepdim=True)
+    return y * (g - gy), g * (grad - (grad * y).sum(dim, keepdim=True)) - grad * gy
+
+
+@reduction(name="log_softmax_dims", function=False, method=False, promote="float")
+def log_softmax_dims(input, dim=None, keepdim=False):
+    """``x - log(sum(exp(x)))``."""
+    s = _shifted(input)
+    return s - P.log(reduce("sum", P.exp(s)))
+
+
+@reduction(name="log_softmax_grad", function=False, method=False, promote="float")
+def log_softmax_grad(grad, result, dim=None, keepdim=False):
+    """The gradient of log_softmax from its result."""
+    return grad - P.exp(result) * reduce("sum", grad)
+
+
+@log_softmax_dims.vjp("out")
+def _(ctx: Any, g: Any) -> Any:
+    return fn.log_softmax_grad(g, ctx["out"], ctx.attrs["dim"], True)
+
+
+@log_softmax_grad.vjp("grad", "result")
+def _(ctx: Any, g: Any) -> Any:
+    grad, y, dim = ctx["grad"], ctx["result"], ctx.attrs["dim"]
+    e = y.exp()
+    ge = (g * e).sum(dim, keepdim=True)
+    return g - ge, -g * e * grad.sum(dim, keepdim=True)
+
+
+def _softmax_oracle(a: np.ndarray, dim: int) -> np.ndarray:
+    import scipy.special
+    return scipy.special.softmax(a, axis=dim)
+
+
+def _log_softmax_oracle(a: np.ndarray, dim: int) -> np.ndarray:
+    import scipy.special
+    return scipy.special.log_softmax(a, axis=dim)
+
+
+def _over(input: Any, dim: Any, dtype: dtype | None, op: Any) -> Any:
+    x = input if dtype is None else input.to(dtype)
+    if dim is None:
+        dim = 0 if x.ndim in (0, 1, 3) else 1  # PyTorch's legacy default
+    return op(x, wrap_dim(dim, x.ndim), True)
+
+
+@composite(nn=True, oracle=_softmax_oracle)
+def softmax(input, dim=None, dtype=None, *, _stacklevel=3):
+    """``exp(x) / sum(exp(x))`` along ``dim``, without overflow."""
+    return _over(input, dim, dtype, fn.softmax_dims)
+
+
+@composite(nn=True, oracle=_log_softmax_oracle)
+def log_softmax(input, dim=None, dtype=None, *, _stacklevel=3):
+    """``log(softmax(x))`` along ``dim``, accurately."""
+    return _over(input, dim, dtype, fn.log_softmax_dims)
+
+
+@composite(nn=True, function=False, method=False)
+def softmin(input, dim=None, dtype=None, *, _stacklevel=3):
+    """``softmax(-x)`` along ``dim``."""
+    return _over(-input, dim, dtype, fn.softmax_dims)
+
+
+# ---- layer normalisation: the affine part is optional
+
+
+@reduction(name="layer_norm_stats", function=False, method=False, promote="float", keep=("weight", "bias"), n_outputs=3)
+def layer_norm_stats(input, weight, bias, *, eps: float = 1e-5, dim=None, keepdim=False):
+    """``(x - mean) / sqrt(var + eps) * weight + bias``, and mean and 1/sqrt(var + eps) for the gradient."""
+    n = cast(count(), input.dtype)
+    mean = reduce("sum", input) / n
+    d = input - mean
+    rstd = P.rsqrt(reduce("sum", d * d) / n + eps)
+    y = d * rstd
+    if weight is not None:
+        y = y * cast(weight, y.dtype)
+    if bias is not None:
+        y = y + cast(bias, y.dtype)
+    return y, As(mean, mean.dtype), As(rstd, rstd.dtype)
+
+
+@reduction(name="layer_norm_grad", function=False, method=False, promote="none")
+def layer_norm_grad(grad, input, mean, rstd, weight, dim=None, keepdim=False):
+    """The gradient of the input of ``layer_norm_stats``."""
+    n = cast(count(), rstd.dtype)
+    xhat = (input - mean) * rstd
+    wg = grad if weight is None else grad * weight
+    return rstd * (wg - reduce("sum", wg) / n - xhat * (reduce("sum", wg * xhat) / n))
+
+
+@layer_norm_stats.vjp("input", "weight", "out1", "out2")
+def _(ctx: Any, g: Any, g_mean: Any, g_rstd: Any) -> Any:
+    from .views import sum_to_size
+    x, w, mean, rstd = ctx["input"], ctx["weight"], ctx["out1"], ctx["out2"]
+    dims = ctx.attrs["dim"]
+    out = []
+    dx = fn.layer_norm_grad(g, x, mean, rstd, w, dims, True).to(x.dtype) if ctx.needed[0] else None
+    out.append(dx)
+    k = 1
+    if w is not None:
+        out.append(sum_to_size(g * ((x - mean) * rstd), ctx.shape(k)).to(w.dtype) if ctx.needed[k] else None)
+        k += 1
+    if len(ctx.needed) > k:
+        out.append(sum_to_size(g, ctx.shape(k)).to(ctx.dtype(k)) if ctx.needed[k] else None)
+    return out
+
+
+@layer_norm_grad.vjp("grad", "input", "mean", "rstd", "weight")
+def _(ctx: Any, h: Any) -> Any:
+    # differentiate the same formula written with ops
+    from ..autograd import enable_grad
+    from ..autograd import grad as gradients
+    names = ["grad", "input", "mean", "rstd"] + (["weight"] if ctx["weight"] is not None else [])
+    saved = [ctx[n] for n in names]
+    with enable_grad():
+        leaves = [t.detach().requires_grad_() for t in saved] if not any(t.requires_grad for t in saved) else saved
+        grad, x, mean, rstd = leaves[:4]
+        dims = ctx.attrs["dim"]
+        xhat = (x - mean) * rstd
+        wg = grad * leaves[4] if len(leaves) > 4 else grad
+        y = rstd * (wg - wg.mean(dims, keepdim=True) - xhat * (wg * xhat).mean(dims, keepdim=True))
+        wanted = [t for t in leaves if t.requires_grad]
+        got = iter(gradients(y, wanted, h, create_graph=True, allow_unused=True))
+    return [next(got) if t.requires_grad else None for t in leaves]
+
+
+@composite(nn=True)
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
+    """Normalises over the last dimensions, which must be ``normalized_shape``; then scales and shifts."""
+    size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    k = len(size)
+    if tuple(input._a.shape[input.ndim - k:]) != size or k == 0:
+        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, {', '.join(map(str, size))}], but got input of "
+                           f"size{list(input.shape)}")
+    for n, t in (("weight", weight), ("bias", bias)):
+        if t is not None and tuple(t.shape) != size:
+            raise RuntimeError(f"Expected {n} to be of same shape as normalized_shape, but got {n} of shape {list(t.shape)} and "
+                               f"normalized_shape = {list(size)}")
+    dims = tuple(range(input.ndim - k, input.ndim))
+    return fn.layer_norm_stats(input, weight, bias, eps=eps, dim=dims, keepdim=True)[0]
+
+
+@composite(nn=True)
+def rms_norm(input, normalized_shape, weight=None, eps=None):
+    """Divides by the root of the mean square over the last dimensions; then scales."""
+    from ..dtypes import finfo
+    k = 1 if isinstance(normalized_shape, int) else len(normalized_shape)
+    dims = tuple(range(input.ndim - k, input.ndim))
+    x = input.to(float32) if input.dtype.itemsize == 2 else input
+    y = (x * (x.square().mean(dims, keepdim=True) + (finfo(x.dtype).eps if eps is None else eps)).rsqrt()).to(input.dtype)
+    return y if weight is None else y * weight

@@ -1,0 +1,281 @@
+"""The registry: what it means to define an operation, once.
+
+Each decorator here makes an :class:`OpDef` from one function and files it in :data:`REGISTRY`. Everything else (the public
+function, the method, the operator, the in-place form, tracing, gradients, kernels, docs, tests) is derived from that.
+
+======================  ===============================================  =========================================
+decorator               the function is                                  and beside it
+======================  ===============================================  =========================================
+:func:`elementwise`     a body over :mod:`primitives` expressions        optionally ``@op.vjp``; else derived
+:func:`reduction`       a body with ``reduce`` (``dim``, ``keepdim``)    ``@op.vjp``
+:func:`view`            a map of (shape, strides, offset)                ``@op.numpy``, ``@op.vjp``
+:func:`opaque`          the shape rule                                   ``@op.cpu``, ``@op.cuda``, ``@op.vjp``
+:func:`composite`       a body over public ops                           nothing
+======================  ===============================================  =========================================
+
+Parameters follow PyTorch's names. In an elementwise or reduction body an unannotated parameter is an operand (tensor or number),
+one annotated ``float`` is a run-time scalar (a new value never compiles anything), any other annotation makes it static.
+In the other kinds unannotated parameters are tensors and annotated ones are static attributes.
+"""
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from ..dtypes import HALVES, dtype, float32, get_default_dtype, result_type
+from .expr import Expr, cast, load, scalar
+
+REGISTRY: dict[str, OpDef] = {}
+
+
+class Namespace:
+    """The public functions by name, for vjps and composite bodies: ``fn.softmax(x, -1)``. Filled by ``fusetorch.functional``."""
+
+    def __getattr__(self, name: str) -> Any:
+        raise AttributeError(f"fusetorch has no operation named {name!r}")
+
+
+fn = Namespace()
+
+
+@dataclass
+class Sample:
+    """One example call: positional ``args`` and ``kwargs``; NumPy arrays stand for tensors."""
+
+    args: tuple
+    kwargs: dict[str, Any] = field(default_factory=dict)
+    grad: bool = True  # smooth here: compare the gradient with finite differences
+
+
+@dataclass(frozen=True)
+class Param:
+    """A parameter of an operation. ``role``: ``operand``, ``tensors`` (a list of them), ``scalar`` or ``static``."""
+
+    name: str
+    role: str
+    default: Any
+    keyword_only: bool
+
+
+@dataclass(eq=False)
+class OpDef:
+    """An operation; see the module's docstring. ``eq`` is identity."""
+
+    name: str
+    kind: str
+    body: Callable[..., Any]
+    params: tuple[Param, ...]
+    doc: str
+    function: bool = True
+    method: bool = True
+    nn: bool = False                    # offered in nn.functional
+    inplace: bool = False
+    operators: tuple[str, ...] = ()     # "__add__": also its reflected and in-place forms where Python has them
+    aliases: tuple[str, ...] = ()
+    promote: str = "default"            # default | float | none
+    keep: tuple[str, ...] = ()          # operands left out of promotion
+    differentiable: bool = True
+    samples: Callable[[], list[Sample]] | None = None
+    oracle: Callable[..., Any] | None = None
+    domain: tuple[float, float] = (-3.0, 3.0)
+    vjp_fn: Callable[..., Any] | None = None
+    saves: tuple[str, ...] = ()
+    kernels: dict[str, Callable[..., Any]] = field(default_factory=dict)
+    random: bool = False                # draws from the generator
+    n_outputs: int = 1
+    row_major: bool = False             # the result is row-major whatever the operands' layout
+
+    def __post_init__(self) -> None:
+        if self.name in REGISTRY:
+            raise ValueError(f"operation {self.name!r} is defined twice")
+        REGISTRY[self.name] = self
+        self.operands = tuple(p.name for p in self.params if p.role in ("operand", "tensors"))
+        self.position = {p.name: i for i, p in enumerate(self.params)}
+        self.specs: dict[Any, LoopSpec] = {}
+
+    def vjp(self, *saves: str) -> Callable[[Callable], Callable]:
+        """Registers ``f(ctx, *grads) -> gradient per operand``; ``ctx`` offers the saved operands, and ``"out"``."""
+        def register(f: Callable) -> Callable:
+            self.vjp_fn, self.saves = f, saves
+            return f
+        return register
+
+    def _kernel(self, device: str) -> Callable[[Callable], Callable]:
+        def register(f: Callable) -> Callable:
+            self.kernels[device] = f
+            return f
+        return register
+
+    @property
+    def cpu(self) -> Callable[[Callable], Callable]:
+        """Registers the kernel over NumPy arrays."""
+        return self._kernel("cpu")
+
+    @property
+    def cuda(self) -> Callable[[Callable], Callable]:
+        """Registers the kernel over device arrays."""
+        return self._kernel("cuda")
+
+    @property
+    def numpy(self) -> Callable[[Callable], Callable]:
+        """Registers a view's NumPy form."""
+        return self._kernel("numpy")
+
+    def __repr__(self) -> str:
+        return f"<op {self.name} ({self.kind})>"
+
+
+def _define(kind: str, **options: Any) -> Callable[[Callable], OpDef]:
+    def decorate(body: Callable) -> OpDef:
+        name = options.pop("name", None) or body.__name__
+        params = []
+        for p in inspect.signature(body).parameters.values():
+            note = p.annotation
+            if kind == "view" and p.name in ("shape", "strides", "offset") and note is inspect.Parameter.empty:
+                continue
+            role = ("dim" if kind == "reduction" and p.name in ("dim", "keepdim") else
+                    "operand" if note is inspect.Parameter.empty else
+                    "tensors" if note == "Tensors" else
+                    "scalar" if note == "float" and kind in ("elementwise", "reduction") else "static")
+            params.append(Param(p.name, role, p.default, p.kind is inspect.Parameter.KEYWORD_ONLY))
+        if kind == "view":
+            params.insert(0, Param("input", "operand", inspect.Parameter.empty, False))
+        return OpDef(name, kind, body, tuple(params), inspect.getdoc(body) or "", **options)
+    return decorate
+
+
+def elementwise(**options: Any) -> Callable[[Callable], OpDef]:
+    """An operation on each element, with broadcasting and promotion."""
+    return _define("elementwise", **options)
+
+
+def reduction(**options: Any) -> Callable[[Callable], OpDef]:
+    """An operation over the dimensions ``dim`` (any set; all by default), with ``keepdim``."""
+    return _define("reduction", **options)
+
+
+def view(**options: Any) -> Callable[[Callable], OpDef]:
+    """Another look at the same memory."""
+    return _define("view", **options)
+
+
+def opaque(**options: Any) -> Callable[[Callable], OpDef]:
+    """An operation with a kernel per device that the fuser treats as a whole."""
+    return _define("opaque", **options)
+
+
+def composite(**options: Any) -> Callable[[Callable], OpDef]:
+    """An operation written with others."""
+    return _define("composite", **options)
+
+
+@dataclass(frozen=True)
+class As:
+    """A body's result with the dtype to store it as, where that is not the promoted one."""
+
+    value: Expr
+    dtype_out: dtype
+
+
+class LoopSpec:
+    """An elementwise or reduction operation at given dtypes: expressions ready to run, fuse and differentiate.
+
+    ``values`` read ``load`` 0 .. n-1 (stored dtypes ``in_dtypes``) and ``scalar`` 0 .. m-1 (dtypes ``scalars``). ``full[j]`` says
+    whether output *j* has the whole index space or the reduced one.
+    """
+
+    __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
+                 "grads", "kernel_cache")
+
+    def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
+                 out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
+        from ..codegen.numpy_source import numpy_function
+        self.name, self.op, self.reduces = name, op, reduces
+        self.in_dtypes, self.values, self.out_dtypes = tuple(in_dtypes), tuple(values), tuple(out_dtypes)
+        self.full, self.scalars = tuple(full), tuple(scalars)
+        #: one primitive over its inputs: NumPy does it in one pass
+        self.single = len(values) == 1 and sum(1 for a in values[0].args if a.args) == 0 and not any(
+            d in HALVES for d in in_dtypes)
+        self.numpy = numpy_function(self.values, self.out_dtypes, len(in_dtypes), len(scalars), reduces)
+        self.plans: dict[Any, Any] = {}
+        self.grads: dict[Any, Any] = {}
+        self.kernel_cache: dict[Any, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<loop {self.name}({', '.join(d.name for d in self.in_dtypes)})>"
+
+
+def compute_dtype(d: dtype) -> dtype:
+    """What arithmetic on ``d`` is done in: float32 for half types."""
+    return float32 if d in HALVES else d
+
+
+def loop_spec(op: OpDef, kinds: Sequence[Any], params: Sequence[Any]) -> LoopSpec:
+    """Builds the spec of an elementwise or reduction op.
+
+    Args:
+        kinds: per operand ``(dtype, priority)`` for a tensor (2 with dimensions, 1 0-d, 0 standing for a number), the type for
+            a Python number, or ``None``.
+        params: values of the other parameters in order (scalars may be anything: only their place counts).
+    """
+    rest = [p for p in op.params if p.role in ("scalar", "static")]
+    result = _promote(op, kinds)
+    c = compute_dtype(result)
+    args: dict[str, Any] = {}
+    in_dtypes: list[dtype] = []
+    scalars: list[dtype] = []
+    for name, k in zip(op.operands, kinds):
+        if k is None:
+            args[name] = None
+        elif isinstance(k, tuple):
+            e = load(len(in_dtypes), k[0])
+            in_dtypes.append(k[0])
+            args[name] = e if name in op.keep or op.promote == "none" else cast(e, c)
+        else:
+            args[name] = scalar(len(scalars), c)
+            scalars.append(c)
+    for p, v in zip(rest, params):
+        if p.role == "scalar" and v is not None:
+            d = c if c.is_floating_point else compute_dtype(get_default_dtype())
+            args[p.name] = scalar(len(scalars), d)
+            scalars.append(d)
+        else:
+            args[p.name] = v
+    out = op.body(**args)
+    values = out if isinstance(out, tuple) else (out,)
+    out_dtypes = [v.dtype_out if isinstance(v, As) else result if v.dtype is c else v.dtype for v in values]
+    values = tuple(v.value if isinstance(v, As) else v for v in values)
+    reduces = op.kind == "reduction"
+    full = [not reduces or _varies(v) for v in values]
+    return LoopSpec(op.name, op, in_dtypes, values, out_dtypes, full, scalars, reduces)
+
+
+def _varies(e: Expr) -> bool:
+    """Whether a reduction's value differs along the reduced dimensions."""
+    return e.op in ("load", "iota") or (e.op != "reduce" and any(map(_varies, e.args)))
+
+
+def _promote(op: OpDef, kinds: Sequence[Any]) -> dtype:
+    dims: list[dtype] = []
+    zero: list[dtype] = []
+    numbers: list[dtype] = []
+    for name, k in zip(op.operands, kinds):
+        if k is None or name in op.keep:
+            continue
+        if isinstance(k, tuple):
+            (numbers, zero, dims)[k[1]].append(k[0])
+        else:
+            numbers.append(_number_dtype(k))
+    if not (dims or zero or numbers):
+        return get_default_dtype()
+    result = result_type(dims, zero, numbers)
+    if op.promote == "float" and result.category < 2:
+        result = get_default_dtype()
+    return result
+
+
+def _number_dtype(kind: type) -> dtype:
+    from ..dtypes import bool_, int64
+    return bool_ if kind is bool else int64 if kind is int else get_default_dtype()

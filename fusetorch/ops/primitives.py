@@ -1,0 +1,272 @@
+"""The scalar primitives: one row each, and all that any other part of fusetorch knows about them.
+
+A row gives arity, result dtype, NumPy function, LLVM form, and the vector-Jacobian product over expressions. The Triton form is
+the ``@triton.jit`` function of the same name in :mod:`fusetorch.triton_kernels.scalar`.
+
+LLVM forms, by operand kind (``f`` float32/float64, ``s`` signed integer, ``u`` uint8, ``i`` any integer, ``b`` bool): a template
+(``{t}`` operand type, ``{0}`` ``{1}`` operands), ``%name`` for the intrinsic ``llvm.name``, or ``@name`` for a function that
+:mod:`fusetorch.codegen.llvm_math` writes.
+
+A vjp takes ``(g, y, *inputs)``, expressions all, and returns one expression or ``None`` (no gradient) per input.
+"""
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import bool_, dtype, float32, int32, promote_types
+from .expr import Expr, cast, const, lift
+
+PRIMITIVES: dict[str, Primitive] = {}
+
+
+@dataclass(frozen=True, eq=False)
+class Primitive:
+    """A scalar operation. Calling it builds an expression; numbers become constants of the other operand's dtype."""
+
+    name: str
+    arity: int
+    numpy: Callable[..., Any]
+    llvm: dict[str, str]
+    vjp: Callable[..., Any] | None
+    result: dtype | None  # None: the dtype the operands share
+
+    def __call__(self, *args: Any) -> Expr:
+        if len(args) != self.arity:
+            raise TypeError(f"primitive {self.name} takes {self.arity} operands, got {len(args)}")
+        es = lift(args)
+        skip = 1 if self.name == "where" else 0  # the condition keeps its own dtype
+        dt = es[skip].dtype
+        for e in es[skip + 1:]:
+            dt = promote_types(dt, e.dtype)
+        if self.name != "philox":
+            es = [cast(es[0], bool_)] * skip + [cast(e, dt) for e in es[skip:]]
+        return Expr(self.name, tuple(es), None, self.result or dt)
+
+
+def _row(name: str, arity: int, numpy: Callable[..., Any], llvm: dict[str, str], vjp: Callable[..., Any] | None = None,
+         result: dtype | None = None) -> Primitive:
+    p = PRIMITIVES[name] = Primitive(name, arity, numpy, llvm, vjp, result)
+    return p
+
+
+def _f(form: str) -> dict[str, str]:
+    return {"f": form}
+
+
+def _zero_like(e: Expr) -> Expr:
+    return const(0, e.dtype)
+
+
+# ---- arithmetic
+add = _row("add", 2, np.add, {"f": "fadd {t} {0}, {1}", "i": "add {t} {0}, {1}", "b": "or {t} {0}, {1}"},
+           lambda g, y, a, b: (g, g))
+sub = _row("sub", 2, np.subtract, {"f": "fsub {t} {0}, {1}", "i": "sub {t} {0}, {1}", "b": "xor {t} {0}, {1}"},
+           lambda g, y, a, b: (g, -g))
+mul = _row("mul", 2, np.multiply, {"f": "fmul {t} {0}, {1}", "i": "mul {t} {0}, {1}", "b": "and {t} {0}, {1}"},
+           lambda g, y, a, b: (g * b, g * a))
+div = _row("div", 2, np.true_divide, _f("fdiv {t} {0}, {1}"), lambda g, y, a, b: (g / b, -g * (a / b) / b))
+floor_divide = _row("floor_divide", 2, np.floor_divide,
+                    {"f": "@floor_divide", "s": "@floor_divide", "u": "@floor_divide"})
+remainder = _row("remainder", 2, np.remainder, {"f": "@remainder", "s": "@remainder", "u": "@remainder"},
+                 lambda g, y, a, b: (g, -g * floor_divide(a, b)))
+fmod = _row("fmod", 2, np.fmod, {"f": "@fmod", "s": "@fmod", "u": "@fmod"},
+            lambda g, y, a, b: (g, -g * trunc(a / b)))
+
+
+def _pow_vjp(g: Expr, y: Expr, a: Expr, b: Expr) -> tuple[Expr, Expr]:
+    zero = _zero_like(a)
+    da = where(eq(b, 0), zero, g * b * pow(a, b - 1))
+    db = where(eq(a, 0) & (b >= 0), zero, g * y * log(a))
+    return da, db
+
+
+pow = _row("pow", 2, np.power, {"f": "@pow", "s": "@ipow", "u": "@ipow"}, _pow_vjp)
+neg = _row("neg", 1, np.negative, {"f": "fneg {t} {0}", "i": "sub {t} 0, {0}"}, lambda g, y, a: (-g,))
+abs = _row("abs", 1, np.abs, {"f": "%fabs", "s": "@iabs", "u": "@identity", "b": "@identity"},
+           lambda g, y, a: (g * sign(a),))
+sign = _row("sign", 1, np.sign, {"f": "@sign", "s": "@sign", "u": "@sign", "b": "@identity"},
+            lambda g, y, a: (_zero_like(g),))
+maximum = _row("maximum", 2, np.maximum, {"f": "%maximum", "s": "%smax", "u": "%umax", "b": "or {t} {0}, {1}"},
+               lambda g, y, a, b: _tie(g, a, b, a > b))
+minimum = _row("minimum", 2, np.minimum, {"f": "%minimum", "s": "%smin", "u": "%umin", "b": "and {t} {0}, {1}"},
+               lambda g, y, a, b: _tie(g, a, b, a < b))
+fmax = _row("fmax", 2, np.fmax, {"f": "%maxnum", "s": "%smax", "u": "%umax", "b": "or {t} {0}, {1}"},
+            lambda g, y, a, b: _pick(g, (a >= b) | isnan(b)))
+fmin = _row("fmin", 2, np.fmin, {"f": "%minnum", "s": "%smin", "u": "%umin", "b": "and {t} {0}, {1}"},
+            lambda g, y, a, b: _pick(g, (a <= b) | isnan(b)))
+
+
+def _tie(g: Expr, a: Expr, b: Expr, a_wins: Expr) -> tuple[Expr, Expr]:
+    # equal operands share the gradient, as in PyTorch
+    half = where(eq(a, b), g * 0.5, _zero_like(g))
+    return where(a_wins, g, half), where(a_wins, _zero_like(g), where(eq(a, b), g * 0.5, g))
+
+
+def _pick(g: Expr, first: Expr) -> tuple[Expr, Expr]:
+    return where(first, g, _zero_like(g)), where(first, _zero_like(g), g)
+
+
+# ---- powers, exponentials, logarithms
+_LN2 = math.log(2.0)
+_LN10 = math.log(10.0)
+
+
+def _rsqrt(a: np.ndarray) -> np.ndarray:
+    return np.reciprocal(np.sqrt(a))
+
+
+sqrt = _row("sqrt", 1, np.sqrt, _f("%sqrt"), lambda g, y, a: (g / (y * 2),))
+rsqrt = _row("rsqrt", 1, _rsqrt, _f("@rsqrt"), lambda g, y, a: (g * -0.5 * y * y * y,))
+exp = _row("exp", 1, np.exp, _f("@exp"), lambda g, y, a: (g * y,))
+exp2 = _row("exp2", 1, np.exp2, _f("@exp2"), lambda g, y, a: (g * y * _LN2,))
+expm1 = _row("expm1", 1, np.expm1, _f("@expm1"), lambda g, y, a: (g * (y + 1),))
+log = _row("log", 1, np.log, _f("@log"), lambda g, y, a: (g / a,))
+log2 = _row("log2", 1, np.log2, _f("@log2"), lambda g, y, a: (g / (a * _LN2),))
+log10 = _row("log10", 1, np.log10, _f("@log10"), lambda g, y, a: (g / (a * _LN10),))
+log1p = _row("log1p", 1, np.log1p, _f("@log1p"), lambda g, y, a: (g / (a + 1),))
+
+# ---- trigonometric and hyperbolic
+sin = _row("sin", 1, np.sin, _f("@sin"), lambda g, y, a: (g * cos(a),))
+cos = _row("cos", 1, np.cos, _f("@cos"), lambda g, y, a: (-g * sin(a),))
+tan = _row("tan", 1, np.tan, _f("@tan"), lambda g, y, a: (g * (y * y + 1),))
+asin = _row("asin", 1, np.arcsin, _f("@asin"), lambda g, y, a: (g * rsqrt(1 - a * a),))
+acos = _row("acos", 1, np.arccos, _f("@acos"), lambda g, y, a: (-g * rsqrt(1 - a * a),))
+atan = _row("atan", 1, np.arctan, _f("@atan"), lambda g, y, a: (g / (a * a + 1),))
+atan2 = _row("atan2", 2, np.arctan2, _f("@atan2"), lambda g, y, a, b: _atan2_vjp(g, a, b))
+sinh = _row("sinh", 1, np.sinh, _f("@sinh"), lambda g, y, a: (g * cosh(a),))
+cosh = _row("cosh", 1, np.cosh, _f("@cosh"), lambda g, y, a: (g * sinh(a),))
+tanh = _row("tanh", 1, np.tanh, _f("@tanh"), lambda g, y, a: (g * (1 - y * y),))
+asinh = _row("asinh", 1, np.arcsinh, _f("@asinh"), lambda g, y, a: (g * rsqrt(a * a + 1),))
+acosh = _row("acosh", 1, np.arccosh, _f("@acosh"), lambda g, y, a: (g * rsqrt(a * a - 1),))
+atanh = _row("atanh", 1, np.arctanh, _f("@atanh"), lambda g, y, a: (g / (1 - a * a),))
+
+
+def _atan2_vjp(g: Expr, a: Expr, b: Expr) -> tuple[Expr, Expr]:
+    r = a * a + b * b
+    return g * (b / r), g * (-a / r)
+
+
+# ---- special functions; SciPy is not needed: the CPU versions are ours (ops/special.py)
+def _special(name: str) -> Callable[..., Any]:
+    def call(x: np.ndarray) -> np.ndarray:
+        from . import special
+        return getattr(special, name)(x)
+    return call
+
+
+erf = _row("erf", 1, _special("erf"), _f("@erf"),
+           lambda g, y, a: (g * (exp(-(a * a)) * (2 / math.sqrt(math.pi))),))
+erfc = _row("erfc", 1, _special("erfc"), _f("@erfc"),
+            lambda g, y, a: (g * (exp(-(a * a)) * (-2 / math.sqrt(math.pi))),))
+erfinv = _row("erfinv", 1, _special("erfinv"), _f("@erfinv"),
+              lambda g, y, a: (g * (exp(y * y) * (math.sqrt(math.pi) / 2)),))
+lgamma = _row("lgamma", 1, _special("lgamma"), _f("@lgamma"), lambda g, y, a: (g * digamma(a),))
+digamma = _row("digamma", 1, _special("digamma"), _f("@digamma"))
+
+# ---- rounding
+floor = _row("floor", 1, np.floor, {"f": "%floor", "i": "@identity"}, lambda g, y, a: (_zero_like(g),))
+ceil = _row("ceil", 1, np.ceil, {"f": "%ceil", "i": "@identity"}, lambda g, y, a: (_zero_like(g),))
+trunc = _row("trunc", 1, np.trunc, {"f": "%trunc", "i": "@identity"}, lambda g, y, a: (_zero_like(g),))
+round = _row("round", 1, np.rint, {"f": "%rint", "i": "@identity"}, lambda g, y, a: (_zero_like(g),))
+
+# ---- comparisons: bool results, no gradient. NaN compares false, except under ne.
+eq = _row("eq", 2, np.equal, {"f": "fcmp oeq {t} {0}, {1}", "i": "icmp eq {t} {0}, {1}", "b": "icmp eq {t} {0}, {1}"},
+          None, bool_)
+ne = _row("ne", 2, np.not_equal, {"f": "fcmp une {t} {0}, {1}", "i": "icmp ne {t} {0}, {1}",
+                                  "b": "icmp ne {t} {0}, {1}"}, None, bool_)
+lt = _row("lt", 2, np.less, {"f": "fcmp olt {t} {0}, {1}", "s": "icmp slt {t} {0}, {1}", "u": "icmp ult {t} {0}, {1}",
+                             "b": "icmp ult {t} {0}, {1}"}, None, bool_)
+le = _row("le", 2, np.less_equal, {"f": "fcmp ole {t} {0}, {1}", "s": "icmp sle {t} {0}, {1}",
+                                   "u": "icmp ule {t} {0}, {1}", "b": "icmp ule {t} {0}, {1}"}, None, bool_)
+gt = _row("gt", 2, np.greater, {"f": "fcmp ogt {t} {0}, {1}", "s": "icmp sgt {t} {0}, {1}",
+                                "u": "icmp ugt {t} {0}, {1}", "b": "icmp ugt {t} {0}, {1}"}, None, bool_)
+ge = _row("ge", 2, np.greater_equal, {"f": "fcmp oge {t} {0}, {1}", "s": "icmp sge {t} {0}, {1}",
+                                      "u": "icmp uge {t} {0}, {1}", "b": "icmp uge {t} {0}, {1}"}, None, bool_)
+isnan = _row("isnan", 1, np.isnan, {"f": "fcmp uno {t} {0}, {0}"}, None, bool_)
+signbit = _row("signbit", 1, np.signbit, {"f": "@signbit", "s": "icmp slt {t} {0}, 0"}, None, bool_)
+
+# ---- bits; on bool these are the logical operations
+bitwise_and = _row("bitwise_and", 2, np.bitwise_and, {"i": "and {t} {0}, {1}", "b": "and {t} {0}, {1}"})
+bitwise_or = _row("bitwise_or", 2, np.bitwise_or, {"i": "or {t} {0}, {1}", "b": "or {t} {0}, {1}"})
+bitwise_xor = _row("bitwise_xor", 2, np.bitwise_xor, {"i": "xor {t} {0}, {1}", "b": "xor {t} {0}, {1}"})
+bitwise_not = _row("bitwise_not", 1, np.invert, {"i": "xor {t} {0}, -1", "b": "xor {t} {0}, true"})
+# shift counts outside [0, bits) are defined as in NumPy: 0, or the sign for a signed right shift
+shift_left = _row("shift_left", 2, np.left_shift, {"i": "@shift_left"})
+shift_right = _row("shift_right", 2, np.right_shift, {"i": "@shift_right"})
+
+
+# ---- selection and conversion
+def _np_cast(a: np.ndarray, dt: dtype) -> np.ndarray:
+    return a.astype(dt.np)
+
+
+where = _row("where", 3, np.where, {"f": "select i1 {0}, {t} {1}, {t} {2}", "i": "select i1 {0}, {t} {1}, {t} {2}",
+                                    "b": "select i1 {0}, {t} {1}, {t} {2}"},
+             lambda g, y, c, a, b: (None, where(c, g, _zero_like(g)), where(c, _zero_like(g), g)))
+copysign = _row("copysign", 2, np.copysign, _f("%copysign"),
+                lambda g, y, a, b: (where(eq(a, 0), _zero_like(g), g * sign(a) * copysign(_one_like(g), b)),
+                                    _zero_like(g)))
+nextafter = _row("nextafter", 2, np.nextafter, _f("@nextafter"))
+PRIMITIVES["cast"] = Primitive("cast", 1, _np_cast, {k: "@cast" for k in "fiub"},
+                               lambda g, y, a: (cast(g, a.dtype) if a.dtype.category == 2 else None,), None)
+
+
+def _one_like(e: Expr) -> Expr:
+    return const(1, e.dtype)
+
+
+# ---- random bits
+def _philox(seed: Any, counter: Any, stream: Any) -> np.ndarray:
+    from . import philox
+    return philox.bits(seed, counter, stream)
+
+
+#: 32 random bits (as int32) from Philox4x32-10 at key ``seed`` (int64) and position ``(counter, stream)`` (int64 each).
+philox = _row("philox", 3, _philox, {"i": "@philox"}, None, int32)
+
+
+def uniform01(seed: Any, counter: Expr, stream: int = 0) -> Expr:
+    """A float32 in [0, 1) with 24 random bits."""
+    bits = philox(seed, counter, const(stream, counter.dtype))
+    return cast(shift_right(bits, 8) & 0xFFFFFF, float32) * 2.0**-24
+
+
+# ---- shorthands over primitives, for bodies
+def sigmoid(x: Expr) -> Expr:
+    """1 / (1 + exp(-x)), safe at both ends."""
+    return 1.0 / (exp(-x) + 1.0)
+
+
+def square(x: Expr) -> Expr:
+    """x * x."""
+    return x * x
+
+
+def isinf(x: Expr) -> Expr:
+    """Whether x is plus or minus infinity."""
+    return eq(abs(x), math.inf)
+
+
+def isfinite(x: Expr) -> Expr:
+    """Whether x is neither infinite nor NaN."""
+    return abs(x) < math.inf
+
+
+def clip(x: Expr, lo: Any, hi: Any) -> Expr:
+    """x limited to [lo, hi]; NaN stays NaN."""
+    return minimum(maximum(x, lo), hi)
+
+
+def logical_not(x: Expr) -> Expr:
+    """True where x is zero."""
+    return eq(x, const(0, x.dtype))
+
+
+def truth(x: Expr) -> Expr:
+    """True where x is not zero."""
+    return x if x.dtype is bool_ else ne(x, const(0, x.dtype))

@@ -1,0 +1,452 @@
+"""Views: other shapes and strides over the same memory.
+
+A view op is a map from (shape, strides, offset), strides and offset in elements, to those of the result. The NumPy form says the same for
+CPU arrays. Everything else here (transpose, flatten, chunk ...) is a composite of the few view ops.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..shapes import infer_reshape, numel, view_strides, wrap_dim
+from .opdef import composite, fn, view
+
+Layout = tuple[tuple[int, ...], tuple[int, ...], int]
+
+
+# ---- the view ops
+
+
+@view(name="view_as_shape", function=False, method=False)
+def view_as_shape(shape, strides, offset, size: tuple) -> Layout:
+    """The same elements in order, in another shape that strides can express."""
+    new = view_strides(shape, strides, size)
+    if new is None:
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+                           "two contiguous subspaces). Use .reshape(...) instead.")
+    return size, new, offset
+
+
+@view_as_shape.numpy
+def _(a: np.ndarray, size: tuple) -> np.ndarray:
+    r = a.view()
+    try:
+        r.shape = size  # never copies
+    except AttributeError:
+        raise RuntimeError("view size is not compatible with input tensor's size and stride (at least one dimension spans across "
+                           "two contiguous subspaces). Use .reshape(...) instead.") from None
+    return r
+
+
+@view_as_shape.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    return g.reshape(ctx.shape(0))
+
+
+@view(name="permute_dims", function=False, method=False)
+def permute_dims(shape, strides, offset, dims: tuple) -> Layout:
+    """Dimensions reordered: result dimension *i* is ``dims[i]`` of the operand."""
+    return tuple(shape[d] for d in dims), tuple(strides[d] for d in dims), offset
+
+
+@permute_dims.numpy
+def _(a: np.ndarray, dims: tuple) -> np.ndarray:
+    return a.transpose(dims)
+
+
+@permute_dims.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    dims = ctx.attrs["dims"]
+    return fn.permute_dims(g, tuple(sorted(range(len(dims)), key=dims.__getitem__)))
+
+
+@view(name="expand_to", function=False, method=False)
+def expand_to(shape, strides, offset, size: tuple) -> Layout:
+    """Broadcast to ``size``: new dimensions and those of size 1 get stride 0."""
+    lead = len(size) - len(shape)
+    return size, (0,) * lead + tuple(0 if n == 1 and m != 1 else s for n, m, s in zip(shape, size[lead:], strides)), offset
+
+
+@expand_to.numpy
+def _(a: np.ndarray, size: tuple) -> np.ndarray:
+    lead = len(size) - a.ndim
+    strides = (0,) * lead + tuple([0 if n == 1 and m != 1 else s for n, m, s in zip(a.shape, size[lead:], a.strides)])
+    return strided(a, size, strides)
+
+
+@expand_to.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    return sum_to_size(g, ctx.shape(0))
+
+
+def strided(a: np.ndarray, shape: tuple[int, ...], byte_strides: tuple[int, ...], byte_offset: int = 0) -> np.ndarray:
+    """A NumPy view with given strides, starting ``byte_offset`` from ``a``'s first element."""
+    if byte_offset:
+        flat = np.lib.stride_tricks.as_strided(a, (1,), (a.itemsize,)).view(np.uint8)
+        base = np.lib.stride_tricks.as_strided(flat, (1,), (1,))
+        whole = np.ndarray.__new__(np.ndarray, (1,), a.dtype, _Shifted(base, byte_offset, a.itemsize))
+        return np.lib.stride_tricks.as_strided(whole, shape, byte_strides)
+    return np.lib.stride_tricks.as_strided(a, shape, byte_strides)
+
+
+class _Shifted:
+    """Memory that starts some bytes from an array's first element, and keeps the array alive."""
+
+    def __init__(self, a: np.ndarray, offset: int, size: int) -> None:
+        self.owner = a
+        self.__array_interface__ = {"data": (a.__array_interface__["data"][0] + offset, False), "shape": (size,),
+                                    "typestr": "|u1", "version": 3}
+
+
+def sum_to_size(g: Any, shape: Sequence[int]) -> Any:
+    """Sums broadcast dimensions so that ``g`` has ``shape``."""
+    from ..dispatch import sum_to
+    return sum_to(g, tuple(shape))
+
+
+@view(name="slice_dims", function=False, method=False)
+def slice_dims(shape, strides, offset, index: tuple) -> Layout:
+    """Basic indexing. ``index`` holds per dimension an int, ``(start, stop, step)`` normalised to what ``range`` takes, or
+    ``None`` for a new dimension; it covers all dimensions."""
+    out_shape, out_strides, d = [], [], 0
+    for i in index:
+        if i is None:
+            out_shape.append(1)
+            out_strides.append(0)
+            continue
+        if isinstance(i, int):
+            offset += i * strides[d]
+        else:
+            start, stop, step = i
+            n = len(range(start, stop, step))
+            offset += start * strides[d] if n else 0
+            out_shape.append(n)
+            out_strides.append(strides[d] * step)
+        d += 1
+    return tuple(out_shape), tuple(out_strides), offset
+
+
+@slice_dims.numpy
+def _(a: np.ndarray, index: tuple) -> np.ndarray:
+    # the Ellipsis keeps a 0-d result an array
+    return a[tuple([i if i is None or type(i) is int else slice(*i) for i in index]) + (...,)]
+
+
+@slice_dims.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    return fn.slice_scatter_dims(g, ctx.shape(0), ctx.attrs["index"])
+
+
+@view(name="diagonal_dims", function=False, method=False)
+def diagonal_dims(shape, strides, offset, offset_k: int, dim1: int, dim2: int) -> Layout:
+    """The ``offset_k``-th diagonal of two dimensions, as a last dimension."""
+    n = max(min(shape[dim1] + min(offset_k, 0), shape[dim2] - max(offset_k, 0)), 0)
+    keep = [d for d in range(len(shape)) if d not in (dim1, dim2)]
+    if n:
+        offset += offset_k * strides[dim2] if offset_k >= 0 else -offset_k * strides[dim1]
+    return (tuple(shape[d] for d in keep) + (n,),
+            tuple(strides[d] for d in keep) + (strides[dim1] + strides[dim2],), offset)
+
+
+@diagonal_dims.numpy
+def _(a: np.ndarray, offset_k: int, dim1: int, dim2: int) -> np.ndarray:
+    r = a.diagonal(offset_k, dim1, dim2)
+    r.flags.writeable = a.flags.writeable
+    return r
+
+
+@diagonal_dims.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    z = fn.zeros(ctx.shape(0), dtype=g.dtype, device=g.device)
+    k, d1, d2 = ctx.attrs["offset_k"], ctx.attrs["dim1"], ctx.attrs["dim2"]
+    return fn.diagonal_scatter(z, g, k, d1, d2)
+
+
+@view(name="unfold_dim", function=False, method=False)
+def unfold_dim(shape, strides, offset, dim: int, size: int, step: int) -> Layout:
+    """Windows of ``size`` every ``step`` along ``dim``, as a last dimension."""
+    n = (shape[dim] - size) // step + 1
+    return (tuple(shape[:dim]) + (n,) + tuple(shape[dim + 1:]) + (size,),
+            tuple(strides[:dim]) + (strides[dim] * step,) + tuple(strides[dim + 1:]) + (strides[dim],), offset)
+
+
+@unfold_dim.numpy
+def _(a: np.ndarray, dim: int, size: int, step: int) -> np.ndarray:
+    item = a.itemsize
+    shape, strides, _ = unfold_dim.body(a.shape, tuple(s // item for s in a.strides), 0, dim, size, step)
+    return strided(a, shape, tuple(s * item for s in strides))
+
+
+@unfold_dim.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    shape, dim, size, step = ctx.shape(0), ctx.attrs["dim"], ctx.attrs["size"], ctx.attrs["step"]
+    z = fn.zeros(shape, dtype=g.dtype, device=g.device)
+    at = fn.arange(g.shape[dim], device=g.device).unsqueeze(1) * step + fn.arange(size, device=g.device)
+    moved = g.movedim(-1, dim + 1).flatten(dim, dim + 1)
+    return z.index_add(dim, at.flatten(), moved)
+
+
+# ---- composites
+
+
+def _sizes(first: Any, rest: tuple) -> tuple[int, ...]:
+    given = tuple(first) if isinstance(first, (tuple, list)) else (first, *rest)
+    return tuple(int(n) for n in given)
+
+
+
+@composite(function=False, name="view")
+def _view(input, *shape):
+    """The same memory in another shape (one size may be -1), or with another dtype of the same width."""
+    from ..dtypes import dtype as dtype_class
+    if len(shape) == 1 and isinstance(shape[0], dtype_class):
+        return fn.view_dtype(input, shape[0])
+    size = infer_reshape(_sizes(shape[0], shape[1:]) if shape else (), input.numel())
+    return fn.view_as_shape(input, size)
+
+
+@composite()
+def reshape(input, *shape):
+    """The same elements in order in another shape; a view where strides allow it, else a copy."""
+    size = _sizes(shape[0], shape[1:]) if shape else ()
+    have = input._a.shape
+    if size == have:
+        return input if tuple.__len__(have) == 0 else fn.view_as_shape(input, size)
+    size = infer_reshape(size, numel(have))
+    if view_strides(have, input.stride(), size) is None:
+        input = input.contiguous()
+    return fn.view_as_shape(input, size)
+
+
+@composite(function=False)
+def view_as(input, other):
+    """``input.view(other.shape)``."""
+    return fn.view_as_shape(input, tuple(other.shape))
+
+
+@composite(function=False)
+def reshape_as(input, other):
+    """``input.reshape(other.shape)``."""
+    return input.reshape(tuple(other.shape))
+
+
+@composite()
+def permute(input, *dims):
+    """Dimensions in another order."""
+    given = _sizes(dims[0], dims[1:]) if dims else ()
+    rank = input.ndim
+    if len(given) != rank:
+        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
+                           f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(given)}".replace("(sparse_coo)", ""))
+    order = tuple(wrap_dim(d, rank) for d in given)
+    if len(set(order)) != rank:
+        raise RuntimeError("permute(): duplicate dims are not allowed.")
+    return fn.permute_dims(input, order)
+
+
+@composite(aliases=("swapaxes", "swapdims"))
+def transpose(input, dim0, dim1):
+    """Two dimensions swapped."""
+    rank = input.ndim
+    a, b = wrap_dim(dim0, rank), wrap_dim(dim1, rank)
+    order = list(range(rank))
+    if rank:
+        order[a], order[b] = order[b], order[a]
+    return fn.permute_dims(input, tuple(order))
+
+
+@composite()
+def t(input):
+    """The transpose of a matrix; vectors and scalars as they are."""
+    if input.ndim > 2:
+        raise RuntimeError(f"t() expects a tensor with <= 2 dimensions, but self is {input.ndim}D")
+    return fn.permute_dims(input, tuple(range(input.ndim))[::-1])
+
+
+@composite(aliases=("moveaxis",))
+def movedim(input, source, destination):
+    """Dimensions moved to other places, the rest in order."""
+    src = [source] if isinstance(source, int) else list(source)
+    dst = [destination] if isinstance(destination, int) else list(destination)
+    if len(src) != len(dst):
+        raise RuntimeError(f"movedim: Invalid source or destination dims: source ({src} dims) should contain the same number of "
+                           f"dims as destination ({dst} dims)")
+    rank = input.ndim
+    src, dst = [wrap_dim(d, rank) for d in src], [wrap_dim(d, rank) for d in dst]
+    if len(set(src)) != len(src) or len(set(dst)) != len(dst):
+        raise RuntimeError(f"movedim: repeated dim in `source` ({src}) or `destination` ({dst})")
+    order: list[Any] = [None] * rank
+    for s, d in zip(src, dst):
+        order[d] = s
+    rest = iter(d for d in range(rank) if d not in src)
+    return fn.permute_dims(input, tuple(next(rest) if d is None else d for d in order))
+
+
+@composite(function=False)
+def expand(input, *sizes):
+    """Broadcast without copying; -1 keeps a size."""
+    size = _sizes(sizes[0], sizes[1:]) if sizes else ()
+    have = input._a.shape
+    lead = len(size) - len(have)
+    if lead < 0:
+        raise RuntimeError(f"expand({input.dtype}{list(have)}, size={list(size)}): the number of sizes provided ({len(size)}) must be "
+                           f"greater or equal to the number of dimensions in the tensor ({len(have)})")
+    out = list(size)
+    for i, n in enumerate(size):
+        old = have[i - lead] if i >= lead else None
+        if n == -1:
+            if old is None:
+                raise RuntimeError(f"The expanded size of the tensor (-1) isn't allowed in a leading, non-existing dimension {i}")
+            out[i] = old
+        elif old is not None and old not in (1, n):
+            raise RuntimeError(f"The expanded size of the tensor ({n}) must match the existing size ({old}) at non-singleton dimension "
+                               f"{i}.  Target sizes: {list(size)}.  Tensor sizes: {list(have)}")
+    return fn.expand_to(input, tuple(out))
+
+
+@composite(function=False)
+def expand_as(input, other):
+    """``input.expand(other.shape)``."""
+    return input.expand(tuple(other.shape))
+
+
+@composite()
+def broadcast_to(input, size):
+    """``input.expand(size)``."""
+    return input.expand(tuple(size))
+
+
+@composite(inplace=False)
+def squeeze(input, dim=None):
+    """Dimensions of size 1 removed: all, or those among ``dim``."""
+    shape, rank = input._a.shape, input.ndim
+    chosen = set(range(rank)) if dim is None else {wrap_dim(d, rank) for d in ([dim] if isinstance(dim, int) else dim)}
+    return fn.view_as_shape(input, tuple(n for d, n in enumerate(shape) if n != 1 or d not in chosen))
+
+
+@composite()
+def unsqueeze(input, dim):
+    """A dimension of size 1 put in at ``dim``."""
+    d = wrap_dim(dim, input.ndim + 1)
+    shape = input._a.shape
+    return fn.view_as_shape(input, shape[:d] + (1,) + shape[d:])
+
+
+@composite()
+def flatten(input, start_dim=0, end_dim=-1):
+    """Dimensions ``start_dim`` to ``end_dim`` as one."""
+    shape, rank = input._a.shape, input.ndim
+    if rank == 0:
+        return input.reshape(1)
+    a, b = wrap_dim(start_dim, rank), wrap_dim(end_dim, rank)
+    if a > b:
+        raise RuntimeError("flatten() has invalid args: start_dim cannot come after end_dim")
+    return input if a == b else input.reshape(shape[:a] + (numel(shape[a:b + 1]),) + shape[b + 1:])
+
+
+@composite()
+def ravel(input):
+    """All elements in order, in one dimension."""
+    return input.reshape(-1)
+
+
+@composite()
+def unflatten(input, dim, sizes):
+    """Dimension ``dim`` split into ``sizes`` (one may be -1)."""
+    shape = input._a.shape
+    d = wrap_dim(dim, input.ndim)
+    return fn.view_as_shape(input, shape[:d] + infer_reshape(tuple(sizes), shape[d]) + shape[d + 1:])
+
+
+def _take(input: Any, d: int, start: int, stop: int) -> Any:
+    index = tuple((start, stop, 1) if k == d else (0, n, 1) for k, n in enumerate(input._a.shape))
+    return fn.slice_dims(input, index)
+
+
+@composite()
+def narrow(input, dim, start, length):
+    """Elements ``start`` to ``start + length`` of dimension ``dim``."""
+    d = wrap_dim(dim, input.ndim)
+    n, start = input._a.shape[d], int(start)
+    if start < 0:
+        start += n
+    if length < 0 or start < 0 or start + length > n:
+        raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
+    return _take(input, d, start, start + length)
+
+
+@composite()
+def select(input, dim, index):
+    """Position ``index`` of dimension ``dim``, which goes away."""
+    d = wrap_dim(dim, input.ndim)
+    n = input._a.shape[d]
+    if not -n <= index < n:
+        raise IndexError(f"select(): index {index} out of range for tensor of size {list(input.shape)} at dimension {d}")
+    at = index + n if index < 0 else index
+    return fn.slice_dims(input, tuple(at if k == d else (0, m, 1) for k, m in enumerate(input._a.shape)))
+
+
+@composite()
+def split(tensor, split_size_or_sections, dim=0):
+    """Pieces of one size (the last may be smaller), or of the given sizes, along ``dim``."""
+    d = wrap_dim(dim, tensor.ndim)
+    n = tensor._a.shape[d]
+    if isinstance(split_size_or_sections, int):
+        step = split_size_or_sections
+        if step < 0 or (step == 0 and n):
+            raise RuntimeError(f"split expects split_size be non-negative, but got split_size={step}")
+        sizes = [min(step, n - i) for i in range(0, n, step)] if n else [0]
+    else:
+        sizes = list(split_size_or_sections)
+        if sum(sizes) != n:
+            raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but "
+                               f"got split_sizes={sizes}")
+    out, at = [], 0
+    for s in sizes:
+        out.append(_take(tensor, d, at, at + s))
+        at += s
+    return tuple(out)
+
+
+@composite()
+def chunk(input, chunks, dim=0):
+    """At most ``chunks`` pieces of equal size (the last may be smaller) along ``dim``."""
+    if chunks <= 0:
+        raise RuntimeError(f"chunk expects `chunks` to be greater than 0, got: {chunks}")
+    d = wrap_dim(dim, input.ndim)
+    n = input._a.shape[d]
+    return split.body(input, max(-(-n // chunks), 1), d) if n else split.body(input, [0] * chunks, d)
+
+
+@composite()
+def unbind(input, dim=0):
+    """The slices along ``dim``, which goes away."""
+    d = wrap_dim(dim, input.ndim)
+    return tuple(select.body(input, d, i) for i in range(input._a.shape[d]))
+
+
+@composite()
+def diagonal(input, offset=0, dim1=0, dim2=1):
+    """A diagonal of two dimensions as a last dimension."""
+    a, b = wrap_dim(dim1, input.ndim), wrap_dim(dim2, input.ndim)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    return fn.diagonal_dims(input, offset, a, b)
+
+
+@composite(function=False)
+def unfold(input, dimension, size, step):
+    """Windows of ``size`` elements every ``step`` along ``dimension``, as a last dimension."""
+    d = wrap_dim(dimension, input.ndim)
+    n = input._a.shape[d] if input.ndim else 1
+    if size > n or size < 0 or step <= 0:
+        raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
+    return fn.unfold_dim(input, d, size, step)
+
+
+@composite(function=False)
+def contiguous(input, memory_format=None):
+    """The tensor itself if row-major, else a row-major copy."""
+    return input if input.is_contiguous() else fn.clone_contiguous(input)

@@ -1,0 +1,131 @@
+"""PyTorch's tensor printing."""
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+
+from .tensor import Tensor
+
+_OPTIONS = {"precision": 4, "threshold": 1000, "edgeitems": 3, "linewidth": 80, "sci_mode": None}
+
+
+def set_printoptions(precision: int | None = None, threshold: int | None = None, edgeitems: int | None = None,
+                     linewidth: int | None = None, profile: str | None = None, sci_mode: bool | None = None) -> None:
+    """Sets how tensors print (see ``torch.set_printoptions``)."""
+    if profile is not None:
+        _OPTIONS.update({"default": dict(precision=4, threshold=1000, edgeitems=3, linewidth=80),
+                         "short": dict(precision=2, threshold=1000, edgeitems=2, linewidth=80),
+                         "full": dict(precision=4, threshold=math.inf, edgeitems=3, linewidth=80)}[profile])
+    for k, v in dict(precision=precision, threshold=threshold, edgeitems=edgeitems, linewidth=linewidth).items():
+        if v is not None:
+            _OPTIONS[k] = v
+    _OPTIONS["sci_mode"] = sci_mode
+
+
+class _Formatter:
+    """Chooses one width and notation for all elements shown."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.kind = values.dtype.kind
+        self.width = 1
+        if self.kind in "biu":
+            self.width = max([len(str(v)) for v in values.ravel().tolist()], default=1)
+            return
+        finite = np.abs(values[np.isfinite(values) & (values != 0)].astype(np.float64))
+        p = _OPTIONS["precision"]
+        self.int_mode = bool(np.all(finite == np.ceil(finite)))
+        self.sci = False
+        if finite.size:
+            hi, lo = float(finite.max()), float(finite.min())
+            if self.int_mode:
+                self.sci = hi / lo > 1000.0 and hi > 1e8 or hi > 1e8
+            else:
+                self.sci = hi / lo > 1000.0 or hi > 1e8 or lo < 1e-4
+        if _OPTIONS["sci_mode"] is not None:
+            self.sci = _OPTIONS["sci_mode"]
+        self.spec = f".{p}e" if self.sci else ".0f" if self.int_mode else f".{p}f"
+        self.width = max([len(self.text(v)) for v in values.ravel().tolist()], default=1)
+
+    def text(self, v: Any) -> str:
+        if self.kind == "b":
+            return str(bool(v))
+        if self.kind in "iu":
+            return str(v)
+        if math.isnan(v) or math.isinf(v):
+            return str(v)
+        s = format(v, self.spec)
+        return s + "." if self.int_mode and not self.sci else s
+
+    def __call__(self, v: Any) -> str:
+        return self.text(v).rjust(self.width)
+
+
+def _rows(a: np.ndarray, indent: int, summarize: bool, f: _Formatter) -> str:
+    e = _OPTIONS["edgeitems"]
+    if a.ndim == 0:
+        return f.text(a.item())
+    if a.ndim == 1:
+        items = a.tolist()
+        if summarize and len(items) > 2 * e:
+            data = [f(v) for v in items[:e]] + [" ..."] + [f(v) for v in items[-e:]]
+        else:
+            data = [f(v) for v in items]
+        per = max(1, int((_OPTIONS["linewidth"] - indent) / (f.width + 2)))
+        lines = [", ".join(data[i:i + per]) for i in range(0, len(data), per)]
+        return "[" + (",\n" + " " * (indent + 1)).join(lines) + "]"
+    n = a.shape[0]
+    if summarize and n > 2 * e:
+        parts = [_rows(a[i], indent + 1, summarize, f) for i in range(e)] + ["..."]
+        parts += [_rows(a[i], indent + 1, summarize, f) for i in range(n - e, n)]
+    else:
+        parts = [_rows(a[i], indent + 1, summarize, f) for i in range(n)]
+    return "[" + ("," + "\n" * (a.ndim - 1) + " " * (indent + 1)).join(parts) + "]"
+
+
+def _shown(a: np.ndarray, summarize: bool) -> np.ndarray:
+    e = _OPTIONS["edgeitems"]
+    if not summarize:
+        return a
+    for d in range(a.ndim):
+        if a.shape[d] > 2 * e:
+            a = np.concatenate([a.take(range(e), d), a.take(range(a.shape[d] - e, a.shape[d]), d)], d)
+    return a
+
+
+def tensor_repr(t: Tensor) -> str:
+    """What ``print(t)`` shows."""
+    from .dtypes import bool_, get_default_dtype, int64
+    from .ops.conversion import host_array
+    name = "tensor"
+    prefix = name + "("
+    a = host_array(t.detach())
+    suffix = []
+    if t.device.type != "cpu":
+        suffix.append(f"device='{t.device}'")
+    if a.size == 0:
+        if a.ndim != 1:
+            suffix.append(f"size={tuple(a.shape)}")
+        body = "[]"
+        if t.dtype is not get_default_dtype():
+            suffix.append(f"dtype={t.dtype}")
+    else:
+        if t.dtype not in (get_default_dtype(), int64, bool_):
+            suffix.append(f"dtype={t.dtype}")
+        if t.dtype.np.kind == "V" or t.dtype.name in ("bfloat16", "float16"):
+            a = a.astype(np.float32)
+        summarize = a.size > _OPTIONS["threshold"]
+        body = _rows(a, len(prefix), summarize, _Formatter(_shown(a, summarize)))
+    if t.grad_fn is not None:
+        suffix.append(f"grad_fn={t.grad_fn!r}")
+    elif t.requires_grad:
+        suffix.append("requires_grad=True")
+    out = prefix + body
+    for s in suffix:
+        line = out[out.rfind("\n") + 1:]
+        out += (",\n" + " " * len(prefix) if len(line) + len(s) + 3 > _OPTIONS["linewidth"] else ", ") + s
+    text = out + ")"
+    if type(t) is not Tensor and type(t).__name__ == "Parameter":
+        return "Parameter containing:\n" + text
+    return text

@@ -1,0 +1,289 @@
+"""The Tensor: an array of some backend plus what autograd knows about it.
+
+``_a`` is the array: a NumPy array (cpu), a :class:`fusetorch.runtime.memory.DeviceArray` (cuda) or, while a function is being
+traced, a symbolic array of the compiler. ``_req`` says whether gradients are wanted; ``_x`` is ``None`` or the :class:`Meta` with the
+rest. Methods are attached by :mod:`fusetorch.attach` from the registry.
+"""
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+
+from .dtypes import FROM_NUMPY, dtype
+from .shapes import Size, is_contiguous
+
+ndarray = np.ndarray
+
+
+class Meta:
+    """What few tensors have: history, gradient, hooks, version counter, view origin. Unset fields are class attributes."""
+
+    node: Any = None                    # the autograd node that made it, and which output it is
+    index = 0
+    grad: Tensor | None = None
+    hooks: dict[int, Callable] | None = None
+    post_hooks: dict[int, Callable] | None = None
+    retain = False
+    version: list[int] | None = None    # shared by all views of one memory
+    base: Tensor | None = None          # a view: of what, and the view operations that lead from there to here
+    chain: tuple = ()
+    seen = 0                            # base's version when ``node`` was made
+    wrapped = False                     # stands for a Python number: lowest priority in promotion
+
+
+_structure = [0]
+
+
+def structure_changed() -> None:
+    """Tells compiled functions that some module's parameters, buffers, submodules or training flag changed."""
+    _structure[0] += 1
+
+
+def structure_version() -> int:
+    """How many times :func:`structure_changed` was called."""
+    return _structure[0]
+
+
+#: Set while tracing: turns ``holder[key]`` into a tensor re-read at each call.
+_number_hook: list[Callable[[dict, str], Any] | None] = [None]
+
+
+def runtime_number(holder: dict, key: str) -> Any:
+    """``holder[key]``, a number that may change between calls: a float, or a 0-d tensor while tracing.
+
+    Optimizers read learning rates through this, so that a schedule never makes a compiled step recompile.
+    """
+    hook = _number_hook[0]
+    return holder[key] if hook is None else hook(holder, key)
+
+
+
+
+class Tensor:
+    """A multi-dimensional array with PyTorch's interface; make one with ``fusetorch.tensor`` and the other creation functions.
+
+    Example:
+        >>> import fusetorch as torch
+        >>> (torch.tensor([1.0, 2.0]) * 3).tolist()
+        [3.0, 6.0]
+    """
+
+    __slots__ = ("_a", "_req", "_x", "__dict__", "__weakref__")
+    __array_priority__ = 1000
+
+    _a: Any
+    _req: bool
+    _x: Meta | None
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Tensor:
+        from .ops.creation import legacy_constructor
+        return legacy_constructor(cls, *args, **kwargs)
+
+    # ---- what it is
+    @property
+    def shape(self) -> Size:
+        """The sizes of all dimensions."""
+        return Size(self._a.shape)
+
+    @property
+    def dtype(self) -> dtype:
+        """The element type."""
+        a = self._a
+        return FROM_NUMPY[a.dtype] if type(a) is ndarray else a.dtype
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self._a.shape)
+
+    @property
+    def device(self) -> Any:
+        """Where the memory is."""
+        from .runtime.device import device
+        a = self._a
+        return device("cpu") if type(a) is ndarray else a.device
+
+    def stride(self, dim: int | None = None) -> Any:
+        """Strides in elements, or that of one dimension."""
+        a = self._a
+        s = tuple(x // a.itemsize for x in a.strides) if type(a) is ndarray else tuple(a.strides)
+        return s if dim is None else s[dim]
+
+    def size(self, dim: int | None = None) -> Any:
+        """The shape, or the size of one dimension."""
+        if dim is None:
+            return Size(self._a.shape)
+        s = self._a.shape
+        if not -len(s) <= dim < len(s):
+            raise IndexError(f"Dimension out of range (expected to be in range of [{-max(len(s), 1)}, "
+                             f"{max(len(s), 1) - 1}], but got {dim})")
+        return s[dim]
+
+    def dim(self) -> int:
+        """The number of dimensions."""
+        return len(self._a.shape)
+
+    def numel(self) -> int:
+        """The number of elements."""
+        return self._a.size
+
+    nelement = numel
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return self.dtype.itemsize
+
+    def element_size(self) -> int:
+        """Bytes per element."""
+        return self.dtype.itemsize
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of all elements."""
+        return self.numel() * self.dtype.itemsize
+
+    def is_contiguous(self) -> bool:
+        """Whether the elements lie in row-major order without gaps."""
+        a = self._a
+        return a.flags.c_contiguous if type(a) is ndarray else is_contiguous(a.shape, a.strides)
+
+    def __len__(self) -> int:
+        s = self._a.shape
+        if not s:
+            raise TypeError("len() of a 0-d tensor")
+        return s[0]
+
+    def is_floating_point(self) -> bool:
+        """Whether the dtype is a floating one."""
+        return self.dtype.is_floating_point
+
+    def is_complex(self) -> bool:
+        """Whether the dtype is complex (never, so far)."""
+        return False
+
+    @property
+    def is_cuda(self) -> bool:
+        """Whether the memory is on a CUDA device."""
+        return self.device.type == "cuda"
+
+    @property
+    def is_leaf(self) -> bool:
+        """Whether no recorded operation made this tensor."""
+        return not self._req or self.grad_fn is None
+
+    @property
+    def requires_grad(self) -> bool:
+        """Whether gradients flow to this tensor."""
+        return self._req
+
+    @requires_grad.setter
+    def requires_grad(self, value: bool) -> None:
+        if value and not self.dtype.is_floating_point:
+            raise RuntimeError(f"only Tensors of floating point dtype can require gradients (got {self.dtype})")
+        if not value and self.grad_fn is not None:
+            raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
+                               "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
+        self._req = bool(value)
+
+    def requires_grad_(self, requires_grad: bool = True) -> Tensor:
+        """Sets ``requires_grad`` in place."""
+        self.requires_grad = requires_grad
+        return self
+
+    @property
+    def grad_fn(self) -> Any:
+        """The autograd node that made this tensor, or ``None``."""
+        x = self._x
+        if x is None:
+            return None
+        if x.base is not None and x.base._x.version[0] != x.seen:
+            from .autograd import refresh_view
+            refresh_view(self)
+        return x.node
+
+    @property
+    def grad(self) -> Tensor | None:
+        """The accumulated gradient of a leaf (or of a tensor that retains it)."""
+        x = self._x
+        return None if x is None else x.grad
+
+    @grad.setter
+    def grad(self, value: Tensor | None) -> None:
+        if value is not None:
+            if not isinstance(value, Tensor):
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
+            if value.shape != self.shape:
+                raise RuntimeError(f"assigned grad has data of a different size: expected {list(self.shape)}, "
+                                   f"got {list(value.shape)}")
+            if value.dtype is not self.dtype:
+                raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}, got {value.dtype}")
+        meta(self).grad = value
+
+    @grad.deleter
+    def grad(self) -> None:
+        meta(self).grad = None
+
+    @property
+    def data(self) -> Tensor:
+        """The same memory without history."""
+        t = wrap(self._a)
+        t._x = Meta()
+        return t
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        self._a = value._a
+
+    @property
+    def _version(self) -> int:
+        x = self._x
+        return 0 if x is None or x.version is None else x.version[0]
+
+    def __hash__(self) -> int:
+        return id(self)
+
+
+_new = object.__new__
+#: While tracing, every new tensor is also told to the tracer, which must find those that outlive the call.
+_watchers: list[weakref.WeakSet] = []
+
+
+def wrap(a: Any) -> Tensor:
+    """A tensor around an array, without history."""
+    t = _new(Tensor)
+    t._a = a
+    t._req = False
+    t._x = None
+    if _watchers:
+        _watchers[-1].add(t)
+    return t
+
+
+def meta(t: Tensor) -> Meta:
+    """The tensor's :class:`Meta`, made at first need."""
+    x = t._x
+    if x is None:
+        x = t._x = Meta()
+    return x
+
+
+def version_of(t: Tensor) -> list[int]:
+    """The version counter of the tensor's memory, made at first need."""
+    x = meta(t)
+    if x.version is None:
+        x.version = [0]
+    return x.version
+
+
+def strides_of(a: Any) -> tuple[int, ...]:
+    """Strides in elements of any array."""
+    if type(a) is ndarray:
+        n = a.itemsize
+        return tuple([s // n for s in a.strides])
+    return a.strides
+
+
