@@ -1,0 +1,50 @@
+"""Normalisation layers."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import fusetorch as torch
+from fusetorch.nn import functional as F
+from fusetorch.nn import init
+from fusetorch.nn.module import Module
+from fusetorch.nn.parameter import Parameter
+from fusetorch.tensor import Tensor
+
+
+class LayerNorm(Module):
+    """Normalises over the last ``len(normalized_shape)`` dimensions, then scales and shifts.
+
+    ``weight`` (starting at one) and ``bias`` (at zero) have shape ``normalized_shape``. Variance is the biased one.
+    Source: Ba, Kiros and Hinton, "Layer Normalization", 2016.
+
+    Example:
+        >>> import fusetorch as torch
+        >>> torch.nn.LayerNorm(4)(torch.randn(2, 3, 4)).shape
+        torch.Size([2, 3, 4])
+    """
+
+    def __init__(self, normalized_shape: int | Sequence[int], eps: float = 1e-5, elementwise_affine: bool = True,
+                 bias: bool = True, device: Any = None, dtype: Any = None) -> None:
+        super().__init__()
+        shape = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+        self.normalized_shape = shape
+        self.eps = eps
+        self.elementwise_affine = elementwise_affine
+        for name, wanted in (("weight", elementwise_affine), ("bias", elementwise_affine and bias)):
+            self.register_parameter(name, Parameter(torch.empty(shape, device=device, dtype=dtype)) if wanted else None)
+        self.reset_parameters()
+
+    def reset_parameters(self) -> None:
+        """Sets the weight to one and the bias to zero."""
+        if self.weight is not None:
+            init.ones_(self.weight)
+        if self.bias is not None:
+            init.zeros_(self.bias)
+
+    def forward(self, input: Tensor) -> Tensor:
+        return F.layer_norm(input, self.normalized_shape, self.weight, self.bias, self.eps)
+
+    def extra_repr(self) -> str:
+        shown = f"{self.normalized_shape}, eps={self.eps}, elementwise_affine={self.elementwise_affine}"
+        return shown + f", bias={self.bias is not None}"

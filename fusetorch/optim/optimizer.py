@@ -1,0 +1,257 @@
+"""What all optimizers share: parameter groups, state, saving and loading."""
+from __future__ import annotations
+
+import copy
+import warnings
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator
+from itertools import chain
+from typing import Any
+
+import fusetorch as torch
+from fusetorch.tensor import Tensor, runtime_number, structure_changed
+
+required: Any = type("required", (), {"__repr__": lambda self: "<required parameter>"})()
+
+
+class _Item:
+    """``group[key]``, a tuple, as a holder of its items: ``holder[i]`` is read anew each time."""
+
+    def __init__(self, group: dict[str, Any], key: str) -> None:
+        self.group = group
+        self.key = key
+
+    def __getitem__(self, index: int) -> Any:
+        return self.group[self.key][index]
+
+
+class Optimizer:
+    """The base of all optimizers: subclasses give ``defaults`` and define ``_update_group`` (or ``step``).
+
+    Args:
+        params: tensors, or (name, tensor) pairs, or dicts with ``"params"`` and options of their own.
+        defaults: options of the groups that do not set them.
+
+    A step is made of tensor operations only, in place on parameters and state, and numbers that change from step to step
+    are read through :meth:`number`; so a compiled step stays right when a scheduler changes the learning rate.
+    """
+
+    def __init__(self, params: Iterable[Any], defaults: dict[str, Any]) -> None:
+        if isinstance(params, Tensor):
+            raise TypeError("params argument given to the optimizer should be an iterable of Tensors or dicts, but got "
+                            f"{type(params).__name__}")
+        self.defaults = defaults
+        self.state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        self.param_groups: list[dict[str, Any]] = []
+        groups = list(params)
+        if not groups:
+            raise ValueError("optimizer got an empty parameter list")
+        if not isinstance(groups[0], dict):
+            groups = [{"params": groups}]
+        for group in groups:
+            self.add_param_group(group)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"defaults": self.defaults, "state": self.state, "param_groups": self.param_groups}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        for group in self.param_groups:
+            for name, default in self.defaults.items():
+                group.setdefault(name, default)
+
+    def __repr__(self) -> str:
+        text = f"{type(self).__name__} ("
+        for i, group in enumerate(self.param_groups):
+            text += f"\nParameter Group {i}\n"
+            text += "".join(f"    {key}: {group[key]}\n" for key in sorted(group) if key != "params")
+        return text + ")"
+
+    # ------------------------------------------------------------------------------------------------- stepping
+
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        """Updates the parameters from their gradients; returns what ``closure``, if given, returned.
+
+        ``closure`` computes the loss anew, gradients included; parameters without a gradient are left alone.
+        """
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        with torch.no_grad():
+            for group in self.param_groups:
+                self._update_group(group)
+        return loss
+
+    def _update_group(self, group: dict[str, Any]) -> None:
+        raise NotImplementedError(f"{type(self).__name__} does not define step()")
+
+    @staticmethod
+    def number(group: dict[str, Any], key: str, index: int | None = None) -> Any:
+        """``group[key]``, or its item ``index``: a Python number, or a 0-d tensor while a step is being traced."""
+        if index is None:
+            return runtime_number(group, key)
+        return runtime_number(_Item(group, key), index)
+
+    @staticmethod
+    def _gradients(group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:
+        """The parameters that have a gradient, with the gradient to descend (negated for ``maximize``)."""
+        maximize = group["maximize"]
+        for p in group["params"]:
+            grad = p.grad
+            if grad is not None:
+                yield p, -grad if maximize else grad
+
+    def zero_grad(self, set_to_none: bool = True) -> None:
+        """Drops the gradients of all parameters, or zeroes them if ``set_to_none`` is False."""
+        for group in self.param_groups:
+            for p in group["params"]:
+                grad = p.grad
+                if grad is None:
+                    continue
+                if set_to_none:
+                    p.grad = None
+                else:
+                    grad.requires_grad_(False) if grad.grad_fn is None else grad.detach_()
+                    grad.zero_()
+
+    # ------------------------------------------------------------------------------------------ groups and state
+
+    def add_param_group(self, param_group: dict[str, Any]) -> None:
+        """Adds a dict with ``"params"`` and options; options that it lacks come from the optimizer's defaults."""
+        if not isinstance(param_group, dict):
+            raise TypeError(f"param_group must be a dict, but got {type(param_group)}")
+        params = param_group["params"]
+        if isinstance(params, set):
+            raise TypeError("optimizer parameters need to be organized in ordered collections, but the ordering of tensors "
+                            "in sets will change between runs. Please use a list instead.")
+        params = [params] if isinstance(params, Tensor) else list(params)
+        names = [p[0] for p in params if isinstance(p, tuple)]
+        if names and len(names) != len(params):
+            raise ValueError("all optimizer params should be with/without names. Some param names are missing")
+        params = [p[1] for p in params] if names else params
+        for p in params:
+            if not isinstance(p, Tensor):
+                raise TypeError(f"optimizer can only optimize Tensors, but one of the params is {type(p).__name__}")
+            if not p.is_leaf:
+                raise ValueError("can't optimize a non-leaf Tensor")
+        param_group["params"] = params
+        if names:
+            param_group["param_names"] = names
+        for name, default in self.defaults.items():
+            if default is required and name not in param_group:
+                raise ValueError(f"parameter group didn't specify a value of required optimization parameter {name}")
+            param_group.setdefault(name, default)
+        if len({id(p) for p in params}) != len(params):
+            warnings.warn("optimizer contains a parameter group with duplicate parameters; in future, this will cause an "
+                          "error", stacklevel=3)
+        known = {id(p) for group in self.param_groups for p in group["params"]}
+        if any(id(p) in known for p in params):
+            raise ValueError("some parameters appear in more than one parameter group")
+        if self.param_groups and bool(names) != ("param_names" in self.param_groups[0]):
+            raise ValueError("all optimizer param groups should be with/without names. "
+                             f"cannot add param group {'with' if names else 'without'} names to the optimizer")
+        self.param_groups.append(param_group)
+        structure_changed()
+
+    def state_dict(self) -> dict[str, Any]:
+        """``{"state": {index: values}, "param_groups": [options with "params": indices]}``; tensors are not copied."""
+        index: dict[int, int] = {}
+        groups = []
+        for group in self.param_groups:
+            for p in group["params"]:
+                index.setdefault(id(p), len(index))
+            groups.append({**{k: v for k, v in group.items() if k != "params"},
+                           "params": [index[id(p)] for p in group["params"]]})
+        state = {index[id(k)] if isinstance(k, Tensor) else k: v for k, v in self.state.items()}
+        return {"state": state, "param_groups": groups}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Takes over options and state that :meth:`state_dict` returned; ``ValueError`` if the groups do not match."""
+        saved = copy.deepcopy(state_dict["param_groups"])
+        if len(saved) != len(self.param_groups):
+            raise ValueError("loaded state dict has a different number of parameter groups")
+        if any(len(a["params"]) != len(b["params"]) for a, b in zip(saved, self.param_groups)):
+            raise ValueError("loaded state dict contains a parameter group that doesn't match the size of optimizer's group")
+        params = dict(zip(chain.from_iterable(g["params"] for g in saved),
+                          chain.from_iterable(g["params"] for g in self.param_groups)))
+        state: defaultdict[Tensor, dict[str, Any]] = defaultdict(dict)
+        for key, value in state_dict["state"].items():
+            if key in params:
+                state[params[key]] = _fit(params[key], value)
+            else:
+                state[key] = value
+        for group, new in zip(self.param_groups, saved):
+            new["params"] = group["params"]
+            if "param_names" in group:
+                new.setdefault("param_names", group["param_names"])
+        self.__setstate__({"state": state, "param_groups": saved})
+        structure_changed()
+
+
+def _fit(param: Tensor, value: Any, key: str | None = None) -> Any:
+    """A copy of a saved state value with the device and, step counts apart, the dtype of its parameter."""
+    if isinstance(value, Tensor):
+        dtype = param.dtype if param.is_floating_point() and key != "step" else value.dtype
+        return value.detach().to(device=param.device, dtype=dtype).clone()
+    if isinstance(value, dict):
+        return {k: _fit(param, v, k) for k, v in value.items()}
+    if isinstance(value, (list, tuple)):
+        return type(value)(_fit(param, v) for v in value)
+    return value
+
+
+def check_at_least_zero(**numbers: Any) -> None:
+    """``ValueError`` naming the first of ``numbers`` that is negative or not a number."""
+    for name, value in numbers.items():
+        if not 0.0 <= value:
+            what = {"lr": "learning rate", "eps": "epsilon value"}.get(name, f"{name} value")
+            raise ValueError(f"Invalid {what}: {value}")
+
+
+def unsupported(differentiable: bool) -> None:
+    """``NotImplementedError`` for a step that would itself be differentiated."""
+    if differentiable:
+        raise NotImplementedError("differentiable=True is not supported: the step runs without recording gradients; update "
+                                  "the parameters with out-of-place operations to differentiate through the update")
+
+
+# The forms below take a number either way: as a Python number they are one operation on x, as a 0-d tensor (while a step is
+# traced, or for a learning rate that is a tensor) they are spelt out, for a compiler to fuse.
+
+def elapsed(step: Tensor, number: Any) -> Any:
+    """The step count for arithmetic with ``number``: a float where reading it costs nothing, else a 0-d float64 tensor.
+
+    On a GPU reading it would wait for the device; while a step is traced (``number`` is a tensor then) it would freeze it.
+    Bias corrections would lose half their digits in the count's own float32.
+    """
+    if isinstance(number, Tensor) or step.device.type != "cpu":
+        return step.to(torch.float64)
+    return step.item()
+
+
+def add_scaled(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """``x + scale * y``."""
+    return x + y * scale if isinstance(scale, Tensor) else x.add(y, alpha=scale)
+
+
+def add_scaled_(x: Tensor, y: Tensor, scale: Any) -> Tensor:
+    """``x += scale * y``."""
+    return x.add_(y * scale) if isinstance(scale, Tensor) else x.add_(y, alpha=scale)
+
+
+def add_ratio_(x: Tensor, a: Tensor, b: Tensor, scale: Any) -> Tensor:
+    """``x += scale * a / b``."""
+    return x.add_(a / b * scale) if isinstance(scale, Tensor) else x.addcdiv_(a, b, value=scale)
+
+
+def average_(x: Tensor, y: Tensor, decay: Any) -> Tensor:
+    """``x = decay * x + (1 - decay) * y``."""
+    return x.add_((y - x) * (1 - decay)) if isinstance(decay, Tensor) else x.lerp_(y, 1 - decay)
+
+
+def average_square_(x: Tensor, y: Tensor, decay: Any) -> Tensor:
+    """``x = decay * x + (1 - decay) * y * y``."""
+    if isinstance(decay, Tensor):
+        return x.mul_(decay).add_(y * y * (1 - decay))
+    return x.mul_(decay).addcmul_(y, y, value=1 - decay)

@@ -1,0 +1,353 @@
+"""fusetorch.optim: optimizers and learning-rate schedules."""
+from __future__ import annotations
+
+import copy
+import math
+import pickle
+
+import numpy as np
+import pytest
+
+import fusetorch as torch
+from fusetorch import optim
+
+OPTIMIZERS = {
+    "sgd": lambda o, p: o.SGD(p, lr=0.1),
+    "sgd momentum": lambda o, p: o.SGD(p, lr=0.1, momentum=0.9, dampening=0.1, weight_decay=0.01),
+    "sgd nesterov": lambda o, p: o.SGD(p, lr=0.1, momentum=0.9, nesterov=True, maximize=True),
+    "adam": lambda o, p: o.Adam(p, lr=0.1),
+    "adam all": lambda o, p: o.Adam(p, lr=0.1, weight_decay=0.1, amsgrad=True, maximize=True, betas=(0.8, 0.9)),
+    "adamw": lambda o, p: o.AdamW(p, lr=0.1),
+    "adamw amsgrad": lambda o, p: o.AdamW(p, lr=0.1, amsgrad=True, weight_decay=0.2),
+    "rmsprop": lambda o, p: o.RMSprop(p),
+    "rmsprop all": lambda o, p: o.RMSprop(p, centered=True, momentum=0.5, weight_decay=0.1),
+    "adagrad": lambda o, p: o.Adagrad(p),
+    "adagrad all": lambda o, p: o.Adagrad(p, lr_decay=0.1, weight_decay=0.1, initial_accumulator_value=0.1),
+}
+SCHEDULES = {
+    "LambdaLR": lambda m, o: m.LambdaLR(o, lambda e: 0.9 ** e),
+    "LambdaLR two": lambda m, o: m.LambdaLR(o, [lambda e: 0.9 ** e, lambda e: 1 / (e + 1)]),
+    "MultiplicativeLR": lambda m, o: m.MultiplicativeLR(o, lambda e: 0.95),
+    "StepLR": lambda m, o: m.StepLR(o, 3),
+    "MultiStepLR": lambda m, o: m.MultiStepLR(o, [3, 5, 5, 9]),
+    "ConstantLR": lambda m, o: m.ConstantLR(o),
+    "LinearLR": lambda m, o: m.LinearLR(o),
+    "ExponentialLR": lambda m, o: m.ExponentialLR(o, 0.9),
+    "PolynomialLR": lambda m, o: m.PolynomialLR(o, 7, 2.0),
+    "CosineAnnealingLR": lambda m, o: m.CosineAnnealingLR(o, 5, 0.001),
+    "CosineAnnealingWarmRestarts": lambda m, o: m.CosineAnnealingWarmRestarts(o, 3, 2),
+    "SequentialLR": lambda m, o: m.SequentialLR(o, [m.LinearLR(o), m.ExponentialLR(o, 0.9), m.CosineAnnealingLR(o, 4)], [4, 8]),
+    "ChainedScheduler": lambda m, o: m.ChainedScheduler([m.LinearLR(o), m.ExponentialLR(o, 0.9)]),
+    "OneCycleLR": lambda m, o: m.OneCycleLR(o, 0.5, total_steps=20),
+    "OneCycleLR three": lambda m, o: m.OneCycleLR(o, [0.5, 0.2], epochs=4, steps_per_epoch=5, three_phase=True,
+                                                  anneal_strategy="linear", pct_start=0.4),
+    "CyclicLR": lambda m, o: m.CyclicLR(o, 0.01, 0.1, 3),
+    "CyclicLR triangular2": lambda m, o: m.CyclicLR(o, 0.01, 0.1, 3, 4, mode="triangular2"),
+    "CyclicLR exp_range": lambda m, o: m.CyclicLR(o, 0.01, 0.1, 3, mode="exp_range", gamma=0.9),
+    "CyclicLR scale_fn": lambda m, o: m.CyclicLR(o, 0.01, 0.1, 3, scale_fn=lambda x: 1 / x, cycle_momentum=False),
+    "ReduceLROnPlateau": lambda m, o: m.ReduceLROnPlateau(o, patience=1, cooldown=1),
+    "ReduceLROnPlateau max": lambda m, o: m.ReduceLROnPlateau(o, mode="max", threshold_mode="abs", patience=2, min_lr=1e-3),
+}
+
+
+def start(t):
+    """Two parameters in float64, the same numbers for any library ``t``."""
+    rng = np.random.default_rng(0)
+    return [t.nn.Parameter(t.tensor(rng.normal(size=(3, 4)))), t.nn.Parameter(t.tensor(rng.normal(size=5)))]
+
+
+def train(t, make, steps=20, schedule=None):
+    """Parameters, optimizer and rates after some steps on a small problem with two parameter groups."""
+    ps = start(t)
+    opt = make(t.optim, [{"params": ps[:1]}, {"params": ps[1:], "lr": 0.03}])
+    scheduler = schedule and schedule(t.optim.lr_scheduler, opt)
+    rng = np.random.default_rng(1)
+    rates = []
+    for i in range(steps):
+        opt.zero_grad()
+        x = t.tensor(rng.normal(size=(3, 4)))
+        ((ps[0] * x).tanh().sum() + (ps[1] ** 2).sum() * 0.3).backward()
+        opt.step()
+        if scheduler is not None:
+            scheduler.step(*([1 + (i % 7) * 0.1] if isinstance(scheduler, t.optim.lr_scheduler.ReduceLROnPlateau) else []))
+            group = opt.param_groups[0]
+            rates.append([*scheduler.get_last_lr(), group.get("momentum"), *group.get("betas", ())])
+    return ps, opt, rates
+
+
+# ------------------------------------------------------------------------------------------------------- optimizers
+
+@pytest.mark.peer
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_steps_equal_pytorch(name):
+    peer = pytest.importorskip("torch")
+    ours, opt, _ = train(torch, OPTIMIZERS[name])
+    theirs, peer_opt, _ = train(peer, OPTIMIZERS[name])
+    for p, q in zip(ours, theirs):
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-12, atol=1e-12)
+    a, b = opt.state_dict(), peer_opt.state_dict()
+    assert a["param_groups"] == b["param_groups"] and repr(opt) == repr(peer_opt)
+    assert {k: list(v) for k, v in a["state"].items()} == {k: list(v) for k, v in b["state"].items()}
+    for key, state in b["state"].items():
+        for field, value in state.items():
+            np.testing.assert_allclose(a["state"][key][field].numpy(), value.numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_sgd_by_hand():
+    w = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    opt = optim.SGD([w], lr=0.1, momentum=0.5, weight_decay=0.1)
+    value, buffer = np.array([1.0, -2.0]), None
+    for _ in range(4):
+        opt.zero_grad()
+        (w ** 3).sum().backward()
+        opt.step()
+        g = 3 * value ** 2 + 0.1 * value
+        buffer = g if buffer is None else 0.5 * buffer + g
+        value = value - 0.1 * buffer
+        np.testing.assert_allclose(w.detach().numpy(), value, rtol=1e-14)
+
+
+@pytest.mark.parametrize("decoupled", [False, True])
+def test_adam_by_hand(decoupled):
+    w = torch.nn.Parameter(torch.tensor([1.0, -2.0], dtype=torch.float64))
+    make = optim.AdamW if decoupled else optim.Adam
+    opt = make([w], lr=0.1, betas=(0.8, 0.9), weight_decay=0.1)
+    value, m, v = np.array([1.0, -2.0]), 0.0, 0.0
+    for t in range(1, 5):
+        opt.zero_grad()
+        (w ** 3).sum().backward()
+        opt.step()
+        g = 3 * value ** 2
+        if decoupled:
+            value = value * (1 - 0.1 * 0.1)
+        else:
+            g = g + 0.1 * value
+        m, v = 0.8 * m + 0.2 * g, 0.9 * v + 0.1 * g * g
+        value = value - 0.1 * (m / (1 - 0.8 ** t)) / (np.sqrt(v / (1 - 0.9 ** t)) + 1e-8)
+        np.testing.assert_allclose(w.detach().numpy(), value, rtol=1e-13)
+    step = opt.state[w]["step"]
+    assert step.dtype is torch.float32 and step.shape == () and step.item() == 4
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_saving_and_loading(name):
+    make = OPTIMIZERS[name]
+    ps, opt, _ = train(torch, make, steps=3)
+    twin_ps = [torch.nn.Parameter(p.detach().clone()) for p in ps]
+    twin = make(optim, [{"params": twin_ps[:1]}, {"params": twin_ps[1:]}])
+    twin.load_state_dict(pickle.loads(pickle.dumps(opt.state_dict())))
+    assert twin.param_groups[1]["lr"] == 0.03 and twin.param_groups[0]["params"][0] is twin_ps[0]
+    for _ in range(2):
+        for params, o in ((ps, opt), (twin_ps, twin)):
+            o.zero_grad()
+            sum((p ** 2).sum() for p in params).backward()
+            o.step()
+    for p, q in zip(ps, twin_ps):
+        assert p.tolist() == q.tolist()
+
+
+def test_load_fits_dtype_and_checks_groups():
+    w = torch.nn.Parameter(torch.ones(2))
+    opt = optim.Adam([w])
+    w.grad = torch.ones(2)
+    opt.step()
+    half = torch.nn.Parameter(torch.ones(2, dtype=torch.float64))
+    other = optim.Adam([half])
+    other.load_state_dict(opt.state_dict())
+    assert other.state[half]["exp_avg"].dtype is torch.float64 and other.state[half]["step"].dtype is torch.float32
+    with pytest.raises(ValueError, match="different number of parameter groups"):
+        optim.Adam([{"params": [w]}, {"params": [half]}]).load_state_dict(opt.state_dict())
+    with pytest.raises(ValueError, match="doesn't match the size"):
+        optim.Adam([w, half]).load_state_dict(opt.state_dict())
+
+
+def test_copy_and_pickle():
+    ps, opt, _ = train(torch, OPTIMIZERS["adam"], steps=2, schedule=SCHEDULES["StepLR"])
+    twin = pickle.loads(pickle.dumps(opt))
+    assert repr(twin) == repr(opt) and len(twin.state) == 2
+    params, twin = copy.deepcopy((ps, opt))
+    assert twin.param_groups[0]["params"][0] is params[0] and twin.state[params[0]]["step"].item() == 2
+
+
+def test_groups_and_their_errors():
+    a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+    opt = optim.SGD([{"params": a, "lr": 1.0}], lr=0.1)
+    opt.add_param_group({"params": [b], "momentum": 0.5})
+    assert [g["lr"] for g in opt.param_groups] == [1.0, 0.1] and opt.param_groups[1]["momentum"] == 0.5
+    with pytest.raises(ValueError, match="more than one parameter group"):
+        opt.add_param_group({"params": [a]})
+    with pytest.raises(ValueError, match="empty parameter list"):
+        optim.SGD([], lr=0.1)
+    with pytest.raises(TypeError, match="iterable of Tensors"):
+        optim.SGD(a, lr=0.1)
+    with pytest.raises(TypeError, match="can only optimize Tensors"):
+        optim.SGD([3.0], lr=0.1)
+    with pytest.raises(ValueError, match="non-leaf"):
+        optim.SGD([a * 2], lr=0.1)
+    with pytest.raises(TypeError, match="ordered collections"):
+        optim.SGD([{"params": {a}}], lr=0.1)
+    with pytest.warns(UserWarning, match="duplicate parameters"):
+        optim.SGD([a, a], lr=0.1)
+    named = optim.SGD([("a", a), ("b", b)], lr=0.1)
+    assert named.param_groups[0]["param_names"] == ["a", "b"]
+
+
+@pytest.mark.parametrize("make, message", [
+    (lambda p: optim.SGD(p, lr=-1.0), "Invalid learning rate: -1.0"),
+    (lambda p: optim.SGD(p, momentum=-1), "Invalid momentum value: -1"),
+    (lambda p: optim.SGD(p, nesterov=True), "Nesterov momentum requires"),
+    (lambda p: optim.Adam(p, betas=(1.0, 0.9)), "Invalid beta parameter at index 0: 1.0"),
+    (lambda p: optim.Adam(p, eps=-1.0), "Invalid epsilon value: -1.0"),
+    (lambda p: optim.AdamW(p, weight_decay=math.nan), "Invalid weight_decay value: nan"),
+])
+def test_bad_options(make, message):
+    with pytest.raises(ValueError, match=message):
+        make([torch.nn.Parameter(torch.ones(1))])
+
+
+def test_closure_missing_gradients_and_zero_grad():
+    a, b = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.ones(1))
+    opt = optim.Adam([a, b], lr=0.1)
+
+    def closure():
+        opt.zero_grad()
+        loss = (a * 2).sum()
+        loss.backward()
+        return loss
+
+    assert opt.step(closure).item() == 2.0
+    assert a.item() == pytest.approx(0.9) and b.item() == 1.0 and b not in opt.state
+    opt.zero_grad(set_to_none=False)
+    assert a.grad.item() == 0.0
+    opt.zero_grad()
+    assert a.grad is None
+    assert a.requires_grad and a.is_leaf
+    with pytest.raises(NotImplementedError, match="differentiable"):
+        optim.SGD([a], differentiable=True)
+
+
+def test_learning_rate_may_be_a_tensor():
+    for make in OPTIMIZERS.values():
+        with_float, opt, _ = train(torch, make, steps=5)
+        ps = start(torch)
+        twin = make(optim, [{"params": ps[:1]}, {"params": ps[1:]}])
+        twin.param_groups[0]["lr"] = torch.tensor(opt.param_groups[0]["lr"], dtype=torch.float64)
+        twin.param_groups[1]["lr"] = torch.tensor(0.03, dtype=torch.float64)
+        rng = np.random.default_rng(1)
+        for _ in range(5):
+            twin.zero_grad()
+            ((ps[0] * torch.tensor(rng.normal(size=(3, 4)))).tanh().sum() + (ps[1] ** 2).sum() * 0.3).backward()
+            twin.step()
+        for p, q in zip(ps, with_float):
+            np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-12, atol=1e-12)
+
+
+def test_a_zero_learning_rate_changes_nothing():
+    for make in OPTIMIZERS.values():
+        w = torch.nn.Parameter(torch.tensor([1.0, 2.0]))
+        opt = make(optim, [w])
+        opt.param_groups[0]["lr"] = 0.0
+        w.grad = torch.tensor([0.0, 1.0])
+        opt.step()
+        assert w.tolist() == [1.0, 2.0]
+
+
+def test_training_reaches_the_solution():
+    torch.manual_seed(0)
+    x = torch.randn(64, 3)
+    y = x @ torch.tensor([[1.0], [-2.0], [0.5]]) + 0.25
+    for make in (lambda p: optim.SGD(p, lr=0.1), lambda p: optim.AdamW(p, lr=0.05, weight_decay=0.0)):
+        model = torch.nn.Linear(3, 1)
+        opt = make(model.parameters())
+        loss_fn = torch.nn.MSELoss()
+        for _ in range(300):
+            opt.zero_grad()
+            loss = loss_fn(model(x), y)
+            loss.backward()
+            opt.step()
+        assert loss.item() < 1e-5
+        np.testing.assert_allclose(model.weight.detach().numpy(), [[1.0, -2.0, 0.5]], atol=0.01)
+
+
+# -------------------------------------------------------------------------------------------------------- schedules
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("base", ["adam", "sgd momentum"])
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_rates_equal_pytorch(name, base):
+    peer = pytest.importorskip("torch")
+    _, _, ours = train(torch, OPTIMIZERS[base], schedule=SCHEDULES[name])
+    _, _, theirs = train(peer, OPTIMIZERS[base], schedule=SCHEDULES[name])
+    assert ours == theirs
+
+
+def _rates(schedule, steps):
+    opt = optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0, momentum=0.9)
+    scheduler = schedule(optim.lr_scheduler, opt)
+    rates = [opt.param_groups[0]["lr"]]
+    for _ in range(steps):
+        opt.step()
+        scheduler.step()
+        rates.append(opt.param_groups[0]["lr"])
+    return rates
+
+
+def test_rates_by_formula():
+    close = pytest.approx
+    assert _rates(lambda m, o: m.StepLR(o, 2, 0.5), 4) == close([1, 1, 0.5, 0.5, 0.25])
+    assert _rates(lambda m, o: m.MultiStepLR(o, [1, 3], 0.1), 4) == close([1, 0.1, 0.1, 0.01, 0.01])
+    assert _rates(lambda m, o: m.LinearLR(o, 0.5, 1.0, 2), 3) == close([0.5, 0.75, 1, 1])
+    assert _rates(lambda m, o: m.ConstantLR(o, 0.5, 2), 3) == close([0.5, 0.5, 1, 1])
+    assert _rates(lambda m, o: m.ExponentialLR(o, 0.5), 2) == close([1, 0.5, 0.25])
+    assert _rates(lambda m, o: m.LambdaLR(o, lambda e: e + 1), 2) == close([1, 2, 3])
+    cosine = [(1 + math.cos(math.pi * e / 4)) / 2 for e in range(9)]
+    assert _rates(lambda m, o: m.CosineAnnealingLR(o, 4), 8) == close(cosine, abs=1e-15)
+    assert _rates(lambda m, o: m.CosineAnnealingWarmRestarts(o, 4), 4) == close([*cosine[:4], 1.0])
+    assert _rates(lambda m, o: m.SequentialLR(o, [m.ConstantLR(o, 0.1, 9), m.ExponentialLR(o, 0.5)], [2]), 4) == close(
+        [0.1, 0.1, 1.0, 0.5, 0.25])
+    one = _rates(lambda m, o: m.OneCycleLR(o, 1.0, total_steps=10), 9)
+    assert one[0] == close(1 / 25) and max(one) == close(1.0) and one.index(max(one)) == 2 and one[-1] == close(1 / 25e4)
+
+
+def test_plateau():
+    opt = optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    scheduler = optim.lr_scheduler.ReduceLROnPlateau(opt, patience=1, factor=0.5)
+    rates = []
+    for metric in (3.0, 2.0, torch.tensor(2.0), 2.0, 2.0, 1.0):
+        scheduler.step(metric)
+        rates.append(scheduler.get_last_lr()[0])
+    assert rates == [1.0, 1.0, 1.0, 0.5, 0.5, 0.5]
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("name", [n for n in SCHEDULES if "Plateau" not in n])
+def test_schedules_resume(name):
+    _, _, whole = train(torch, OPTIMIZERS["adam"], steps=12, schedule=SCHEDULES[name])
+    ps = start(torch)
+    opt = OPTIMIZERS["adam"](optim, [{"params": ps[:1]}, {"params": ps[1:], "lr": 0.03}])
+    first = SCHEDULES[name](optim.lr_scheduler, opt)
+    for _ in range(5):
+        first.step()
+    other = OPTIMIZERS["adam"](optim, [{"params": ps[:1]}, {"params": ps[1:], "lr": 0.03}])
+    resumed = SCHEDULES[name](optim.lr_scheduler, other)
+    other.load_state_dict(opt.state_dict())
+    resumed.load_state_dict(pickle.loads(pickle.dumps(first.state_dict())))
+    for want in whole[5:]:
+        resumed.step()
+        assert resumed.get_last_lr() == want[:2]
+
+
+def test_order_of_steps_is_checked():
+    opt = optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=1.0)
+    scheduler = optim.lr_scheduler.StepLR(opt, 1)
+    with pytest.warns(UserWarning, match="before `optimizer.step"):
+        scheduler.step()
+    opt = optim.SGD([torch.nn.Parameter(torch.ones(1))], lr=torch.tensor(1.0))
+    scheduler = optim.lr_scheduler.ExponentialLR(opt, 0.5)
+    rate = opt.param_groups[0]["lr"]
+    opt.step()
+    scheduler.step()
+    assert opt.param_groups[0]["lr"] is rate and rate.item() == 0.5
+    with pytest.raises(TypeError, match="is not an Optimizer"):
+        optim.lr_scheduler.StepLR(3, 1)
