@@ -2,6 +2,8 @@
 from __future__ import annotations
 
 import builtins
+import contextlib
+import ctypes
 import math
 import os
 import stat
@@ -12,6 +14,7 @@ import textwrap
 import threading
 import timeit
 import warnings
+from types import SimpleNamespace
 
 import ml_dtypes
 import numpy as np
@@ -1069,6 +1072,156 @@ def test_graph_replays_a_step(cuda):
     assert memory.to_numpy(out).tolist() == [3] * 8
     with pytest.raises(ValueError, match="warmup"):
         CudaGraph(step, warmup=0)
+
+
+class FakeCupy:
+    """CuPy's streams, events, graphs and driver as far as the runtime uses them: writes down what is called."""
+
+    def __init__(self):
+        calls = self.calls = []
+        fake = self
+
+        class Stream:
+            def __init__(self, non_blocking=False):
+                self.ptr = 16 + len(calls)
+                self.done = True
+
+            def __enter__(self):
+                self.before, fake.current = fake.current, self
+
+            def __exit__(self, *exc):
+                fake.current = self.before
+
+            def wait_event(self, event):
+                calls.append("wait_event")
+
+            def synchronize(self):
+                calls.append("synchronize")
+
+            def begin_capture(self, mode):
+                calls.append(f"begin_capture {mode}")
+
+            def end_capture(self):
+                calls.append("end_capture")
+                if fake.refuse:
+                    raise FakeCupy.Error("cudaErrorStreamCaptureInvalidated")
+                return SimpleNamespace(upload=lambda stream: calls.append("upload"),
+                                       launch=lambda stream: calls.append(f"graph on {stream.ptr}"))
+
+        class Event:
+            def __init__(self, disable_timing=False):
+                self.done = True
+
+            def record(self, stream):
+                calls.append("record")
+
+            def synchronize(self):
+                calls.append("event synchronize")
+
+        @contextlib.contextmanager
+        def using_allocator(malloc):
+            calls.append("pool on")
+            yield
+            calls.append("pool off")
+
+        self.refuse = False
+        self.current = null = Stream()
+        null.ptr = 0
+        Stream.null = null
+        self.__version__ = "13.6.0"
+        pool = SimpleNamespace(malloc=None, total_bytes=lambda: 4096)
+        runtime = SimpleNamespace(
+            streamCaptureModeThreadLocal=1, memcpyDefault=4, CUDARuntimeError=FakeCupy.Error, getDevice=lambda: 0,
+            setDevice=lambda i: calls.append(f"setDevice {i}"), free=lambda p: calls.append(f"free {p}"),
+            memcpyAsync=lambda dst, src, n, kind, stream: ctypes.memmove(dst, src, n),
+            streamSynchronize=lambda s: calls.append(f"synchronize {s}"))
+        driver = SimpleNamespace(
+            CUDADriverError=FakeCupy.Error, CU_FUNC_ATTRIBUTE_MAX_DYNAMIC_SHARED_SIZE_BYTES=8,
+            moduleLoadData=lambda cubin: 1, moduleGetFunction=lambda module, name: f"function {name}",
+            funcSetAttribute=lambda *a: calls.append(a), launchKernel=lambda *a: calls.append(a[:9]))
+        self.cuda = SimpleNamespace(
+            Stream=Stream, Event=Event, MemoryPool=lambda: pool, using_allocator=using_allocator, runtime=runtime,
+            driver=driver, get_current_stream=lambda index=-1: fake.current, alloc=launch_stub_alloc,
+            get_elapsed_time=lambda a, b: 1.5, Device=lambda i: contextlib.nullcontext())
+
+    class Error(RuntimeError):
+        pass
+
+
+def launch_stub_alloc(nbytes):
+    data = np.zeros(nbytes + 16, np.uint8)
+    return SimpleNamespace(ptr=data.ctypes.data + -data.ctypes.data % 16, data=data)
+
+
+@pytest.fixture
+def fake_cupy(monkeypatch):
+    """The runtime on a machine with one GPU, as far as it can tell."""
+    fake = FakeCupy()
+    monkeypatch.setitem(sys.modules, "cupy", fake)
+    monkeypatch.setitem(sys.modules, "cupy.cuda", fake.cuda)
+    monkeypatch.setattr(D, "_probe", lambda: (1, ""))
+    monkeypatch.setattr(D, "_capability", lambda index: 90)
+    monkeypatch.setattr(memory, "_cupy_alloc", None)
+    monkeypatch.setattr(launch, "_driver", None)
+    return fake
+
+
+def test_launch_through_cupy(fake_cupy):
+    x = memory.from_numpy(values(dtypes.float32, 64))
+    assert np.array_equal(memory.to_numpy(x), values(dtypes.float32, 64))
+    kernel = Kernel(matmul_kernel, num_warps=8)
+    with streams.stream(streams.Stream()) as s:
+        here = streams.current_stream_ptr()
+        fake_cupy.calls.clear()
+        a = memory.empty((128, 64), dtypes.bfloat16)
+        kernel((1, 1), a, a, a, 128, 128, 64, BM=128, BN=128, BK=64)
+    compiled = kernel.bind((1, 1), (a, a, a, 128, 128, 64), {"BM": 128, "BN": 128, "BK": 64}).compiled
+    assert s is None and here != 0 and compiled.shared > 49152
+    assert fake_cupy.calls[:3] == ["setDevice 0", "free 0", ("function matmul_kernel", 8, compiled.shared)]
+    assert fake_cupy.calls[-1] == ("function matmul_kernel", 1, 1, 1, 256, 1, 1, compiled.shared, here)
+
+
+def test_streams_through_cupy(fake_cupy):
+    start, end = streams.Event(enable_timing=True), streams.Event(enable_timing=True)
+    start.record()
+    end.record(streams.current_stream())
+    end.synchronize()
+    assert start.elapsed_time(end) == 1.5
+    with pytest.raises(NotImplementedError, match="needs CuPy 14"):
+        streams.Stream(priority=-1)
+    with timing.Timer("cuda") as timer:
+        pass
+    assert timer.seconds == 1.5e-3
+
+
+def test_graph_through_cupy(fake_cupy):
+    kernel = Kernel(scale_kernel)
+    x = memory.from_numpy(values(dtypes.float32, 64))
+    graph = CudaGraph(lambda: kernel((1,), x, None, x, 64, 2.0, False) or x, state=[x])
+    launch.reset_launch_count()
+    graph.capture()
+    order = [c for c in fake_cupy.calls if c in ("pool on", "pool off", "begin_capture 1", "end_capture", "upload")]
+    assert order == ["pool on", "begin_capture 1", "end_capture", "pool off", "upload"]
+    launched = [c[8] for c in fake_cupy.calls if isinstance(c, tuple)]
+    assert len(launched) == 3 and len(set(launched)) == 1 and launched[0] != 0  # two warm-ups and the recording
+    assert graph.kernel_count == 1 and launch.launch_count() == 2 and graph.pool_bytes == 4096
+    assert graph.replay() is x and fake_cupy.calls[-1] == "graph on 0"
+
+
+def test_graph_that_cannot_be_recorded(fake_cupy):
+    runs = []
+
+    def step():
+        runs.append(1)
+        if len(runs) == 3:
+            raise KeyError("third time")
+
+    with pytest.raises(KeyError, match="third time"):
+        CudaGraph(step).capture()
+    assert fake_cupy.calls[-2:] == ["begin_capture 1", "end_capture"]  # the stream does not stay in recording mode
+    fake_cupy.refuse = True
+    with pytest.raises(FusetorchError, match="cannot be recorded as a CUDA graph.*CaptureInvalidated"):
+        CudaGraph(lambda: None).capture()
 
 
 def test_timing():

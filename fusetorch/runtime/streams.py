@@ -29,8 +29,11 @@ class Stream:
         if _cupy is None and not config.simulate_cuda:
             _device.require_cuda(self.device_index)
             import cupy
+            if priority and int(cupy.__version__.split(".")[0]) < 14:
+                raise NotImplementedError(f"Stream(priority={priority}) needs CuPy 14 or later, and CuPy "
+                                          f"{cupy.__version__} is installed; use priority=0")
             with cupy.cuda.Device(self.device_index):
-                _cupy = cupy.cuda.Stream(non_blocking=True, priority=priority)
+                _cupy = cupy.cuda.Stream(non_blocking=True, **({"priority": priority} if priority else {}))
         self._cupy = _cupy
 
     @property
