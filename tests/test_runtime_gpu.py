@@ -79,6 +79,11 @@ def scale_kernel(x_ptr, bias_ptr, out_ptr, n, scale, flip, BLOCK: tl.constexpr =
 
 
 @triton.jit
+def fill_kernel(x_ptr, VALUE: tl.constexpr, BLOCK: tl.constexpr):
+    tl.store(x_ptr + tl.arange(0, BLOCK), VALUE)
+
+
+@triton.jit
 def softmax_kernel(x_ptr, out_ptr, n, BLOCK: tl.constexpr):
     row = tl.program_id(0)
     i = tl.arange(0, BLOCK)
@@ -638,11 +643,22 @@ def test_what_is_specialised():
         assert len({key(n=n) for n in (64, 63, 1, 2**35, 2**35 + 1)}) == 5
         assert key(odd) not in (aligned, key(n=63)) and "*fp32" in str(gpu.launches[-1].kernel.live)
         assert key(x.view((60,), (1,), 4)) == aligned  # 16 bytes on: aligned still
+        assert len({key(BLOCK=b) for b in (64, 32)}) == 2
         assert len({key(), key(FN=tanh_mul_fn), key(BLOCK=32), key(num_warps=8), key(num_stages=1)}) == 5
         compiled = len(gpu.kernels)
         for _ in range(3):
             key(), key(odd), key(n=33)
         assert len(gpu.kernels) == compiled
+
+
+def test_constants_that_compare_equal_are_told_apart():
+    kernel = Kernel(fill_kernel)
+    with stub_gpu() as gpu:
+        x = memory.empty((64,), dtypes.float32)
+        for value in (0.0, -0.0, 0, False, math.nan, math.nan, 0.0):
+            kernel((1,), x, VALUE=value, BLOCK=64)
+        keys = [one.kernel.key for one in gpu.launches]
+        assert len(set(keys)) == len(gpu.kernels) == 5 and keys[0] == keys[-1] and keys[4] == keys[5]
 
 
 def test_arguments_of_another_kind_later():
@@ -677,17 +693,35 @@ def test_wrong_arguments_are_named(where):
     kernel = Kernel(binary_kernel)
     with config.override(simulate_cuda=True) if where == "simulated" else stub_gpu():
         x = memory.empty((64,), dtypes.float32)
+        with pytest.raises(TypeError, match=r"binary_kernel.*4 arguments \(x_ptr, y_ptr, out_ptr, n\).*got 3"):
+            kernel((1,), x, x, x, FN=add_fn, BLOCK=64)
         for _ in range(2):  # before and after the first good launch
-            with pytest.raises(TypeError, match=r"binary_kernel.*4 arguments \(x_ptr, y_ptr, out_ptr, n\).*got 3"):
-                Kernel(binary_kernel)((1,), x, x, x, FN=add_fn, BLOCK=64)
-            with pytest.raises(TypeError, match="constexpr 'BLOCK' is missing"):
-                Kernel(binary_kernel)((1,), x, x, x, 64, FN=add_fn)
-            with pytest.raises(TypeError, match="constexpr 'SIZE' is unknown"):
-                Kernel(binary_kernel)((1,), x, x, x, 64, FN=add_fn, BLOCK=64, SIZE=3)
-            with pytest.raises(TypeError, match="not str"):
+            with pytest.raises(TypeError, match="kernel binary_kernel.* argument"):
+                kernel((1,), x, x, x, FN=add_fn, BLOCK=64)
+            with pytest.raises(TypeError, match="kernel binary_kernel.*'BLOCK'"):
+                kernel((1,), x, x, x, 64, FN=add_fn)
+            with pytest.raises(TypeError, match="kernel binary_kernel.*'SIZE'"):
+                kernel((1,), x, x, x, 64, FN=add_fn, BLOCK=64, SIZE=3)
+            with pytest.raises(TypeError, match="kernel binary_kernel: argument 'n' must be.*not str"):
                 kernel((1,), x, x, x, "64", FN=add_fn, BLOCK=64)
             memory.copy_to_device(x, np.zeros(64, np.float32))
             kernel((1,), x, x, x, 64, FN=add_fn, BLOCK=64)
+
+
+def test_kernel_moves_between_drivers():
+    kernel = Kernel(scale_kernel)
+    gpus = []
+    for capability in (90, 80):
+        with stub_gpu(capability=capability) as gpu:
+            x = memory.empty((64,), dtypes.float32)
+            kernel((1,), x, None, x, 64, 1.0, False)
+            kernel((1,), x, None, x, 64, 1.0, False)
+            gpus.append(gpu)
+        with config.override(simulate_cuda=True):
+            x = memory.from_numpy(values(dtypes.float32, 64))
+            kernel((1,), x, None, x, 64, 1.0, False)
+            assert np.array_equal(memory.to_numpy(x), values(dtypes.float32, 64))
+    assert [[one.kernel.capability for one in gpu.launches] for gpu in gpus] == [[90, 90], [80, 80]]
 
 
 def test_driver_errors_say_what_was_launched():
@@ -1162,8 +1196,9 @@ def fake_cupy(monkeypatch):
     monkeypatch.setattr(D, "_probe", lambda: (1, ""))
     monkeypatch.setattr(D, "_capability", lambda index: 90)
     monkeypatch.setattr(memory, "_cupy_alloc", None)
-    monkeypatch.setattr(launch, "_driver", None)
-    return fake
+    before = launch.use_driver(None)
+    yield fake
+    launch.use_driver(before)
 
 
 def test_launch_through_cupy(fake_cupy):

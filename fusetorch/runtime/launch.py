@@ -18,6 +18,7 @@ from __future__ import annotations
 import ctypes
 import struct
 import threading
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -82,6 +83,9 @@ class CupyDriver:
 
 
 _driver: Any = None
+_kernels: weakref.WeakSet[Kernel] = weakref.WeakSet()
+_functions: dict[tuple[int, str], int] = {}  # (device, kernel) -> handle
+_load_lock = threading.Lock()
 
 
 def driver() -> Any:
@@ -92,13 +96,19 @@ def driver() -> Any:
     return _driver
 
 
-_functions: dict[tuple[int, int, str], int] = {}  # (driver, device, kernel) -> handle
-_load_lock = threading.Lock()
+def use_driver(new: Any) -> Any:
+    """Puts another driver in place (``None``: CuPy's, at need) and returns the one before. All kernels start anew."""
+    global _driver
+    before, _driver = _driver, new
+    _functions.clear()
+    for kernel in list(_kernels):
+        kernel._forget()
+    return before
 
 
 def _load(kernel: CompiledKernel, device_index: int) -> int:
     used = driver()
-    at = (id(used), device_index, kernel.key)
+    at = (device_index, kernel.key)
     with _load_lock:
         if at not in _functions:
             try:
@@ -206,11 +216,12 @@ def _kind(value: Any) -> str:
         return "p"
     if value is None:
         return "n"
-    if isinstance(value, (bool, float)):
-        return "f"
-    if isinstance(value, int):
-        return "i"
-    raise TypeError(f"a kernel takes DeviceArray, int, float, bool or None, not {type(value).__name__}")
+    return "f" if isinstance(value, (bool, float)) else "i"
+
+
+def _constant_kind(value: Any) -> str:
+    """``j`` a device function, ``d`` a float, ``v`` any other value."""
+    return "j" if hasattr(type(value), "cache_key") else "d" if isinstance(value, float) else "v"
 
 
 class Kernel:
@@ -243,6 +254,7 @@ class Kernel:
         self.params = [p for p in fn.params if not p.is_constexpr]
         self.constexprs = [p for p in fn.params if p.is_constexpr]
         self._variants: dict[tuple, _Variant] = {}
+        _kernels.add(self)
         reserved = {"grid", "num_warps", "num_stages"} & {p.name for p in self.constexprs}
         if reserved:
             raise TypeError(f"kernel {self.name}: a constexpr may not be called {', '.join(sorted(reserved))}")
@@ -273,6 +285,10 @@ class Kernel:
         if len(args) != len(self.params):
             raise TypeError(f"kernel {self.name} takes {len(self.params)} arguments "
                             f"({', '.join(p.name for p in self.params)}) before its constexprs, got {len(args)}")
+        for p, a in zip(self.params, args):
+            if a is not None and not isinstance(a, (DeviceArray, int, float)):
+                raise TypeError(f"kernel {self.name}: argument '{p.name}' must be a DeviceArray, int, float, bool or "
+                                f"None, not {type(a).__name__}")
         full = {p.name: constexprs[p.name] if p.name in constexprs else p.default for p in self.constexprs
                 if p.name in constexprs or p.has_default}
         wrong = [p.name for p in self.constexprs if p.name not in full] + [n for n in constexprs if n not in full]
@@ -282,17 +298,18 @@ class Kernel:
                             + f"; they are: {', '.join(p.name for p in self.constexprs)}")
         return args, full
 
+    def _forget(self) -> None:
+        self._variants.clear()
+        if "__call__" in vars(type(self)):
+            del type(self).__call__
+
     def _variant(self, args: tuple, constexprs: dict[str, Any]) -> _Variant:
         """The generated functions for arguments of these kinds."""
-        functions = tuple(hasattr(v, "cache_key") for v in constexprs.values())
+        kinds = tuple(map(_kind, args)), tuple(map(_constant_kind, constexprs.values()))
         try:
-            shape = tuple(map(_kind, args)), functions, id(driver())
-        except TypeError as error:
-            raise TypeError(f"kernel {self.name}: {error}") from None
-        try:
-            return self._variants[shape]
+            return self._variants[kinds]
         except KeyError:
-            variant = self._variants[shape] = _Variant(self, *shape[:2])
+            variant = self._variants[kinds] = _Variant(self, *kinds)
             return variant
 
     def _launch(self, grid: tuple[int, ...], args: tuple, constexprs: dict[str, Any]) -> None:
@@ -316,14 +333,15 @@ class Kernel:
 
 class _Variant:
     """The functions generated for one kernel and one kind of arguments: ``p`` array, ``n`` None, ``i`` int, ``f`` float
-    or bool; and for each constexpr whether it is a device function."""
+    or bool; and of constexprs: ``j`` device function, ``d`` float, ``v`` other."""
 
-    def __init__(self, kernel: Kernel, kinds: tuple[str, ...], functions: tuple[bool, ...]) -> None:
+    def __init__(self, kernel: Kernel, kinds: tuple[str, ...], constant_kinds: tuple[str, ...]) -> None:
         self.kernel = kernel
         self.launchers: dict[tuple, _Launcher] = {}
         self.entries: dict[tuple, Callable] = {}
         self.multiple_devices = _device.device_count() > 1
-        names = [f"a{i}" for i in range(len(kinds))]
+        taken = {"self", "grid", "num_warps", "num_stages"}
+        names = [f"_{i}" if p.name in taken or p.name[0] == "_" else p.name for i, p in enumerate(kernel.params)]
         arrays = [n for n, kind in zip(names, kinds) if kind == "p"]
         parts = [f"{n}.dtype" for n in arrays]
         if arrays:
@@ -339,9 +357,10 @@ class _Variant:
                     parts.append(_int_class(n))
         arguments = "".join(part + ", " for part in parts)
         constants = [p.name for p in kernel.constexprs]
-        for n, function in zip(constants, functions):
-            # hashing a device function hashes its source: its identity serves, and the launcher keeps it alive
-            parts += [f"id({n})"] if function else [n, f"{n}.__class__"]
+        for n, kind in zip(constants, constant_kinds):
+            # hashing a device function hashes its source: its identity serves, and the launcher keeps it alive;
+            # a float's value does not tell 0.0 from -0.0
+            parts += {"j": [f"id({n})"], "d": [f"{n}.hex()"], "v": [n, f"{n}.__class__"]}[kind]
         parts += ["num_warps", "num_stages"]
         scope = {"_entries": self.entries, "_config": config, "_slow": kernel._launch}
 
@@ -378,6 +397,7 @@ class _Variant:
              f"    _same = _key is None or _key == _new\n"
              f"    return _new, ({values[2:]}{',' if names else ''}) if _same else None\n", scope)
         self.call: Callable = scope["call"]
+        self.call.__name__ = self.call.__qualname__ = f"kernel {kernel.name}"  # for Python's own error messages
         self.key: Callable = scope["key"]
         self.values: Callable = scope["values"]
 

@@ -91,13 +91,15 @@ def stub_gpu(capability: int = 90, record: bool = True, devices: int = 1) -> Ite
                 (device, "current_device", lambda: stub.device_index), (device, "synchronize", lambda index=None: None),
                 (memory, "_cupy_alloc", stub.alloc),
                 (memory, "_first_or_other", lambda nbytes, index: stub.alloc(nbytes)),
-                (memory, "_copy", _host_copy), (launch, "_driver", stub)]
+                (memory, "_copy", _host_copy)]
     saved = [(module, name, getattr(module, name)) for module, name, _ in replaced]
+    before = launch.use_driver(stub)
     for module, name, value in replaced:
         setattr(module, name, value)
     try:
         with config.override(simulate_cuda=False):
             yield stub
     finally:
+        launch.use_driver(before)
         for module, name, value in saved:
             setattr(module, name, value)

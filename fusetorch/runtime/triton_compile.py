@@ -161,11 +161,12 @@ def compile_kernel(fn: Any, specs: Mapping[str, str] | Sequence[str], constexprs
     specs = {name: specs[name] for name in runtime}
     options = {"num_warps": num_warps, "num_stages": 3 if num_stages is None else num_stages,
                "enable_fp_fusion": bool(fp_fusion), "capability": capability}
-    key = _key(fn, specs, constexprs, options)
-    found = _memory.get(key) or _load(key)
-    if found is None:
-        found = _compile(fn, specs, constexprs, options, key)
-        _save(found)
+    with compiling():  # a source hash, too, needs triton.language as it is
+        key = _key(fn, specs, constexprs, options)
+        found = _memory.get(key) or _load(key)
+        if found is None:
+            found = _compile(fn, specs, constexprs, options, key)
+            _save(found)
     _memory[key] = found
     return found
 
@@ -203,7 +204,7 @@ def _compile(fn: Any, specs: Mapping[str, str], constexprs: Mapping[str, Any], o
     chosen = dict(options)
     capability = chosen.pop("capability")
     try:
-        with compiling(), _scratch_cache():
+        with _scratch_cache():
             source = ASTSource(fn, signature, constants, attributes)
             got = triton.compile(source, GPUTarget("cuda", capability, 32), chosen)
     except (TritonError, RuntimeError, ValueError) as error:
@@ -342,4 +343,4 @@ def _save(kernel: CompiledKernel) -> None:
                 os.unlink(aside)
         _unwritable.add(folder)
         warnings.warn(f"compiled kernels cannot be kept in {folder} ({error}); each process will compile them anew. "
-                      "Set FUSETORCH_CACHE_DIR to a folder that can be written", stacklevel=4)
+                      "Set FUSETORCH_CACHE_DIR to a folder that can be written", stacklevel=3)
