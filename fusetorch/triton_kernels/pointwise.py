@@ -270,7 +270,7 @@ def pointwise_into(fn_name: str, inputs: Sequence[Operand], out: DeviceArray, co
         _launch_strided(fn, arity, values, kinds, out, compute, first)
 
 
-def _number(x: bool | int | float, compute: tl.dtype) -> tuple[int | float, str]:
+def _number(x: bool | float, compute: tl.dtype) -> tuple[int | float, str]:
     """How a Python number is passed to a kernel that computes in ``compute``."""
     if compute == tl.float64:
         return float_bits(float(x)), "bits"
@@ -333,19 +333,29 @@ def contiguous(x: DeviceArray) -> DeviceArray:
     return out
 
 
-def fill(dst: DeviceArray, value: bool | int | float) -> None:
+def as_rows(x: DeviceArray) -> DeviceArray:
+    """``x`` (at least 1-D) as a matrix of its last dimension's rows, with column stride 1; a copy only where that takes one."""
+    n = x.shape[-1]
+    sizes, (strides,) = collapse(x.shape[:-1], x.strides[:-1])
+    if not x.size or len(sizes) > 1 or (n != 1 and x.strides[-1] != 1):
+        x = contiguous(x)
+        sizes, strides = [prod(x.shape[:-1])], [n]
+    return x.view(((sizes or [1])[0], n), ((strides or [n])[0], 1), x.offset)
+
+
+def fill(dst: DeviceArray, value: bool | float) -> None:
     """Writes ``value``, converted to ``dst``'s dtype, to every element of ``dst``."""
     pointwise_into("identity", [value], dst, dst.dtype)
 
 
-def full(shape: tuple[int, ...], value: bool | int | float, dt: dtype, device_index: int = 0) -> DeviceArray:
+def full(shape: tuple[int, ...], value: bool | float, dt: dtype, device_index: int = 0) -> DeviceArray:
     """A new array of ``shape`` filled with ``value``."""
     out = empty(shape, dt, device_index)
     fill(out, value)
     return out
 
 
-def arange(start: int | float, step: int | float, count: int, dt: dtype, device_index: int = 0) -> DeviceArray:
+def arange(start: float, step: float, count: int, dt: dtype, device_index: int = 0) -> DeviceArray:
     """``start + i * step`` for i in [0, count), computed in int64 or float64 and converted to ``dt``."""
     out = empty((count,), dt, device_index)
     if count:
