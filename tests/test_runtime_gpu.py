@@ -6,6 +6,7 @@ import contextlib
 import ctypes
 import math
 import os
+import re
 import stat
 import struct
 import subprocess
@@ -103,6 +104,14 @@ def matmul_kernel(a_ptr, b_ptr, c_ptr, M, N, K, BM: tl.constexpr, BN: tl.constex
         b = tl.load(b_ptr + (start + k)[:, None] * N + n[None, :])
         acc = tl.dot(a, b, acc, input_precision="ieee")
     tl.store(c_ptr + m[:, None] * N + n[None, :], acc.to(c_ptr.dtype.element_ty))
+
+
+@triton.jit
+def descriptor_copy_kernel(x_ptr, out_ptr, rows, cols, BLOCK: tl.constexpr):
+    x = tl.make_tensor_descriptor(x_ptr, [rows, cols], [cols, 1], [BLOCK, BLOCK])
+    out = tl.make_tensor_descriptor(out_ptr, [rows, cols], [cols, 1], [BLOCK, BLOCK])
+    r, c = tl.program_id(0) * BLOCK, tl.program_id(1) * BLOCK
+    out.store([r, c], x.load([r, c]))
 
 
 @triton.jit
@@ -626,6 +635,30 @@ def test_parameter_block():
     assert (second.grid, second.threads) == ((2, 3, 1), 64)
     assert third.parameters[2] == u64(2**40) and third.kernel.live[2] == (3, "i64")
     assert math.isnan(struct.unpack("<f4x", third.parameters[3])[0]) and third.grid == (2, 3, 4)
+
+
+def test_ptx_takes_what_the_block_holds(tmp_path):
+    specs = {"x_ptr": "*bf16:16", "bias_ptr": "none", "out_ptr": "*fp32", "n": "i64", "scale": "fp32", "flip": "u1"}
+    with config.override(dump_dir=str(tmp_path)):
+        got = tc.compile_kernel(scale_kernel, specs, {"BLOCK": 128}, capability=90)
+    entry = re.search(r"\.entry scale_kernel\((.*?)\)", next(tmp_path.glob("*.ptx")).read_text(), re.DOTALL)[1]
+    widths = [int(w) // 8 for w in re.findall(r"\.param \.[a-z]+(\d+)", entry)]
+    codes = ["Q" if kind[0] == "*" else launch._CODES[kind] for _, kind in got.live]
+    assert widths == [struct.calcsize("<" + c) for c in codes] + [8, 8] == [8, 8, 8, 4, 1, 8, 8]
+
+
+def test_descriptors_made_in_a_kernel_get_scratch():
+    kernel = Kernel(descriptor_copy_kernel)
+    with stub_gpu() as gpu:
+        x, out = memory.empty((64, 64), dtypes.float32), memory.empty((64, 64), dtypes.float32)
+        kernel((2, 2), x, out, 64, 64, BLOCK=32)
+    one = gpu.launches[-1]
+    assert one.kernel.scratch >= 128 and one.parameters[-2] != NULL and one.parameters[-1] == NULL
+    with config.override(simulate_cuda=True):
+        host = values(dtypes.float32, 64 * 64).reshape(64, 64)
+        out = memory.empty((64, 64), dtypes.float32)
+        kernel((2, 2), memory.from_numpy(host), out, 64, 64, BLOCK=32)
+        assert np.array_equal(memory.to_numpy(out), host)
 
 
 def test_what_is_specialised():
