@@ -250,12 +250,13 @@ def exp(m: _Math, x: str) -> str:
     if not m.single:
         return m.libm("exp", x)
     x = m.clamp(x, -104.0, 88.8)
-    t = m.fma(x, m.c(1.44269504), m.c(12582912.0))  # adding 1.5 * 2**23 rounds to an integer
-    n = m.sub(t, m.c(12582912.0))
+    n = m.b.intrinsic("rint", m.t, m.mul(x, m.c(1.44269504)))
     r = m.fma(n, m.c(2.12194440e-4), m.fma(n, m.c(-0.693359375), x))
-    p = m.poly(r, [1.9875691500e-4, 1.3981999507e-3, 8.3334519073e-3, 4.1665795894e-2, 1.6666665459e-1, 5.0000001201e-1])
+    p = m.poly(r, [1.38145685e-3, 8.36873148e-3, 4.1668389e-2, 0.166665211, 0.49999994])
     p = m.add(m.fma(p, m.mul(r, r), r), m.c(1.0))
-    k = m.i("sub", m.bits(t), 0x4B400000)
+    k = m.b.op(f"fptosi float {n} to i32")
+    if m.b.width == 512:  # one instruction there, a function call elsewhere
+        return m.b.call("llvm.ldexp.f32.i32", "float", [("float", p), ("i32", k)])
     half = m.i("ashr", k, 1)  # two steps, so that results below the normal range are rounded once
     return m.mul(m.mul(p, _pow2(m, half)), _pow2(m, m.i("sub", k, half)))
 

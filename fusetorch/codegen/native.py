@@ -15,15 +15,18 @@ from .. import config
 from ..errors import CompileError
 from ..runtime import cpu_jit, cpu_pool
 from ..runtime.cpu_memory import address
-from . import llvm
+from . import llvm, llvm_columns
+from .llvm_analysis import analyse, prefers_columns
 from .loop import LoopKernel
 
 #: A map's block of elements, where a row is cut for several threads.
 _MAP_BLOCK = 16384
-#: A vector loop shorter than this is masked.
-_SHORT = 64
 #: Fewer outer positions than this, over at least so many inner ones, are reduced block by block.
 _FEW, _LONG = 32, 32768
+#: Fewer columns than this are not worth vectors of columns.
+_NARROW = 8
+#: Units that keep any number of threads busy.
+_MANY = 64
 
 
 class NativeLoop:
@@ -31,38 +34,53 @@ class NativeLoop:
 
     Calling it takes ``buffers`` (arrays: inputs, then outputs; their first element is logical index 0), ``sizes`` (outer, inner),
     ``strides`` in elements (every axis of every input, output and iota) and ``scalars``.
+
+    An output may be the same memory as an input, with the same strides, if the kernel has no reduction; otherwise outputs must
+    not overlap inputs or each other.
     """
 
     def __init__(self, kernel: LoopKernel) -> None:
         self.kernel = kernel
-        self.compiled: dict[str, list[tuple[str, int, Any]]] = {}
+        self.columns = prefers_columns(kernel)
+        reduces = analyse(kernel).reduces
+        self.most_reduces, self.n_reduces = max(map(len, reduces), default=0), sum(map(len, reduces))
+        self.passes = len(reduces) + any(s.full for s in kernel.stores)
+        self.compiled: dict[str, list[tuple[str, int]]] = {}
         self._bound: dict[tuple, BoundLoop] = {}
 
     def __call__(self, buffers: Sequence[np.ndarray], sizes: Sequence[int], strides: Sequence[int],
                  scalars: Sequence[Any] = ()) -> None:
-        key = (tuple(sizes), tuple(strides))
+        key = (tuple(sizes), tuple(strides), cpu_pool.get_num_threads())
         bound = self._bound.get(key)
         if bound is None:
-            if len(self._bound) > 64:
+            if len(self._bound) >= 64:
                 self._bound.clear()
             bound = self._bound[key] = self.bind(*key)
         bound([address(b) for b in buffers], scalars)
 
     def bind(self, sizes: Sequence[int], strides: Sequence[int], threads: int | None = None) -> BoundLoop:
-        """The loop at fixed sizes and strides; ``threads`` fixes the number of threads, too."""
+        """The loop at fixed sizes and strides, to run on ``threads`` threads (by default, as many as are allowed; small loops use
+        one). Results do not depend on the number of threads."""
+        k = self.kernel
+        n_axes = k.n_outer + k.n_inner
+        if len(sizes) != n_axes or len(strides) != k.n_strides:
+            raise ValueError(f"a kernel of {n_axes} axes and {k.n_strides} strides was given {len(sizes)} sizes and "
+                             f"{len(strides)} strides")
         return BoundLoop(self, tuple(sizes), tuple(strides), threads)
 
     def flavour(self, sizes: Sequence[int]) -> str:
         """How a call with these sizes runs. It depends on the sizes alone, so bits do not depend on threads."""
         k = self.kernel
         if not k.n_inner:
-            return "map!" if k.n_outer > 1 and sizes[-1] < _SHORT else "map"
-        if prod(sizes[:k.n_outer]) < _FEW and prod(sizes[k.n_outer:]) >= _LONG:
-            return "split"
-        return "rows!" if sizes[-1] < _SHORT else "rows"
+            return "map"
+        outer, inner = prod(sizes[:k.n_outer]), prod(sizes[k.n_outer:])
+        if self.columns and sizes[k.n_outer - 1] >= _NARROW:
+            few = prod(sizes[:k.n_outer - 1]) * -(-sizes[k.n_outer - 1] // 128) < _MANY // 4
+            return "column_split" if few and inner >= 2 * llvm_columns.ROW_BLOCK and outer * inner >= _LONG else "columns"
+        return "split" if outer < _FEW and inner >= _LONG else "rows"
 
-    def functions(self, flavour: str) -> list[tuple[str, int, Any]]:
-        """``(name, address, ctypes function)`` in the order they run; compiled at first use."""
+    def functions(self, flavour: str) -> list[tuple[str, int]]:
+        """``(name, address)`` of the functions in the order they run; compiled at first use."""
         found = self.compiled.get(flavour)
         if found is None:
             _compile([(self, flavour)])
@@ -71,81 +89,84 @@ class NativeLoop:
 
 
 class BoundLoop:
-    """A native loop at fixed sizes and strides: ``bound(pointers, scalars)`` runs it. Safe for concurrent callers."""
+    """A native loop at fixed sizes and strides: ``bound(pointers, scalars)`` runs it, with the addresses of the first elements of
+    inputs, then outputs. Safe for concurrent callers."""
 
-    __slots__ = ("loop", "sizes", "phases", "_pack", "_block", "_base", "_lock", "_keep", "_plain", "_n", "_tail")
+    __slots__ = ("loop", "sizes", "threads", "_pack", "_make", "_block", "_at", "_keep", "_lock")
 
     def __init__(self, loop: NativeLoop, sizes: tuple[int, ...], strides: tuple[int, ...], threads: int | None) -> None:
         k = loop.kernel
-        n_axes = k.n_outer + k.n_inner
-        if len(sizes) != n_axes or len(strides) != k.n_strides:
-            raise ValueError(f"a kernel of {n_axes} axes and {k.n_strides} strides was given {len(sizes)} sizes and "
-                             f"{len(strides)} strides")
         self.loop, self.sizes = loop, sizes
-        flavour = loop.flavour(sizes)
         n_out, n_in = prod(sizes[:k.n_outer]), prod(sizes[k.n_outer:])
-        threads = cpu_pool.get_num_threads() if threads is None else threads
-        if n_out * n_in < config.parallel_threshold:
-            threads = 1
-        block, blocks, units, steps = sizes[-1], 1, 1, 1
-        grain = 1
-        work: list[int] = []
-        names = loop.functions(flavour)
-        self._keep = None
-        partials = results = 0
-        if flavour.startswith("map"):
-            if threads > 1 and sizes[-1] > _MAP_BLOCK:
-                block = _MAP_BLOCK
-                blocks = -(-sizes[-1] // block)
-            n = prod(sizes[:-1]) * blocks if sizes[-1] else 0
-            grain = max(1, 8192 // max(1, block))
-            work = [n]
-        else:
-            block = min(sizes[-1], llvm.REDUCE_BLOCK)
-            blocks = -(-sizes[-1] // block) if block else 0
-            n_steps = prod(sizes[k.n_outer:-1]) * blocks
-            if flavour.startswith("rows"):
-                grain = max(1, 8192 // max(1, n_in))
-                work = [n_out]
-            else:
-                steps = max(1, llvm.REDUCE_BLOCK // block)
-                units = -(-n_steps // steps)
-                reduces = llvm.analyse(k).reduces
-                partials = n_out * units * max(map(len, reduces), default=0)
-                results = n_out * sum(map(len, reduces))
-                work = [n_out * units if name.rsplit("_", 1)[1][0] == "s" else -n_out for name, _, _ in names]
-        self.phases = [(fn, at, abs(n), threads if n > 0 else 1, grain) for (_, at, fn), n in zip(names, work)]
-        n_ptr = len(k.inputs) + len(k.stores)
-        self._n = n_ptr
-        self._pack = struct.Struct(f"{n_ptr}P" + "".join("d" if d.category == 2 else "q" for d in k.scalars)).pack_into
-        self._tail = (*sizes, *strides, block, blocks, units, steps)
-        head = n_ptr + len(k.scalars)
-        self._block, self._base, self._keep = self._make_block(head, partials, results)
+        if threads is None:
+            threads = cpu_pool.get_num_threads() if n_out * n_in >= config.parallel_threshold else 1
+        self.threads = threads
+        flavour = loop.flavour(sizes)
+        extras, units, grain, partials, results = _divide(loop, flavour, sizes, n_out, n_in, threads)
+        phases = [(at, units[name[-1]], grain if name[-1] == "u" else units[name[-1]]) for name, at in loop.functions(flavour)]
+        n_pointers = len(k.inputs) + len(k.stores)
+        self._pack = struct.Struct(f"{n_pointers}P" + "".join("d" if d.category == 2 else "q" for d in k.scalars)).pack_into
+        self._make = (n_pointers + len(k.scalars), (*sizes, *strides, *extras), phases, partials, results)
+        self._block, self._at, self._keep = self._new_block()
         self._lock = threading.Lock()
 
-    def _make_block(self, head: int, partials: int, results: int) -> tuple[Any, int, Any]:
-        block = (ctypes.c_int64 * (head + len(self._tail) + 2))()
-        scratch = (ctypes.c_int64 * (partials + results))() if partials + results else None
-        at = ctypes.addressof(scratch) if scratch is not None else 0
-        block[head:] = [*self._tail, at, at + 8 * partials]
-        return block, ctypes.addressof(block), (head, partials, results, scratch)
+    def _new_block(self) -> tuple[Any, int, Any]:
+        """An argument block with its job record behind it: ``(block, address of the record, memory to keep)``."""
+        head, tail, phases, partials, results = self._make
+        scratch = np.empty(partials + results, np.int64)
+        at = address(scratch)
+        tail = [*tail, at, at + 8 * partials]
+        block = (ctypes.c_int64 * (head + len(tail) + 3 + 4 * len(phases)))()
+        base = ctypes.addressof(block)
+        block[head:] = tail + cpu_pool.record(base, self.threads, phases)
+        return block, base + 8 * (head + len(tail)), scratch
 
     def __call__(self, pointers: Sequence[int], scalars: Sequence[Any] = ()) -> None:
-        mine = self._lock.acquire(False)
-        if mine:
-            block, base = self._block, self._base
-        else:  # another thread is inside: a block of our own
-            block, base, keep = self._make_block(*self._keep[:3])
-        try:
+        if not self._lock.acquire(False):  # another thread is inside: a block of our own
+            block, at, keep = self._new_block()
             self._pack(block, 0, *pointers, *scalars)
-            for fn, at, n, threads, grain in self.phases:
-                if threads == 1:
-                    fn(base, 0, n)
-                else:
-                    cpu_pool.run(fn, at, base, n, threads, grain)
+            cpu_pool.run(at, self.threads)
+            del keep
+            return
+        try:
+            self._pack(self._block, 0, *pointers, *scalars)
+            cpu_pool.run(self._at, self.threads)
         finally:
-            if mine:
-                self._lock.release()
+            self._lock.release()
+
+
+def _divide(loop: NativeLoop, flavour: str, sizes: tuple[int, ...], n_out: int, n_in: int,
+            threads: int) -> tuple[tuple[int, ...], dict[str, int], int, int, int]:
+    """How work is cut: ``((block, blocks, units, per_unit), units by kind of function, grain, partial slots, result slots)``."""
+    k, last = loop.kernel, sizes[-1]
+    if flavour == "map":
+        block = min(last, _MAP_BLOCK) if threads > 1 else last
+        blocks = -(-last // block) if last else 0
+        return (block, blocks, 1, 1), {"u": prod(sizes[:-1]) * blocks}, max(1, 8192 // max(1, block)), 0, 0
+    if flavour in ("rows", "split"):
+        block = min(last, llvm.REDUCE_BLOCK)
+        blocks = -(-last // block) if last else 0
+        if flavour == "rows":
+            return (block, blocks, 1, 1), {"u": n_out}, max(1, 8192 // max(1, n_in)), 0, 0
+        per_unit = max(1, llvm.REDUCE_BLOCK // block)
+        units = -(-prod(sizes[k.n_outer:-1]) * blocks // per_unit)
+        return (block, blocks, units, per_unit), {"u": n_out * units, "o": n_out}, 1, n_out * units * loop.most_reduces, (
+            n_out * loop.n_reduces)
+    columns, rows = sizes[k.n_outer - 1], prod(sizes[:k.n_outer - 1])
+    if loop.passes > 1:  # a block of columns should stay in the cache from one pass to the next
+        block = min(llvm_columns.LANES, max(64, 65536 // max(1, n_in) // 64 * 64))
+    else:
+        block = llvm_columns.LANES if rows * columns >= _MANY * llvm_columns.LANES else 128
+    block = max(1, min(block, columns))
+    blocks = -(-columns // block)
+    n = rows * blocks
+    grain = max(1, 8192 // max(1, n_in * block))
+    if flavour == "columns":
+        return (block, blocks, 1, 1), {"u": n}, grain, 0, 0
+    units = max(1, min(n_in // llvm_columns.ROW_BLOCK, -(-_MANY // max(1, n))))
+    per_unit = -(-n_in // units)
+    units = -(-n_in // per_unit)
+    return (block, blocks, units, per_unit), {"u": n * units, "c": n}, 1, n_out * units * loop.most_reduces, n_out * loop.n_reduces
 
 
 _loops: dict[str, NativeLoop] = {}
@@ -153,7 +174,7 @@ _lock = threading.RLock()
 
 
 def native_loop(kernel: LoopKernel) -> NativeLoop:
-    """The native loop of ``kernel``: one a process for each ``kernel.key``."""
+    """The native loop of ``kernel``: one a process for each ``kernel.key``. It is compiled when first bound or called."""
     found = _loops.get(kernel.key)
     if found is None:
         with _lock:
@@ -168,7 +189,7 @@ def native_loops(kernels: Iterable[LoopKernel], sizes: Iterable[Sequence[int]] |
     """
     loops = [native_loop(k) for k in kernels]
     if sizes is None:
-        flavours = ["rows" if x.kernel.n_inner else "map" for x in loops]
+        flavours = ["map" if not x.kernel.n_inner else "columns" if x.columns else "rows" for x in loops]
     else:
         flavours = [x.flavour(s) for x, s in zip(loops, sizes)]
     _compile(list(zip(loops, flavours)))
@@ -180,12 +201,11 @@ def _compile(wanted: list[tuple[NativeLoop, str]]) -> None:
         todo = {(x.kernel.key, f): x for x, f in wanted if f not in x.compiled}
         if not todo:
             return
-        jobs = [(x.kernel, "k" + hashlib.sha256(f"{key}|{f}".encode()).hexdigest()[:16] + "_0", f)
-                for (key, f), x in todo.items()]
+        jobs = [(x.kernel, "k" + hashlib.sha256(f"{key}|{f}".encode()).hexdigest()[:16], f) for (key, f), x in todo.items()]
         ir, names = llvm.emit(jobs, cpu_jit.vector_bits())
         try:
             code = cpu_jit.compile_ir(ir, [n for own in names for n in own])
         except RuntimeError as error:
             raise CompileError(f"LLVM refused the code of {[k.key for k, _, _ in jobs]}: {error}") from error
         for ((_, f), x), own in zip(todo.items(), names):
-            x.compiled[f] = [(n, code[n], cpu_pool.LOOP(code[n])) for n in own]
+            x.compiled[f] = [(n, code[n]) for n in own]

@@ -1,6 +1,8 @@
 """A thread pool for native loops, itself native code: no interpreter lock, no C compiler.
 
 A job is a function ``void f(ptr argument, i64 lo, i64 hi)`` over units ``0 <= u < n``, handed out in chunks. The caller works too.
+A *record* says what to run: argument, workers, number of phases, then function, units, chunk, chunks of each phase.
+
 All state is one ticket ``(job number << 32) | next chunk``: a worker takes a chunk by compare-and-swap, which succeeds only while
 that job is unfinished, so a worker that the machine does not run never holds up a job of which it has no chunk. Idle workers spin
 briefly, then sleep. One job runs at a time; a second caller meanwhile runs its job alone.
@@ -8,8 +10,10 @@ briefly, then sleep. One job runs at a time; a second caller meanwhile runs its 
 from __future__ import annotations
 
 import ctypes
+import functools
 import os
 import threading
+from collections.abc import Callable, Sequence
 
 from .. import config
 from . import cpu_jit
@@ -114,7 +118,8 @@ done:
   br label %idle
 }}
 
-define void @pool_run(ptr %j, ptr %fn, ptr %arg, i64 %n, i64 %chunk, i64 %chunks, i64 %limit) {{
+; one phase of a job, by the workers and the caller
+define internal void @phase(ptr %j, ptr %fn, ptr %arg, i64 %n, i64 %chunk, i64 %chunks, i64 %limit) {{
 e:
 {fields}
   store atomic ptr %fn, ptr %p_fn monotonic, align 8
@@ -161,7 +166,68 @@ again:
 end:
   ret void
 }}
+
+define void @pool_run(ptr %j, ptr %record) {{
+e:
+{record}
+  br label %next
+next:
+  %i = phi i64 [ 0, %e ], [ %i1, %done ]
+  %more = icmp slt i64 %i, %phases
+  br i1 %more, label %one, label %out
+one:
+{phase}
+  %chunks = load i64, ptr %p_chunks
+  %several = icmp sgt i64 %chunks, 1
+  br i1 %several, label %many, label %alone
+many:
+  %chunk = load i64, ptr %p_chunk
+  call void @phase(ptr %j, ptr %fn, ptr %arg, i64 %n, i64 %chunk, i64 %chunks, i64 %limit)
+  br label %done
+alone:
+  call void %fn(ptr %arg, i64 0, i64 %n)
+  br label %done
+done:
+  %i1 = add i64 %i, 1
+  br label %next
+out:
+  ret void
+}}
 """
+
+_ALONE = """
+define void @run_alone(ptr %record) {{
+e:
+{record}
+  br label %next
+next:
+  %i = phi i64 [ 0, %e ], [ %i1, %one ]
+  %more = icmp slt i64 %i, %phases
+  br i1 %more, label %one, label %out
+one:
+{phase}
+  call void %fn(ptr %arg, i64 0, i64 %n)
+  %i1 = add i64 %i, 1
+  br label %next
+out:
+  ret void
+}}
+"""
+
+_RECORD = """  %arg = load ptr, ptr %record
+  %p_limit = getelementptr i64, ptr %record, i64 1
+  %limit = load i64, ptr %p_limit
+  %p_phases = getelementptr i64, ptr %record, i64 2
+  %phases = load i64, ptr %p_phases"""
+
+_PHASE = """  %i4 = mul i64 %i, 4
+  %at = add i64 %i4, 3
+  %p_fn = getelementptr i64, ptr %record, i64 %at
+  %fn = load ptr, ptr %p_fn
+  %p_n = getelementptr i64, ptr %p_fn, i64 1
+  %n = load i64, ptr %p_n
+  %p_chunk = getelementptr i64, ptr %p_fn, i64 2
+  %p_chunks = getelementptr i64, ptr %p_fn, i64 3"""
 
 
 def _ir() -> str:
@@ -169,12 +235,9 @@ def _ir() -> str:
         ("ticket", _TICKET), ("done", _DONE), ("fn", _FN), ("arg", _ARG), ("n", _N), ("chunk", _CHUNK),
         ("chunks", _CHUNKS), ("limit", _LIMIT), ("sleeping", _SLEEPING), ("mutex", _MUTEX), ("cond", _COND)))
     x86 = cpu_jit.is_x86()
-    return _IR.format(fields=fields, spin=_SPIN, pause="call void @llvm.x86.sse2.pause()" if x86 else "fence seq_cst",
+    return _IR.format(fields=fields, spin=_SPIN, record=_RECORD, phase=_PHASE,
+                      pause="call void @llvm.x86.sse2.pause()" if x86 else "fence seq_cst",
                       pause_declaration="declare void @llvm.x86.sse2.pause()" if x86 else "")
-
-
-_RUN = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * 3, *[ctypes.c_int64] * 4)
-LOOP = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)
 
 
 class _Pool:
@@ -188,7 +251,7 @@ class _Pool:
         self.libc.pthread_mutex_init(ctypes.c_void_p(self.state + 8 * _MUTEX), None)
         self.libc.pthread_cond_init(ctypes.c_void_p(self.state + 8 * _COND), None)
         self.worker = ctypes.c_void_p(code["pool_worker"])
-        self.call = _RUN(code["pool_run"])
+        self.call = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_void_p)(code["pool_run"])
         self.workers = 0
 
     def grow(self, workers: int) -> None:
@@ -229,17 +292,32 @@ def set_num_threads(n: int) -> None:
     config.num_threads = n
 
 
-def run(loop: ctypes._CFuncPtr, address: int, argument: int, units: int, threads: int, grain: int = 1) -> None:
-    """Runs ``loop`` (code at ``address``) over ``units`` on ``threads`` threads, at least ``grain`` units a chunk."""
+@functools.cache
+def _alone() -> Callable[[int], None]:
+    code = cpu_jit.compile_ir(_ALONE.format(record=_RECORD, phase=_PHASE), ["run_alone"])
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code["run_alone"])
+
+
+def record(argument: int, threads: int, phases: Sequence[tuple[int, int, int]]) -> list[int]:
+    """The slots of a job record: phases ``(address of the loop, units, smallest chunk)`` run one after another."""
+    out = [argument, threads - 1, len(phases)]
+    for fn, units, grain in phases:
+        chunk = max(1, units if threads == 1 else max(grain, units // (8 * threads)))
+        out += [fn, units, chunk, -(-units // chunk)]
+    return out
+
+
+def run(at: int, threads: int) -> None:
+    """Runs the job whose record is at address ``at``, on ``threads`` threads where they are free."""
     global _pool
-    if threads < 2 or units <= grain or not _busy.acquire(blocking=False):
-        loop(argument, 0, units)
+    if threads < 2 or not _busy.acquire(blocking=False):
+        _alone()(at)
         return
     try:
         if _pool is None:
             _pool = _Pool()
-        _pool.grow(threads - 1)
-        chunk = max(grain, units // (8 * threads))
-        _pool.call(_pool.state, address, argument, units, chunk, -(-units // chunk), threads - 1)
+        if _pool.workers < threads - 1:
+            _pool.grow(threads - 1)
+        _pool.call(_pool.state, at)
     finally:
         _busy.release()
