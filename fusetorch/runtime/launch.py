@@ -26,7 +26,7 @@ from fusetorch import config
 from fusetorch.errors import FusetorchError
 from fusetorch.runtime import device as _device
 from fusetorch.runtime.memory import DeviceArray
-from fusetorch.runtime.triton_compile import CompiledKernel, compile_kernel, spec_of
+from fusetorch.runtime.triton_compile import CompiledKernel, check_kernel, compile_kernel, spec_of
 
 __all__ = ["Kernel", "BoundLaunch", "launch_count", "reset_launch_count"]
 
@@ -246,6 +246,7 @@ class Kernel:
 
     def __init__(self, fn: Any, *, num_warps: int = 4, num_stages: int | None = None,
                  fp_fusion: bool = False) -> None:
+        check_kernel(fn)
         self.fn = fn
         self.name: str = fn.__name__
         self.num_warps = num_warps
@@ -331,6 +332,49 @@ class Kernel:
             _launches[0] += 1
 
 
+def _argument_key(names: list[str], kinds: tuple[str, ...], several_devices: bool) -> list[str]:
+    """Source of the expressions that tell apart the arguments that Triton compiles differently."""
+    arrays = [n for n, kind in zip(names, kinds) if kind == "p"]
+    parts = [f"{n}.dtype" for n in arrays]
+    if arrays:
+        parts.append(f"({' | '.join(f'{n}.ptr' for n in arrays)}) & 15 == 0")
+    if several_devices:
+        parts += [f"{n}.storage.device_index" for n in arrays]
+    for n, kind in zip(names, kinds):
+        parts += {"p": [], "n": [n], "f": [f"{n}.__class__"], "i": [f"{n}.__class__", _int_class(n)]}[kind]
+    return parts
+
+
+def _constant_key(names: list[str], kinds: tuple[str, ...]) -> list[str]:
+    # hashing a device function hashes its source: its identity serves, and the launcher keeps it alive;
+    # a float's value does not tell 0.0 from -0.0
+    ways = {"j": "id({0})", "d": "{0}.hex()", "v": "{0}, {0}.__class__"}
+    return [ways[kind].format(n) for n, kind in zip(names, kinds)]
+
+
+#: ``call`` is the kernel's ``__call__``; its names begin with an underscore so as not to meet the kernel's
+_VARIANT = """
+def call(self, grid{given}, *{keywords}, num_warps=None, num_stages=None):
+    _entry = None
+    if not _config.simulate_cuda:
+        try:
+            _entry = _entries[{key}]
+        except (KeyError, AttributeError, TypeError):
+            pass  # not compiled yet, or arguments of another kind
+    if _entry is None:
+        _slow(grid, ({names}), dict({constants}num_warps=num_warps, num_stages=num_stages))
+    else:
+        _entry(grid, {values})
+
+def key({names}{bare_constants}num_warps, num_stages):
+    return {key},
+
+def values(_key{given}):
+    _new = {argument_key}
+    return _new, ({values}) if _key is None or _key == _new else None
+"""
+
+
 class _Variant:
     """The functions generated for one kernel and one kind of arguments: ``p`` array, ``n`` None, ``i`` int, ``f`` float
     or bool; and of constexprs: ``j`` device function, ``d`` float, ``v`` other."""
@@ -339,63 +383,26 @@ class _Variant:
         self.kernel = kernel
         self.launchers: dict[tuple, _Launcher] = {}
         self.entries: dict[tuple, Callable] = {}
-        self.multiple_devices = _device.device_count() > 1
+        self.several_devices = _device.device_count() > 1
         taken = {"self", "grid", "num_warps", "num_stages"}
         names = [f"_{i}" if p.name in taken or p.name[0] == "_" else p.name for i, p in enumerate(kernel.params)]
-        arrays = [n for n, kind in zip(names, kinds) if kind == "p"]
-        parts = [f"{n}.dtype" for n in arrays]
-        if arrays:
-            parts.append("(" + " | ".join(f"{n}.ptr" for n in arrays) + ") & 15 == 0")
-        if self.multiple_devices:
-            parts += [f"{n}.storage.device_index" for n in arrays]
-        for n, kind in zip(names, kinds):
-            if kind == "n":
-                parts.append(n)
-            elif kind != "p":
-                parts.append(f"{n}.__class__")
-                if kind == "i":
-                    parts.append(_int_class(n))
-        arguments = "".join(part + ", " for part in parts)
         constants = [p.name for p in kernel.constexprs]
-        for n, kind in zip(constants, constant_kinds):
-            # hashing a device function hashes its source: its identity serves, and the launcher keeps it alive;
-            # a float's value does not tell 0.0 from -0.0
-            parts += {"j": [f"id({n})"], "d": [f"{n}.hex()"], "v": [n, f"{n}.__class__"]}[kind]
-        parts += ["num_warps", "num_stages"]
         scope = {"_entries": self.entries, "_config": config, "_slow": kernel._launch}
 
         def signature(params: list[Any], names: list[str]) -> str:
-            out = []
-            for p, n in zip(params, names):
-                if p.has_default:
-                    scope[f"_default_{p.name}"] = p.default
-                out.append(f"{n}=_default_{p.name}" if p.has_default else n)
-            return "".join(f", {o}" for o in out)
+            scope.update({f"_default_{p.name}": p.default for p in params if p.has_default})
+            return "".join(f", {n}=_default_{p.name}" if p.has_default else f", {n}" for p, n in zip(params, names))
 
-        given = signature(kernel.params, names) + (", /" if names else "")
-        keywords = signature(kernel.constexprs, constants)
-        values = "".join(f", {n}.ptr" if kind == "p" else f", {n}" for n, kind in zip(names, kinds))
-        key = ", ".join(parts)
-        again = "".join(f"{n}={n}, " for n in constants)
-        exec(f"def call(self, grid{given}, *{keywords}, num_warps=None, num_stages=None):\n"
-             "    if _config.simulate_cuda:\n"
-             "        _entry = None\n"
-             "    else:\n"
-             "        try:\n"
-             f"            _entry = _entries[{key}]\n"
-             "        except (KeyError, AttributeError, TypeError):\n"  # unknown, or arguments of another kind
-             "            _entry = None\n"
-             "    if _entry is None:\n"
-             f"        _slow(grid, ({''.join(n + ', ' for n in names)}), dict({again}num_warps=num_warps, "
-             "num_stages=num_stages))\n"
-             "    else:\n"
-             f"        _entry(grid{values})\n"
-             f"def key({', '.join(names + constants)}{', ' if names + constants else ''}num_warps, num_stages):\n"
-             f"    return {key},\n"
-             f"def values(_key{given}):\n"
-             f"    _new = ({arguments})\n"
-             f"    _same = _key is None or _key == _new\n"
-             f"    return _new, ({values[2:]}{',' if names else ''}) if _same else None\n", scope)
+        arguments = _argument_key(names, kinds, self.several_devices)
+        exec(_VARIANT.format(
+            given=signature(kernel.params, names) + (", /" if names else ""),
+            keywords=signature(kernel.constexprs, constants),
+            names="".join(f"{n}, " for n in names),
+            bare_constants="".join(f"{n}, " for n in constants),
+            constants="".join(f"{n}={n}, " for n in constants),
+            key=", ".join([*arguments, *_constant_key(constants, constant_kinds), "num_warps", "num_stages"]),
+            argument_key=f"({''.join(part + ', ' for part in arguments)})",
+            values="".join(f"{n}.ptr, " if kind == "p" else f"{n}, " for n, kind in zip(names, kinds))), scope)
         self.call: Callable = scope["call"]
         self.call.__name__ = self.call.__qualname__ = f"kernel {kernel.name}"  # for Python's own error messages
         self.key: Callable = scope["key"]
@@ -419,7 +426,7 @@ class _Variant:
                                        num_warps=num_warps, num_stages=num_stages)
         with driver().on_device(index):
             made = _Launcher(compiled, index, len(args), tuple(constexprs.values()))
-        if self.multiple_devices:
+        if self.several_devices:
             made.launch = _with_device(made.launch, index)
         self.entries[key] = made.launch
         self.launchers[key] = made

@@ -147,7 +147,7 @@ def compile_kernel(fn: Any, specs: Mapping[str, str] | Sequence[str], constexprs
         >>> compile_kernel(add, specs, {"BLOCK": 1024}, capability=90)  # doctest: +SKIP
         CompiledKernel(add, sm_90, 9840 bytes, num_warps=4, shared=0)
     """
-    _check_kernel(fn)
+    check_kernel(fn)
     constexprs = dict(constexprs or {})
     missing = [p.name for p in fn.params if p.is_constexpr and p.name not in constexprs]
     if missing:
@@ -171,7 +171,8 @@ def compile_kernel(fn: Any, specs: Mapping[str, str] | Sequence[str], constexprs
     return found
 
 
-def _check_kernel(fn: Any) -> None:
+def check_kernel(fn: Any) -> None:
+    """Returns for a ``@triton.jit`` function; ``TypeError`` for anything else."""
     from triton.runtime.jit import JITFunction
     if not isinstance(fn, JITFunction):
         raise TypeError(f"expected a @triton.jit function, got {type(fn).__name__}"
