@@ -88,10 +88,15 @@ class Optimizer:
 
     @staticmethod
     def number(group: dict[str, Any], key: str, index: int | None = None) -> Any:
-        """``group[key]``, or its item ``index``: a Python number, or a 0-d tensor while a step is being traced."""
-        if index is None:
-            return runtime_number(group, key)
-        return runtime_number(_Item(group, key), index)
+        """``group[key]``, or its item ``index``: a Python number, or a 0-d tensor while a step is being traced.
+
+        Read through this what enters the arithmetic; what only decides which operations run is read plainly.
+        """
+        if index is not None:
+            return runtime_number(_Item(group, key), index)
+        if type(group[key]) is int:  # a trace re-reads floats only
+            group[key] = float(group[key])
+        return runtime_number(group, key)
 
     @staticmethod
     def _gradients(group: dict[str, Any]) -> Iterator[tuple[Tensor, Tensor]]:

@@ -42,6 +42,7 @@ class SGD(Optimizer):
         descent = -self.number(group, "lr")
         weight_decay = self.number(group, "weight_decay") if group["weight_decay"] != 0 else None
         momentum = self.number(group, "momentum") if group["momentum"] != 0 else None
+        dampening = self.number(group, "dampening")
         for p, grad in self._gradients(group):
             if weight_decay is not None:
                 grad = add_scaled(grad, p, weight_decay)
@@ -51,6 +52,6 @@ class SGD(Optimizer):
                 if buffer is None:
                     buffer = state["momentum_buffer"] = grad.clone()
                 else:
-                    add_scaled_(buffer.mul_(momentum), grad, 1 - group["dampening"])
+                    add_scaled_(buffer.mul_(momentum), grad, 1 - dampening)
                 grad = add_scaled(grad, buffer, momentum) if group["nesterov"] else buffer
             add_scaled_(p, grad, descent)
