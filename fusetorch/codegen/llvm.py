@@ -4,6 +4,8 @@ A kernel becomes one or more functions ``void f(ptr block, i64 lo, i64 hi)``, ea
 Units are independent, so any split over threads gives the same bits. The *flavour* says what a unit is:
 
 * ``map`` (no reduction): one block of the last axis of one row.
+* ``tiles``: a map where an operand is transposed: a tile of :data:`TILE` by :data:`TILE` elements of the last axis and the one along
+  which that operand is contiguous, so that each cache line is read once.
 * ``rows``: one outer position; its reductions run one after another over a row that stays in the cache.
 * ``split``: for few outer positions, one block of the reduced range. Each pass is a function that leaves one partial result
   a unit, followed by a function that combines them in order.
@@ -27,13 +29,16 @@ from ..dtypes import HALVES, bool_, dtype, float32, float64, int64, uint8
 from ..ops.expr import Expr, walk
 from ..ops.primitives import PRIMITIVES
 from . import llvm_math
-from .llvm_analysis import analyse, inside, kept
+from .llvm_analysis import analyse, inside, kept, tiled_axis
 from .llvm_builder import (ATTRIBUTES, GROUP, MASKED, PROGRESS, SINGLE, Builder, acc_dtype, combine, convert, identity, literal,
-                           memory_type, narrow, register_type, round_half, total_dtype, widen)
+                           memory_type, narrow, pack, register_type, round_half, total_dtype, widen)
 from .loop import Access, LoopKernel, Store
 
 #: Elements a reduction adds up before the sum goes into the double-precision total.
 REDUCE_BLOCK = 8192
+
+#: Rows and columns of a tile.
+TILE = 64
 
 #: Slots after the strides: elements a block of the vector axis, number of such blocks, inner units per outer position, steps an
 #: inner unit, address of the partial results, address of the combined results.
@@ -75,7 +80,7 @@ class Emitter:
     @property
     def vector_axis(self) -> int:
         """The axis of the innermost loop."""
-        return self.k.n_outer - 1 if self.flavour in ("map", "columns", "column_split") else self.k.n_outer + self.k.n_inner - 1
+        return self.k.n_outer - 1 if self.flavour in ("map", "tiles", "columns", "column_split") else self.k.n_outer + self.k.n_inner - 1
 
     # -- module and functions
 
@@ -95,6 +100,8 @@ class Emitter:
         """``(suffix of the name, body)`` of each function. A suffix tells its units: ``u`` as the flavour's, ``o`` outer positions."""
         if self.flavour == "map":
             return [("u", self._map)]
+        if self.flavour == "tiles":
+            return [("u", self._tiles)]
         if self.flavour == "rows":
             return [("u", self._rows)]
         parts: list[tuple[str, Callable[[str, str], None]]] = []
@@ -209,6 +216,38 @@ class Emitter:
             return []
 
         self.odometer(lo, hi, [self.sizes[x] for x in self.outer_axes[:-1]] + [self.extra["blocks"]], [], unit)
+
+    def _tiles(self, lo: str, hi: str) -> None:
+        axis, other, b = self.vector_axis, tiled_axis(self.k), self.b
+        rest = [x for x in self.outer_axes if x not in (axis, other)]
+        turned = [k for k in range(self.n_in) if self.patterns[k][axis] == "s" and self.patterns[k][other] == "1"]
+        patterns, strides = self.patterns, self.strides
+        buffers = {k: b.alloca(f"[{TILE * TILE} x {memory_type(self._access(k).dtype)}]") for k in turned}
+
+        def unit(digits: list[str], _: list[str]) -> list[str]:
+            f = self.enter(self.root, dict(zip(rest, digits)))
+            i0, i1 = self.range(digits[-2], str(TILE), self.sizes[other])
+            j0, j1 = self.range(digits[-1], self.extra["block"], self.sizes[axis])
+            corner = self.enter(f, {other: i0, axis: j0})
+            back = b.op(f"sub i64 {b.op(f'mul i64 {i0}, {-TILE}')}, {j0}")
+            for k, buffer in buffers.items():
+                t = memory_type(self._access(k).dtype)
+                pack(b, t, TILE, corner.bases[k], strides[k][axis], buffer, b.op(f"sub i64 {i1}, {i0}"), b.op(f"sub i64 {j1}, {j0}"))
+                f.bases[k] = b.op(f"getelementptr {t}, ptr {buffer}, i64 {back}")
+            # the rows read the packed tiles
+            self.patterns = [("0" * other + "s" + "0" * (axis - other - 1) + "1") if k in buffers else p
+                             for k, p in enumerate(patterns)]
+            self.strides = [[str(TILE)] * self.n_axes if k in buffers else row for k, row in enumerate(strides)]
+
+            def row(i: str, _: list[str]) -> list[str]:
+                self._vector_pass(self.enter(f, {other: i}), axis, j0, j1, self.a.stores, [])
+                return []
+
+            b.loop(i0, i1, [], row)
+            self.patterns, self.strides = patterns, strides
+            return []
+
+        self.odometer(lo, hi, [self.sizes[x] for x in rest] + [self.extra["units"], self.extra["blocks"]], [], unit)
 
     def _rows(self, lo: str, hi: str) -> None:
         def unit(digits: list[str], _: list[str]) -> list[str]:
@@ -484,6 +523,7 @@ def emit(kernels: Sequence[tuple[LoopKernel, str, str]], width: int) -> tuple[st
     """
     from .llvm_columns import ColumnEmitter
     declared: dict[str, None] = {}
+    helpers: dict[str, None] = {}
     functions, names, loops = [], [], []
     for kernel, name, flavour in kernels:
         e = (ColumnEmitter if flavour.startswith("column") else Emitter)(kernel, name, flavour, width)
@@ -492,4 +532,5 @@ def emit(kernels: Sequence[tuple[LoopKernel, str, str]], width: int) -> tuple[st
         functions.append(text)
         names.append(own)
         declared |= e.b.declared
-    return "\n".join([*declared, *functions, ATTRIBUTES.format(width=width), *loops, ""]), names
+        helpers |= e.b.helpers
+    return "\n".join([*declared, *helpers, *functions, ATTRIBUTES.format(width=width), *loops, ""]), names

@@ -138,3 +138,14 @@ def prefers_columns(kernel: LoopKernel) -> bool:
         if any(c != "0" for c in a.pattern[kernel.n_outer:]):
             votes += (a.pattern[outer] == "1") - (a.pattern[inner] == "1")
     return votes > 0
+
+
+def tiled_axis(kernel: LoopKernel) -> int | None:
+    """The axis along which an operand is contiguous that is strided along the last axis, if there is one: a transposed operand."""
+    last = kernel.n_outer - 1
+    if kernel.n_inner:
+        return None
+    for a in kernel.inputs:
+        if a.pattern[last] == "s" and "1" in a.pattern:
+            return a.pattern.index("1")
+    return None

@@ -58,6 +58,7 @@ class Builder:
     def __init__(self, width: int) -> None:
         self.width = width  # preferred vector width in bits
         self.declared: dict[str, None] = {}
+        self.helpers: dict[str, None] = {}  # whole functions
         self.loops: list[str] = []
         self._n = 0
         self.begin()
@@ -249,3 +250,94 @@ def total_dtype(e: Expr) -> dtype:
 def acc_dtype(e: Expr) -> dtype:
     """What reduction ``e`` accumulates in within a block."""
     return float32 if e.dtype in HALVES else e.dtype
+
+
+# ---- transposition
+
+def pack(b: Builder, t: str, tile: int, src: str, stride: str, dst: str, rows: str, columns: str) -> None:
+    """Copies ``src[j * stride + i]`` to ``dst[i * tile + j]`` for ``i < rows``, ``j < columns`` (at most ``tile``)."""
+    raw = {"half": "i16", "float": "i32", "double": "i64"}.get(t, t)
+    b.helpers[_PACK.format(t=raw, tile=tile, net=_network(raw, tile))] = None
+    b.do(f"call void @pack_{raw}(ptr {src}, i64 {stride}, ptr {dst}, i64 {rows}, i64 {columns})")
+
+
+def _network(t: str, tile: int) -> str:
+    """An 8 x 8 transposition as three rounds of shuffles."""
+    size = {"i8": 1, "i16": 2, "i32": 4, "i64": 8}[t]
+    out, rows = [], []
+    for r in range(8):
+        out.append(f"  %o{r} = mul i64 %stride, {r}\n  %a{r} = getelementptr {t}, ptr %from, i64 %o{r}\n"
+                   f"  %x{r} = load <8 x {t}>, ptr %a{r}, align {size}")
+        rows.append(f"%x{r}")
+    for step in (4, 2, 1):
+        # swap the off-diagonal blocks of size ``step``
+        low = ", ".join(f"i32 {c if not c & step else 8 + c - step}" for c in range(8))
+        high = ", ".join(f"i32 {c + step if not c & step else 8 + c}" for c in range(8))
+        new = list(rows)
+        for r in range(8):
+            if not r & step:
+                for at, mask in ((r, low), (r + step, high)):
+                    new[at] = f"%s{step}_{at}"
+                    out.append(f"  {new[at]} = shufflevector <8 x {t}> {rows[r]}, <8 x {t}> {rows[r + step]}, <8 x i32> <{mask}>")
+        rows = new
+    for r in range(8):
+        out.append(f"  %b{r} = getelementptr {t}, ptr %to, i64 {r * tile}\n  store <8 x {t}> {rows[r]}, ptr %b{r}, align {size}")
+    return "\n".join(out)
+
+
+_PACK = """define internal void @pack_{t}(ptr %src, i64 %stride, ptr %dst, i64 %rows, i64 %columns) #0 {{
+entry:
+  %r8 = and i64 %rows, -8
+  %c8 = and i64 %columns, -8
+  br label %j
+j:
+  %j0 = phi i64 [ 0, %entry ], [ %j1, %jnext ]
+  %jin = icmp slt i64 %j0, %c8
+  br i1 %jin, label %i, label %edge
+i:
+  %i0 = phi i64 [ 0, %j ], [ %i1, %block ]
+  %iin = icmp slt i64 %i0, %r8
+  br i1 %iin, label %block, label %jnext
+block:
+  %sj = mul i64 %j0, %stride
+  %si = add i64 %sj, %i0
+  %from = getelementptr {t}, ptr %src, i64 %si
+  %di = mul i64 %i0, {tile}
+  %dj = add i64 %di, %j0
+  %to = getelementptr {t}, ptr %dst, i64 %dj
+{net}
+  %i1 = add i64 %i0, 8
+  br label %i
+jnext:
+  %j1 = add i64 %j0, 8
+  br label %j
+edge:
+  %ej = phi i64 [ 0, %j ], [ %ej1, %ejnext ]
+  %ejin = icmp slt i64 %ej, %columns
+  br i1 %ejin, label %erow, label %out
+erow:
+  ; a column that blocks cover needs only the rows they do not
+  %covered = icmp slt i64 %ej, %c8
+  %first = select i1 %covered, i64 %r8, i64 0
+  br label %ei
+ei:
+  %ek = phi i64 [ %first, %erow ], [ %ek1, %ecopy ]
+  %ekin = icmp slt i64 %ek, %rows
+  br i1 %ekin, label %ecopy, label %ejnext
+ecopy:
+  %es = mul i64 %ej, %stride
+  %es1 = add i64 %es, %ek
+  %ep = getelementptr {t}, ptr %src, i64 %es1
+  %ev = load {t}, ptr %ep
+  %ed = mul i64 %ek, {tile}
+  %ed1 = add i64 %ed, %ej
+  %eq = getelementptr {t}, ptr %dst, i64 %ed1
+  store {t} %ev, ptr %eq
+  %ek1 = add i64 %ek, 1
+  br label %ei
+ejnext:
+  %ej1 = add i64 %ej, 1
+  br label %edge
+out:
+  ret void
+}}"""

@@ -17,6 +17,9 @@ from .llvm_builder import acc_dtype, combine, convert, identity, total_dtype
 #: Most columns a unit may have.
 LANES = 512
 
+#: Rows taken together where one is little work.
+ROWS = 4
+
 #: Rows a float column adds up before its sum goes into the double-precision total.
 ROW_BLOCK = 256
 
@@ -128,19 +131,37 @@ class ColumnEmitter(Emitter):
         clear([(e, t, total_dtype(e)) for e, t in zip(reduces, totals)])
         twofold = [(e, t, a) for e, t, a in zip(reduces, totals, accs) if t != a]
 
-        def rows(digits: list[str], _: list[str]) -> list[str]:
-            row = self.enter(f, dict(zip(self.inner_axes, digits)))
-            self.hoist(row, roots, frozenset((axis,)))
+        def together(rows: list[Frame]) -> None:
+            for row in rows:
+                self.hoist(row, roots, frozenset((axis,)))
 
             def lane_body(lane: str) -> None:
-                at = self._at_lane(row, lane)
-                for e, acc in zip(reduces, accs):
-                    dt = acc_dtype(e)
-                    self.put(acc, lane, dt, combine(b, e.attr, dt, self.get(acc, lane, dt), self.value(at, e.args[0])))
-                self.write_all(at, stores)
+                held = [self.get(acc, lane, acc_dtype(e)) for e, acc in zip(reduces, accs)]
+                for row in rows:
+                    at = self._at_lane(row, lane)
+                    held = [combine(b, e.attr, acc_dtype(e), v, self.value(at, e.args[0])) for e, v in zip(reduces, held)]
+                    self.write_all(at, stores)
+                for e, acc, v in zip(reduces, accs, held):
+                    self.put(acc, lane, acc_dtype(e), v)
 
             self._each(width, roots, lane_body)
+
+        def one(digits: list[str], _: list[str]) -> list[str]:
+            together([self.enter(f, dict(zip(self.inner_axes, digits)))])
             return []
+
+        def several(i: str, first: str) -> list[str]:
+            at = b.op(f"add i64 {first}, {b.op(f'mul i64 {i}, {ROWS}')}")
+            together([self.enter(f, {self.inner_axes[0]: b.op(f"add i64 {at}, {k}")}) for k in range(ROWS)])
+            return []
+
+        def run(r0: str, r1: str) -> None:
+            # several rows at once where a row is little work, so that accumulators are loaded and stored less often
+            if len(self.inner_axes) == 1 and not stores and len(inside(roots)) < 16:
+                n = b.op(f"udiv i64 {b.op(f'sub i64 {r1}, {r0}')}, {ROWS}")
+                b.loop("0", n, [], lambda i, _: several(i, r0))
+                r0 = b.op(f"add i64 {r0}, {b.op(f'mul i64 {n}, {ROWS}')}")
+            self.odometer(r0, r1, self.inner_sizes(), [], one)
 
         def add(lane: str) -> None:
             for e, t, a in twofold:
@@ -152,7 +173,7 @@ class ColumnEmitter(Emitter):
             clear([(e, a, acc_dtype(e)) for e, _, a in twofold])
             r0 = b.op(f"add i64 {lo}, {b.op(f'mul i64 {i}, {ROW_BLOCK}')}")
             r1 = b.intrinsic("smin", "i64", b.op(f"add i64 {r0}, {ROW_BLOCK}"), hi)
-            self.odometer(r0, r1, self.inner_sizes(), [], rows)
+            run(r0, r1)
             self._each(width, [], add)
             return []
 
@@ -160,7 +181,7 @@ class ColumnEmitter(Emitter):
             n = b.op(f"sub i64 {hi}, {lo}")
             b.loop("0", b.op(f"udiv i64 {b.op(f'add i64 {n}, {ROW_BLOCK - 1}')}, {ROW_BLOCK}"), [], block)
         else:
-            self.odometer(lo, hi, self.inner_sizes(), [], rows)
+            run(lo, hi)
         return totals
 
     # -- two phases

@@ -16,7 +16,7 @@ from ..errors import CompileError
 from ..runtime import cpu_jit, cpu_pool
 from ..runtime.cpu_memory import address
 from . import llvm, llvm_columns
-from .llvm_analysis import analyse, prefers_columns
+from .llvm_analysis import analyse, prefers_columns, tiled_axis
 from .loop import LoopKernel
 
 #: A map's block of elements, where a row is cut for several threads.
@@ -41,7 +41,7 @@ class NativeLoop:
 
     def __init__(self, kernel: LoopKernel) -> None:
         self.kernel = kernel
-        self.columns = prefers_columns(kernel)
+        self.columns, self.tiled = prefers_columns(kernel), tiled_axis(kernel)
         reduces = analyse(kernel).reduces
         self.most_reduces, self.n_reduces = max(map(len, reduces), default=0), sum(map(len, reduces))
         self.passes = len(reduces) + any(s.full for s in kernel.stores)
@@ -72,7 +72,7 @@ class NativeLoop:
         """How a call with these sizes runs. It depends on the sizes alone, so bits do not depend on threads."""
         k = self.kernel
         if not k.n_inner:
-            return "map"
+            return "map" if self.tiled is None or prod(sizes) < _LONG else "tiles"
         outer, inner = prod(sizes[:k.n_outer]), prod(sizes[k.n_outer:])
         if self.columns and sizes[k.n_outer - 1] >= _NARROW:
             few = prod(sizes[:k.n_outer - 1]) * -(-sizes[k.n_outer - 1] // 128) < _MANY // 4
@@ -143,6 +143,10 @@ def _divide(loop: NativeLoop, flavour: str, sizes: tuple[int, ...], n_out: int, 
         block = min(last, _MAP_BLOCK) if threads > 1 else last
         blocks = -(-last // block) if last else 0
         return (block, blocks, 1, 1), {"u": prod(sizes[:-1]) * blocks}, max(1, 8192 // max(1, block)), 0, 0
+    if flavour == "tiles":
+        blocks, units = -(-last // llvm.TILE), -(-sizes[loop.tiled] // llvm.TILE)
+        rest = prod(n for x, n in enumerate(sizes[:-1]) if x != loop.tiled)
+        return (llvm.TILE, blocks, units, 1), {"u": rest * units * blocks}, 1, 0, 0
     if flavour in ("rows", "split"):
         block = min(last, llvm.REDUCE_BLOCK)
         blocks = -(-last // block) if last else 0
@@ -156,7 +160,7 @@ def _divide(loop: NativeLoop, flavour: str, sizes: tuple[int, ...], n_out: int, 
     if loop.passes > 1:  # a block of columns should stay in the cache from one pass to the next
         block = min(llvm_columns.LANES, max(64, 65536 // max(1, n_in) // 64 * 64))
     else:
-        block = llvm_columns.LANES if rows * columns >= _MANY * llvm_columns.LANES else 128
+        block = llvm_columns.LANES if rows * columns >= _MANY * llvm_columns.LANES or flavour != "columns" else 128
     block = max(1, min(block, columns))
     blocks = -(-columns // block)
     n = rows * blocks
