@@ -74,7 +74,7 @@ class OpNode(Node):
     def __init__(self, op: OpDef, tensors: Sequence[Tensor], attrs: dict[str, Any], n_outputs: int = 1) -> None:
         super().__init__(tuple([edge_of(t) for t in tensors]), n_outputs)
         self.op, self.attrs = op, attrs
-        self.saved: dict[str, Saved] = {}
+        self.saved: dict[str, Saved | list[Saved]] = {}
         self.inputs_meta = tuple([(t._a.shape, t.dtype) for t in tensors])
         self.needed = tuple([e is not None for e in self.edges])
 
@@ -87,10 +87,12 @@ class OpNode(Node):
                 self.saved[name] = Saved(outputs[int(name[3:])], int(name[3:]))
             elif isinstance(operands.get(name), Tensor):
                 self.saved[name] = Saved(operands[name])
+            elif isinstance(operands.get(name), (list, tuple)):
+                self.saved[name] = [Saved(t) for t in operands[name]]
 
-    def __getitem__(self, name: str) -> Tensor | None:
+    def __getitem__(self, name: str) -> Any:
         s = self.saved.get(name)
-        return None if s is None else s.get(self)
+        return None if s is None else [t.get(self) for t in s] if isinstance(s, list) else s.get(self)
 
     def shape(self, i: int = 0) -> tuple[int, ...]:
         """Shape of tensor operand ``i``."""

@@ -130,8 +130,20 @@ def slice_dims(shape, strides, offset, index: tuple) -> Layout:
 
 @slice_dims.numpy
 def _(a: np.ndarray, index: tuple) -> np.ndarray:
-    # the Ellipsis keeps a 0-d result an array
-    return a[tuple([i if i is None or type(i) is int else slice(*i) for i in index]) + (...,)]
+    return a[slices(index)]
+
+
+def slices(index: tuple) -> tuple:
+    """A ``slice_dims`` index as NumPy takes it."""
+    out = []
+    for i in index:
+        if i is None or type(i) is int:
+            out.append(i)
+        else:
+            start, stop, step = i
+            # to NumPy a stop of -1 is the last position, not the one before the first
+            out.append(slice(start, None if stop < 0 else stop, step))
+    return (*out, ...)  # the Ellipsis keeps a 0-d result an array
 
 
 @slice_dims.vjp()

@@ -1,0 +1,275 @@
+"""Gather and scatter along one dimension, by an index tensor of the same rank."""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import HALVES, int64
+from ..shapes import broadcast_shapes, wrap_dim
+from ..tensor import Tensor
+from .indexing import write
+from .opdef import composite, fn, opaque
+
+
+def _positions(shape: Sequence[int], index: np.ndarray, dim: int) -> tuple[np.ndarray, ...]:
+    """NumPy index arrays that say, for every element of ``index``, where in a tensor of ``shape`` it points."""
+    if index.size:
+        lo, hi, n = int(index.min()), int(index.max()), shape[dim]
+        if lo < 0 or hi >= n:
+            raise IndexError(f"index {lo if lo < 0 else hi} is out of bounds for dimension {dim} with size {n}")
+    grid = np.ogrid[tuple(slice(n) for n in index.shape)]
+    return tuple(index if k == dim else grid[k] for k in range(index.ndim))
+
+
+@opaque(name="gather_dim", function=False, method=False)
+def gather_dim(input, index, dim: int):
+    """``out[i][j] = input[index[i][j]][j]`` for ``dim`` 0."""
+    return [(tuple(index.shape), input.dtype)]
+
+
+@gather_dim.cpu
+def _(a: np.ndarray, index: np.ndarray, dim: int) -> np.ndarray:
+    return np.array(a[_positions(a.shape, index, dim)])
+
+
+@gather_dim.vjp("index")
+def _(ctx: Any, g: Any) -> Any:
+    z = fn.zeros(ctx.shape(0), dtype=g.dtype, device=g.device)
+    return fn.scatter_dim(z, g, ctx["index"], ctx.attrs["dim"], "sum", True)
+
+
+@opaque(name="scatter_dim", function=False, method=False)
+def scatter_dim(input, src, index, dim: int, reduce: str, include_self: bool):
+    """``input`` with ``src`` written at, or reduced into, ``index`` along ``dim``. ``reduce``: ``none``, ``sum``, ``prod``, ``amax``,
+    ``amin``; without ``include_self`` the positions that are hit forget their old value first."""
+    return [(tuple(input.shape), input.dtype)]
+
+
+_REDUCE = {"sum": np.add, "prod": np.multiply, "amax": np.maximum, "amin": np.minimum}
+
+
+def _start_value(reduce: str, d: np.dtype) -> Any:
+    if reduce in ("sum", "prod"):
+        return 0 if reduce == "sum" else 1
+    if d.kind == "b":
+        return reduce == "amin"
+    if d.kind in "iu":
+        limits = np.iinfo(d)
+        return limits.min if reduce == "amax" else limits.max
+    return -np.inf if reduce == "amax" else np.inf
+
+
+def _scatter(out: np.ndarray, src: np.ndarray, index: np.ndarray, dim: int, reduce: str, include_self: bool) -> None:
+    at = _positions(out.shape, index, dim)
+    src = src[tuple(slice(n) for n in index.shape)]
+    if reduce == "none":
+        out[at] = src
+        return
+    half = out.dtype in [d.np for d in HALVES]
+    wide = out.astype(np.float32) if half else out
+    if not include_self:
+        wide[at] = _start_value(reduce, wide.dtype)
+    _REDUCE[reduce].at(wide, at, src.astype(wide.dtype))
+    if half:
+        out[...] = wide.astype(out.dtype)
+
+
+@scatter_dim.cpu
+def _(a: np.ndarray, src: np.ndarray, index: np.ndarray, dim: int, reduce: str, include_self: bool) -> np.ndarray:
+    out = a.copy()
+    _scatter(out, src, index, dim, reduce, include_self)
+    return out
+
+
+scatter_dim.kernels["cpu_inplace"] = _scatter
+
+
+@scatter_dim.vjp("input", "src", "index", "out")
+def _(ctx: Any, g: Any) -> Any:
+    index, dim, reduce, include = ctx["index"], ctx.attrs["dim"], ctx.attrs["reduce"], ctx.attrs["include_self"]
+    zero = fn.zeros((), dtype=g.dtype, device=g.device)
+
+    def at(x: Any) -> Any:
+        return _padded(fn.gather_dim(x, index, dim), ctx.shape(1))
+
+    def forget(x: Any) -> Any:
+        return fn.scatter_dim(x, zero.expand(index.shape), index, dim, "none", True)
+
+    if reduce == "none":
+        return forget(g) if ctx.needed[0] else None, at(g)
+    if reduce == "sum":
+        return g if include or not ctx.needed[0] else forget(g), at(g)
+    x, src, out = ctx["input"], ctx["src"], ctx["out"]
+    if reduce == "prod":
+        # the product of all but one factor, also where a factor is zero
+        first = fn.ones_like(x) if not include else x
+        ones = fn.where(first == 0, fn.ones_like(first), first)
+        part = fn.where(src == 0, fn.ones_like(src), src)
+        rest = fn.scatter_dim(ones, part, index, dim, "prod", True)
+        zeros = fn.scatter_dim((first == 0).to(int64), (src == 0).to(int64), index, dim, "sum", True)
+
+        def but(value: Any, product: Any, count: Any) -> Any:
+            lone = fn.where((count == 1) & (value == 0), product, zero)
+            safe = fn.where(value == 0, fn.ones_like(value), value)
+            return fn.where(count == 0, product / safe, lone)
+        gx = g * but(x, rest, zeros) if include else forget(g)
+        return gx, at(g) * but(src, at(rest), at(zeros))
+    # equal extrema share the gradient
+    same = (at(out) == src).to(g.dtype)
+    mine = (x == out).to(g.dtype)
+    if not include:
+        mine = forget(mine)
+    count = fn.scatter_dim(mine, same, index, dim, "sum", True)
+    share = g / fn.where(count == 0, fn.ones_like(count), count)
+    untouched = g if include else fn.where(count == 0, g, zero)
+    hit = fn.scatter_dim(fn.zeros_like(g), zero.expand(index.shape) + 1, index, dim, "none", True)
+    gx = fn.where(hit == 0, untouched, share * mine if include else zero)
+    return gx, at(share) * same
+
+
+def _padded(x: Any, shape: Sequence[int]) -> Any:
+    """``x`` with zeros behind it: the part of ``src`` that the index does not reach."""
+    if tuple(x._a.shape) == tuple(shape):
+        return x
+    return fn.slice_scatter_dims(x, tuple(shape), tuple((0, n, 1) for n in x._a.shape), 0)
+
+
+# ---- public forms
+
+
+def _check_index(name: str, input: Any, dim: int, index: Any, against: Any = None) -> int:
+    d = wrap_dim(dim, input.ndim)
+    if index.dtype.name not in ("int64", "int32"):
+        raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index, got {index.dtype}")
+    if max(index.ndim, 1) != max(input.ndim, 1):
+        raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as self tensor ({index.ndim} and {input.ndim})")
+    if not index.numel():
+        return d
+    for k in range(min(index.ndim, input.ndim)):
+        if k != d and index._a.shape[k] > input._a.shape[k]:
+            raise RuntimeError(f"{name}(): Size does not match at dimension {k} expected index {list(index.shape)} to be no larger than self "
+                               f"{list(input.shape)} apart from dimension {d}")
+    if against is not None:
+        if max(against.ndim, 1) != max(index.ndim, 1):
+            raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as src tensor")
+        for k in range(min(index.ndim, against.ndim)):
+            if index._a.shape[k] > against._a.shape[k]:
+                raise RuntimeError(f"{name}(): Expected index {list(index.shape)} to be no larger than src {list(against.shape)}")
+    return d
+
+
+def _raised(*tensors: Any) -> list[Any]:
+    """0-d tensors as vectors of one element: the rank the ops work with."""
+    return [t.reshape(1) if t.ndim == 0 else t for t in tensors]
+
+
+@composite()
+def gather(input, dim, index, *, sparse_grad=False, out=None):
+    """``out[i][j] = input[index[i][j]][j]`` (for ``dim`` 0): elements picked along ``dim``; the shape is that of ``index``."""
+    d = _check_index("gather", input, dim, index)
+    x, i = _raised(input, index)
+    r = fn.gather_dim(x, i, d)
+    return r.reshape(()) if not index.ndim else r
+
+
+def _scatter_call(name: str, input: Any, dim: int, index: Any, src: Any, reduce: str, include_self: bool, inplace: bool) -> Any:
+    d = _check_index(name, input, dim, index, src)
+    if src.dtype is not input.dtype:
+        raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {input.dtype} and {src.dtype}")
+    i, s = _raised(index, src)
+    if inplace:
+        write(scatter_dim, input if input.ndim else input.view(1), (s, i), (d, reduce, include_self), name + "_")
+        return input
+    r = fn.scatter_dim(_raised(input)[0], s, i, d, reduce, include_self)
+    return r if input.ndim else r.reshape(())
+
+
+def _source(input: Any, index: Any, src: Any, value: Any) -> Any:
+    given = src if value is None else value
+    if isinstance(given, Tensor):
+        return given
+    return fn.full((), given, dtype=input.dtype, device=input.device).expand(index._a.shape)
+
+
+def _legacy(name: str, reduce: Any) -> str:
+    try:
+        return {None: "none", "add": "sum", "multiply": "prod"}[reduce]
+    except KeyError:
+        raise RuntimeError(f"{name}(): reduce argument must be either add or multiply, got {reduce!r}") from None
+
+
+@composite()
+def scatter(input, dim, index, src=None, *, value=None, reduce=None):
+    """``input`` with ``src`` (a tensor or a number) written at ``index`` along ``dim``: ``out[index[i][j]][j] = src[i][j]`` for ``dim`` 0.
+    ``reduce``: ``None``, ``"add"`` or ``"multiply"``."""
+    how = _legacy("scatter", reduce)
+    return _scatter_call("scatter", input, dim, index, _source(input, index, src, value), how, True, False)
+
+
+@composite(function=False)
+def scatter_(input, dim, index, src=None, *, value=None, reduce=None):
+    """``scatter`` in place."""
+    how = _legacy("scatter_", reduce)
+    return _scatter_call("scatter", input, dim, index, _source(input, index, src, value), how, True, True)
+
+
+@composite()
+def scatter_add(input, dim, index, src):
+    """``input`` with ``src`` added at ``index`` along ``dim``."""
+    return _scatter_call("scatter_add", input, dim, index, src, "sum", True, False)
+
+
+@composite(function=False)
+def scatter_add_(input, dim, index, src):
+    """``scatter_add`` in place."""
+    return _scatter_call("scatter_add", input, dim, index, src, "sum", True, True)
+
+
+def _reduce_name(name: str, reduce: str) -> str:
+    if reduce not in ("sum", "prod", "mean", "amax", "amin"):
+        raise RuntimeError(f"{name}(): reduce argument must be either sum, prod, mean, amax or amin, got {reduce}.")
+    return reduce
+
+
+@composite()
+def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
+    """``src`` reduced into ``input`` at ``index`` along ``dim``, by ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``."""
+    how = _reduce_name("scatter_reduce", reduce)
+    r = _scatter_call("scatter_reduce", input, dim, index, src, "sum" if how == "mean" else how, include_self, False)
+    if how != "mean":
+        return r
+    ones = fn.ones_like(input)
+    n = _scatter_call("scatter_reduce", ones, dim, index, fn.ones_like(src), "sum", include_self, False)
+    n = n.clamp(min=1)
+    return r / n if r.dtype.is_floating_point else fn.floor_divide(r, n)
+
+
+@composite(function=False)
+def scatter_reduce_(input, dim, index, src, reduce, *, include_self=True):
+    """``scatter_reduce`` in place."""
+    if _reduce_name("scatter_reduce_", reduce) != "mean":
+        return _scatter_call("scatter_reduce", input, dim, index, src, reduce, include_self, True)
+    from ..dispatch import inplace
+    return inplace("scatter_reduce_", input,
+                   lambda before: scatter_reduce.body(before, dim, index, src, reduce, include_self=include_self))
+
+
+@composite()
+def take_along_dim(input, indices, dim=None):
+    """``gather`` with the shapes broadcast outside ``dim``; the flattened tensor if ``dim`` is ``None``."""
+    if indices.dtype is not int64:
+        raise RuntimeError(f"torch.take_along_dim(): dtype of indices should be Long but got {indices.dtype}")
+    if dim is None:
+        return gather.body(input.reshape(-1), 0, indices.reshape(-1))
+    if input.ndim != indices.ndim:
+        raise RuntimeError(f"torch.take_along_dim(): input and indices should have the same number of dimensions, but got {input.ndim} "
+                           f"dimensions for input, and {indices.ndim} dimensions for indices")
+    d = wrap_dim(dim, input.ndim)
+    sizes = [1 if k == d else n for k, n in enumerate(input._a.shape)]
+    others = [1 if k == d else n for k, n in enumerate(indices._a.shape)]
+    common = broadcast_shapes(sizes, others)
+    x = input.expand([n if k == d else common[k] for k, n in enumerate(input._a.shape)])
+    i = indices.expand([n if k == d else common[k] for k, n in enumerate(indices._a.shape)])
+    return gather.body(x, d, i)

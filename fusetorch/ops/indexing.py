@@ -1,0 +1,663 @@
+"""Indexing: ``x[...]``, ``x[...] = v``, and writes into part of a tensor.
+
+The basic part of an index (ints, slices, ``None``, ``...``) is one view, :func:`~fusetorch.ops.views.slice_dims`. The index tensors that
+are left go to the op ``index``, or ``index_put`` for writing, with PyTorch's placement rule: their broadcast shape
+stands where the indexed dimensions stood if those are neighbours, else in front.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import HALVES, bool_, int64, uint8
+from ..shapes import broadcast_shapes, numel, wrap_dim
+from ..tensor import Tensor
+from .opdef import composite, fn, opaque
+from .views import slices
+
+Shape = tuple[int, ...]
+
+
+# ---- the opaque operations
+
+
+def _indexed_shape(shape: Sequence[int], indices: Sequence[Any], dims: Sequence[int]) -> Shape:
+    picked = tuple(broadcast_shapes(*[i.shape for i in indices]))
+    rest = [n for d, n in enumerate(shape) if d not in dims]
+    at = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
+    return tuple(rest[:at]) + picked + tuple(rest[at:])
+
+
+def _numpy_index(indices: Sequence[np.ndarray], dims: Sequence[int]) -> tuple[Any, ...]:
+    full: list[Any] = [slice(None)] * (dims[-1] + 1)
+    for i, d in zip(indices, dims):
+        full[d] = i
+    return tuple(full)
+
+
+def _check_bounds(shape: Sequence[int], indices: Sequence[np.ndarray], dims: Sequence[int]) -> None:
+    for i, d in zip(indices, dims):
+        if i.size:
+            lo, hi, n = int(i.min()), int(i.max()), shape[d]
+            if lo < -n or hi >= n:
+                raise IndexError(f"index {lo if lo < -n else hi} is out of bounds for dimension {d} with size {n}")
+
+
+@opaque(name="index", function=False, method=False)
+def index(input, indices: Tensors, dims: tuple):  # noqa: F821 - "Tensors" marks a list of tensors
+    """``input`` indexed by integer tensors in the sorted dimensions ``dims``."""
+    return [(_indexed_shape(input.shape, indices, dims), input.dtype)]
+
+
+@index.cpu
+def _(a: np.ndarray, indices: list[np.ndarray], dims: tuple) -> np.ndarray:
+    _check_bounds(a.shape, indices, dims)
+    if len(dims) == 1:
+        return np.take(a, indices[0], axis=dims[0], mode="wrap")
+    return np.array(a[_numpy_index(indices, dims)])
+
+
+@index.vjp("indices")
+def _(ctx: Any, g: Any) -> Any:
+    z = fn.zeros(ctx.shape(0), dtype=g.dtype, device=g.device)
+    return fn.put_at(z, g, ctx["indices"], ctx.attrs["dims"], True)
+
+
+@opaque(name="put_at", function=False, method=False)
+def put_at(input, values, indices: Tensors, dims: tuple, accumulate: bool):  # noqa: F821
+    """``input`` with ``values`` written (or added) at index tensors; ``values`` broadcasts to the indexed shape."""
+    return [(tuple(input.shape), input.dtype)]
+
+
+def _put_at(out: np.ndarray, values: np.ndarray, indices: list[np.ndarray], dims: tuple, accumulate: bool) -> None:
+    _check_bounds(out.shape, indices, dims)
+    at = _numpy_index(indices, dims)
+    if not accumulate:
+        out[at] = values
+    elif out.dtype in (d.np for d in HALVES):
+        wide = out.astype(np.float32)
+        np.add.at(wide, at, values.astype(np.float32))
+        out[...] = wide.astype(out.dtype)
+    else:
+        np.add.at(out, at, values)
+
+
+@put_at.cpu
+def _(a: np.ndarray, values: np.ndarray, indices: list[np.ndarray], dims: tuple, accumulate: bool) -> np.ndarray:
+    out = a.copy()
+    _put_at(out, values, indices, dims, accumulate)
+    return out
+
+
+put_at.kernels["cpu_inplace"] = _put_at
+
+
+@put_at.vjp("indices")
+def _(ctx: Any, g: Any) -> Any:
+    from .views import sum_to_size
+    indices, dims = ctx["indices"], ctx.attrs["dims"]
+    gi = gv = None
+    if ctx.needed[0]:
+        gi = g if ctx.attrs["accumulate"] else fn.put_at(g, fn.zeros((), dtype=g.dtype, device=g.device), indices, dims, False)
+    if ctx.needed[1]:
+        gv = sum_to_size(fn.index(g, indices, dims), ctx.shape(1))
+    return gi, gv
+
+
+@opaque(name="slice_scatter_dims", function=False, method=False)
+def slice_scatter_dims(input, shape: tuple, index: tuple, fill: object = 0):
+    """A tensor of ``shape`` filled with ``fill``, with ``input`` written at a basic index (see ``slice_dims``)."""
+    return [(tuple(shape), input.dtype)]
+
+
+@slice_scatter_dims.cpu
+def _(a: np.ndarray, shape: tuple, index: tuple, fill: Any) -> np.ndarray:
+    out = np.zeros(shape, a.dtype) if fill == 0 else np.full(shape, fill, a.dtype)
+    out[slices(index)] = a
+    return out
+
+
+@slice_scatter_dims.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    return fn.slice_dims(g, ctx.attrs["index"])
+
+
+@opaque(name="slice_put", function=False, method=False)
+def slice_put(input, src, index: tuple):
+    """``input`` with ``src`` written at a basic index."""
+    return [(tuple(input.shape), input.dtype)]
+
+
+@slice_put.cpu
+def _(a: np.ndarray, src: np.ndarray, index: tuple) -> np.ndarray:
+    out = a.copy()
+    out[slices(index)] = src
+    return out
+
+
+@slice_put.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    at = ctx.attrs["index"]
+    gs = fn.slice_dims(g, at)
+    return fn.slice_put(g, fn.zeros_like(gs), at) if ctx.needed[0] else None, gs
+
+
+@opaque(name="diagonal_put", function=False, method=False)
+def diagonal_put(input, src, offset: int, dim1: int, dim2: int):
+    """``input`` with ``src`` written on a diagonal."""
+    return [(tuple(input.shape), input.dtype)]
+
+
+@diagonal_put.cpu
+def _(a: np.ndarray, src: np.ndarray, offset: int, dim1: int, dim2: int) -> np.ndarray:
+    out = a.copy()
+    d = out.diagonal(offset, dim1, dim2)
+    d.flags.writeable = True
+    d[...] = src
+    return out
+
+
+@diagonal_put.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    at = ctx.attrs["offset"], ctx.attrs["dim1"], ctx.attrs["dim2"]
+    gs = fn.diagonal_dims(g, *at)
+    return fn.diagonal_put(g, fn.zeros_like(gs), *at) if ctx.needed[0] else None, gs
+
+
+# ---- reading an index expression
+
+
+class Parsed:
+    """An index expression taken apart: ``basic`` for ``slice_dims``, then ``indices`` at ``dims`` of that view."""
+
+    __slots__ = ("basic", "indices", "dims", "trivial")
+
+    def __init__(self, basic: tuple, indices: list[Tensor], dims: tuple[int, ...], trivial: bool) -> None:
+        self.basic, self.indices, self.dims, self.trivial = basic, indices, dims, trivial
+
+
+def _is_sequence(i: Any) -> bool:
+    return isinstance(i, (list, range, np.ndarray)) or (isinstance(i, tuple) and not hasattr(i, "numel"))
+
+
+def _as_index_tensor(i: Any, device: Any) -> Tensor:
+    if isinstance(i, np.ndarray):
+        return fn.from_numpy(np.ascontiguousarray(i)).to(device=device)
+    t = fn.tensor(list(i), device=device)
+    return t.to(int64) if t.numel() == 0 and t.dtype.is_floating_point else t
+
+
+def parse(x: Any, key: Any) -> Parsed:
+    """Takes an index expression apart; ``IndexError`` or ``TypeError`` where PyTorch raises it."""
+    items = list(key) if isinstance(key, tuple) else [key]
+    shape, device = x._a.shape, None
+    for k, i in enumerate(items):
+        if _is_sequence(i):
+            if device is None:
+                device = x.device
+            items[k] = _as_index_tensor(i, device)
+        elif isinstance(i, np.bool_):
+            items[k] = bool(i)
+    used, ellipsis = 0, None
+    for k, i in enumerate(items):
+        if isinstance(i, Tensor):
+            used += i.ndim if i.dtype in (bool_, uint8) else 1
+        elif i is Ellipsis:
+            if ellipsis is not None:
+                raise IndexError("an index can only have a single ellipsis ('...')")
+            ellipsis = k
+        elif i is not None and not isinstance(i, bool):
+            used += 1
+    rank = len(shape)
+    if used > rank:
+        raise IndexError(f"too many indices for tensor of dimension {rank}")
+    missing = [slice(None)] * (rank - used)
+    if ellipsis is None:
+        items += missing
+    else:
+        items[ellipsis:ellipsis + 1] = missing
+    basic: list[Any] = []
+    indices: list[Tensor] = []
+    dims: list[int] = []
+    d = out = 0  # dimension of x, dimension of the view
+    trivial = True
+    lone = sum(isinstance(i, Tensor) for i in items) == 1
+    for i in items:
+        if isinstance(i, slice):
+            start, stop, step = _slice(i, shape[d])
+            trivial = trivial and start == 0 and stop == shape[d] and step == 1
+            basic.append((start, stop, step))
+            d, out = d + 1, out + 1
+        elif i is None:
+            basic.append(None)
+            out, trivial = out + 1, False
+        elif isinstance(i, bool):
+            basic.append(None)
+            indices.append(fn.zeros(1 if i else 0, dtype=int64, device=x.device))
+            dims.append(out)
+            out, trivial = out + 1, False
+        elif isinstance(i, Tensor):
+            if not i.ndim and i.dtype not in (bool_, uint8):
+                if i.dtype.is_floating_point:
+                    raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+                if not (lone and _tracing()):
+                    basic.append(_at(int(i.item()), shape, d))
+                    d, trivial = d + 1, False
+                    continue
+            for part in _index_tensors(i, shape, d):
+                if i.ndim or i.dtype not in (bool_, uint8):
+                    basic.append((0, shape[d], 1))
+                    d += 1
+                else:
+                    basic.append(None)
+                    trivial = False
+                indices.append(part)
+                dims.append(out)
+                out += 1
+        elif hasattr(i, "__index__"):
+            basic.append(_at(i.__index__(), shape, d))
+            d, trivial = d + 1, False
+        else:
+            raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
+                             f"(got {type(i).__name__})")
+    return Parsed(tuple(basic), indices, tuple(dims), trivial)
+
+
+def _tracing() -> bool:
+    from ..dispatch import tracer
+    return tracer[0] is not None
+
+
+def _at(i: int, shape: Sequence[int], d: int) -> int:
+    n = shape[d]
+    if not -n <= i < n:
+        raise IndexError(f"index {i} is out of bounds for dimension {d} with size {n}")
+    return i + n if i < 0 else i
+
+
+def _slice(s: slice, n: int) -> tuple[int, int, int]:
+    parts = [v.item() if isinstance(v, Tensor) else v for v in (s.start, s.stop, s.step)]
+    for v in parts:
+        if v is not None and not hasattr(v, "__index__"):
+            raise TypeError(f"slice indices must be integers or None or have an __index__ method, got {type(v).__name__}")
+    if parts[2] is not None and parts[2] <= 0:
+        raise ValueError("step must be greater than zero")
+    start, stop, step = slice(*parts).indices(n)
+    return start, max(stop, start), step
+
+
+def _index_tensors(i: Tensor, shape: Sequence[int], d: int) -> list[Tensor]:
+    """The integer tensors that an index tensor stands for: itself, or the positions where a mask is true."""
+    if i.dtype in (bool_, uint8):
+        for k, n in enumerate(i._a.shape):
+            if n != shape[d + k]:
+                raise IndexError(f"The shape of the mask {list(i.shape)} at index {k} does not match the shape of the indexed tensor "
+                                 f"{list(shape)} at index {d + k}")
+        if not i.ndim:
+            return [fn.zeros(1 if bool(i) else 0, dtype=int64, device=i.device)]
+        return list(nonzero.body(i, as_tuple=True))
+    if i.dtype.is_floating_point or i.dtype.itemsize < 4:
+        raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
+    return [i]
+
+
+def _broadcastable(indices: Sequence[Tensor]) -> None:
+    try:
+        broadcast_shapes(*[i._a.shape for i in indices])
+    except RuntimeError:
+        shapes = ", ".join(str(list(i.shape)) for i in indices)
+        raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
+
+
+def _on_device(indices: list[Tensor], x: Any) -> list[Tensor]:
+    return [i if type(i._a) is type(x._a) or _tracing() else i.to(device=x.device) for i in indices]
+
+
+# ---- the public forms
+
+
+@composite(name="__getitem__", function=False)
+def getitem(input, key):
+    """``input[key]``: a view for ints, slices, ``None`` and ``...``; a copy where index tensors, lists or masks take part."""
+    if type(key) is int:  # the common case of loops over rows
+        shape = input._a.shape
+        if not shape:
+            raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert "
+                             "a 0-dim tensor to a number")
+        return fn.slice_dims(input, (_at(key, shape, 0), *[(0, n, 1) for n in shape[1:]]))
+    p = parse(input, key)
+    if p.trivial and p.indices:
+        view = input
+    else:
+        view = fn.slice_dims(input, p.basic)
+    if not p.indices:
+        return view
+    _broadcastable(p.indices)
+    return fn.index(view, _on_device(p.indices, input), p.dims)
+
+
+def _fit(value: Any, like: Any, shape: Sequence[int]) -> Any:
+    """A value to be written: a tensor of ``like``'s dtype and device, without leading dimensions of size 1 that ``shape`` has not."""
+    if not isinstance(value, Tensor):
+        value = fn.tensor(value, dtype=like.dtype, device=like.device)
+    extra = value.ndim - len(shape)
+    if extra > 0 and all(n == 1 for n in value._a.shape[:extra]):
+        value = value.reshape(value._a.shape[extra:])
+    return value.to(device=like.device, dtype=like.dtype)
+
+
+def write(op: Any, target: Any, operands: Sequence[Any], attrs: tuple, name: str) -> Any:
+    """In-place form of an op that returns its first operand changed: in the memory itself where nothing is recorded."""
+    from .. import dispatch
+    from ..autograd import GradMode
+    tensors = [t for o in operands for t in (o if isinstance(o, list) else [o])]
+    kernel = op.kernels.get("cpu_inplace")
+    if (kernel is not None and isinstance(target._a, np.ndarray) and not _tracing()
+            and not (GradMode.enabled and (target._req or any(t._req for t in tensors)))):
+        for t in tensors:
+            if np.may_share_memory(t._a, target._a):
+                break
+        else:
+            kernel(target._a, *[[t._a for t in o] if isinstance(o, list) else o._a for o in operands], *attrs)
+            dispatch.bump(target)
+            return target
+    return dispatch.inplace(name, target, lambda before: dispatch.opaque(op, (before, *operands), attrs))
+
+
+@composite(name="__setitem__", function=False)
+def setitem(input, key, value):
+    """``input[key] = value``, with ``value`` broadcast and converted."""
+    if isinstance(key, Tensor) and key.dtype is bool_ and key.ndim and _is_single(value) and key.ndim <= input.ndim:
+        # no need to know how many elements the mask selects
+        _index_shape_check(key, input._a.shape)
+        mask = key.reshape(key._a.shape + (1,) * (input.ndim - key.ndim))
+        fn.masked_fill_(input, mask, _fit(value, input, ()) if isinstance(value, Tensor) else value)
+        return
+    p = parse(input, key)
+    view = input if p.trivial else fn.slice_dims(input, p.basic)
+    if not p.indices:
+        view.copy_(_fit(value, input, view._a.shape))
+        return
+    _broadcastable(p.indices)
+    shape = _indexed_shape(view._a.shape, p.indices, p.dims)
+    value = _fit(value, input, shape)
+    _check_value(value, shape)
+    write(put_at, view, (value, _on_device(p.indices, input)), (p.dims, False), "index_put_")
+
+
+def _is_single(value: Any) -> bool:
+    return not isinstance(value, (list, tuple, np.ndarray)) and (not isinstance(value, Tensor) or value.ndim == 0)
+
+
+def _index_shape_check(mask: Tensor, shape: Sequence[int]) -> None:
+    for k, n in enumerate(mask._a.shape):
+        if n != shape[k]:
+            raise IndexError(f"The shape of the mask {list(mask.shape)} at index {k} does not match the shape of the indexed tensor "
+                             f"{list(shape)} at index {k}")
+
+
+def _check_value(value: Tensor, shape: Sequence[int]) -> None:
+    have = value._a.shape
+    lead = len(shape) - len(have)
+    if lead < 0 or any(n not in (1, m) for n, m in zip(have, shape[lead:])):
+        raise RuntimeError(f"shape mismatch: value tensor of shape {list(have)} cannot be broadcast to indexing result of shape "
+                           f"{list(shape)}")
+
+
+def _spread_indices(input: Any, indices: Any) -> tuple[list[Tensor], tuple[int, ...]]:
+    """``indices`` of ``index_put``: one tensor, mask or ``None`` per dimension."""
+    parts: list[Tensor] = []
+    dims: list[int] = []
+    d = 0
+    for i in indices:
+        if i is None:
+            d += 1
+            continue
+        if d + (i.ndim if i.dtype in (bool_, uint8) else 1) > input.ndim:
+            raise IndexError(f"too many indices for tensor of dimension {input.ndim}")
+        for t in _index_tensors(i, input._a.shape, d):
+            parts.append(t)
+            dims.append(d)
+            d += 1
+    if not parts:
+        raise RuntimeError("index_put: at least one index must be a tensor")
+    _broadcastable(parts)
+    return _on_device(parts, input), tuple(dims)
+
+
+def _put_operands(input: Any, indices: Any, values: Any) -> tuple[Any, list[Tensor], tuple[int, ...]]:
+    parts, dims = _spread_indices(input, indices)
+    if values.dtype is not input.dtype:
+        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {input.dtype} for the destination and "
+                           f"{values.dtype} for the source.")
+    _check_value(values, _indexed_shape(input._a.shape, parts, dims))
+    return values, parts, dims
+
+
+@composite()
+def index_put(input, indices, values, accumulate=False):
+    """``input`` with ``values`` written (or added) at ``indices``, a tuple of index tensors, masks or ``None``."""
+    values, parts, dims = _put_operands(input, indices, values)
+    return fn.put_at(input, values, parts, dims, bool(accumulate))
+
+
+@composite()
+def index_put_(input, indices, values, accumulate=False):
+    """``index_put`` in place."""
+    values, parts, dims = _put_operands(input, indices, values)
+    return write(put_at, input, (values, parts), (dims, bool(accumulate)), "index_put_")
+
+
+@composite()
+def nonzero(input, *, as_tuple=False):
+    """The positions of elements that are not zero, as an int64 tensor (count, dimensions) or a tuple of one tensor per dimension."""
+    from .conversion import host_array
+    from .creation import place
+    where = np.argwhere(host_array(input.detach())).astype(np.int64)
+    if as_tuple:
+        if not input.ndim:
+            return (place(np.zeros(where.shape[0], np.int64), input.device),)
+        return tuple(place(np.ascontiguousarray(where[:, d]), input.device) for d in range(input.ndim))
+    return place(where, input.device)
+
+
+@composite()
+def argwhere(input):
+    """``nonzero`` as one tensor."""
+    return nonzero.body(input)
+
+
+@composite()
+def masked_select(input, mask):
+    """The elements where ``mask``, in order, as a vector."""
+    if mask.dtype is not bool_:
+        raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask.dtype}")
+    shape = tuple(broadcast_shapes(input.shape, mask.shape))
+    return getitem.body(input.expand(shape), mask.expand(shape)) if shape else getitem.body(input.reshape(1), mask.reshape(1))
+
+
+@composite()
+def masked_scatter(input, mask, source):
+    """``input`` with the elements where ``mask`` replaced by those of ``source``, in order."""
+    if mask.dtype is not bool_:
+        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}")
+    shape = tuple(broadcast_shapes(input.shape, mask.shape))
+    at = nonzero.body(mask.expand(shape).reshape(shape or (1,)), as_tuple=True)
+    n = at[0].numel()
+    if n > source.numel():
+        raise RuntimeError("masked_scatter: expected self and source to have same number of elements: source has too few "
+                           f"({source.numel()} < {n})")
+    out = input.expand(shape).reshape(shape or (1,))
+    return fn.put_at(out, source.reshape(-1)[:n], list(at), tuple(range(len(at))), False).reshape(shape)
+
+
+@composite(function=False)
+def masked_scatter_(input, mask, source):
+    """``masked_scatter`` in place."""
+    from ..dispatch import inplace
+    return inplace("masked_scatter_", input, lambda before: masked_scatter.body(before, mask, source))
+
+
+@composite()
+def select_scatter(input, src, dim, index):
+    """``input`` with ``src`` written at position ``index`` of ``dim``."""
+    d = wrap_dim(dim, input.ndim)
+    at = tuple(_at(index, input._a.shape, d) if k == d else (0, n, 1) for k, n in enumerate(input._a.shape))
+    return _slice_put(input, src, at, "select_scatter")
+
+
+@composite()
+def slice_scatter(input, src, dim=0, start=None, end=None, step=1):
+    """``input`` with ``src`` written at a slice of ``dim``."""
+    d = wrap_dim(dim, input.ndim)
+    at = tuple(_slice(slice(start, end, step), n) if k == d else (0, n, 1) for k, n in enumerate(input._a.shape))
+    return _slice_put(input, src, at, "slice_scatter")
+
+
+def _slice_put(input: Any, src: Any, at: tuple, name: str) -> Any:
+    expected = tuple(len(range(*i)) for i in at if not isinstance(i, int))
+    if tuple(src.shape) != expected:
+        raise RuntimeError(f"{name}: expected src to have a size equal to the slice of self. src size = {list(src.shape)}, slice size = "
+                           f"{list(expected)}")
+    return fn.slice_put(input, src.to(input.dtype), at)
+
+
+@composite()
+def diagonal_scatter(input, src, offset=0, dim1=0, dim2=1):
+    """``input`` with ``src`` written on a diagonal."""
+    at = offset, wrap_dim(dim1, input.ndim), wrap_dim(dim2, input.ndim)
+    expected = fn.diagonal_dims(input, *at).shape
+    if src.shape != expected:
+        raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(src.shape)}, slice size = "
+                           f"{list(expected)}")
+    return fn.diagonal_put(input, src.to(input.dtype), *at)
+
+
+# ---- whole slices by index: index_select and friends
+
+
+def _index_dim(input: Any, dim: int, index: Any, name: str) -> tuple[int, Any]:
+    d = wrap_dim(dim, input.ndim)
+    if index.ndim > 1:
+        raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {index.ndim}")
+    if index.dtype.name not in ("int32", "int64"):
+        raise RuntimeError(f"{name}(): Expected dtype int32 or int64 for index, got {index.dtype}")
+    return d, index.reshape(-1) if index.ndim == 0 else index
+
+
+def _same_kind(input: Any, source: Any, name: str) -> None:
+    if source.dtype is not input.dtype:
+        raise RuntimeError(f"{name}: self and source expected to have the same dtype, but got (self) {input.dtype} and (source) "
+                           f"{source.dtype}")
+
+
+@composite()
+def index_select(input, dim, index):
+    """The slices ``index`` (a vector) of ``dim``, as a copy."""
+    d, index = _index_dim(input, dim, index, "index_select")
+    if not input.ndim:
+        return fn.index(input.reshape(1), [index], (0,)).reshape(())
+    return fn.index(input, [index], (d,))
+
+
+def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
+    def operands(input: Any, dim: int, index: Any, source: Any, alpha: Any) -> tuple[int, Any, Any]:
+        d, index = _index_dim(input, dim, index, name)
+        _same_kind(input, source, name)
+        if not input.ndim:
+            if source.numel() != index.numel() or source.ndim > 1:
+                raise IndexError(f"{name}(): expected a source of {index.numel()} elements, got {list(source.shape)}")
+            return 0, index, source.reshape(-1) * alpha if alpha != 1 else source.reshape(-1)
+        want = tuple(index.numel() if k == d else n for k, n in enumerate(input._a.shape))
+        if source.ndim == 0 and input.ndim == 1 and index.numel() == 1:
+            source = source.reshape(1)
+        if source._a.shape != want:
+            error = RuntimeError if accumulate and source.ndim == input.ndim and source._a.shape[d] == want[d] else IndexError
+            raise error(f"{name}(): Number of indices ({index.numel()}) should be equal to source.size(dim), and the other sizes equal to "
+                        f"those of self: got self {list(input.shape)}, source {list(source.shape)}, dim = {d}")
+        return d, index, source * alpha if alpha != 1 else source
+
+    def out_of_place(input, dim, index, source, *, alpha=1):  # noqa: ANN001, ANN202
+        d, index, source = operands(input, dim, index, source, alpha)
+        r = fn.put_at(input if input.ndim else input.reshape(1), source, [index], (d,), accumulate)
+        return r if input.ndim else r.reshape(())
+
+    def in_place(input, dim, index, source, *, alpha=1):  # noqa: ANN001, ANN202
+        d, index, source = operands(input, dim, index, source, alpha)
+        write(put_at, input if input.ndim else input.view(1), (source, [index]), (d_tuple(d), accumulate), name + "_")
+        return input
+
+    out_of_place.__doc__, in_place.__doc__ = doc, doc[:-1] + ", in place."
+    if not accumulate:
+        def plain(input, dim, index, source):  # noqa: ANN001, ANN202
+            return out_of_place(input, dim, index, source)
+
+        def plain_(input, dim, index, source):  # noqa: ANN001, ANN202
+            return in_place(input, dim, index, source)
+        plain.__doc__, plain_.__doc__ = out_of_place.__doc__, in_place.__doc__
+        composite(name=name)(plain)
+        composite(name=name + "_", function=False)(plain_)
+    else:
+        composite(name=name)(out_of_place)
+        composite(name=name + "_", function=False)(in_place)
+
+
+def d_tuple(d: int) -> tuple[int]:
+    """One dimension as the ``dims`` of ``put_at``."""
+    return (d,)
+
+
+_slice_writer("index_add", True, "``input`` with ``alpha * source`` added to the slices ``index`` of ``dim``.")
+_slice_writer("index_copy", False, "``input`` with the slices ``index`` of ``dim`` replaced by those of ``source``.")
+
+
+def _fill_value(input: Any, value: Any) -> Any:
+    if isinstance(value, Tensor):
+        if value.ndim:
+            raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
+        return value.to(device=input.device, dtype=input.dtype)
+    return fn.full((), value, dtype=input.dtype, device=input.device)
+
+
+@composite()
+def index_fill(input, dim, index, value):
+    """``input`` with the slices ``index`` of ``dim`` filled with ``value``."""
+    d, index = _index_dim(input, dim, index, "index_fill")
+    r = fn.put_at(input if input.ndim else input.reshape(1), _fill_value(input, value), [index], (d,), False)
+    return r if input.ndim else r.reshape(())
+
+
+@composite(function=False)
+def index_fill_(input, dim, index, value):
+    """``index_fill`` in place."""
+    d, index = _index_dim(input, dim, index, "index_fill_")
+    write(put_at, input if input.ndim else input.view(1), (_fill_value(input, value), [index]), (d_tuple(d), False), "index_fill_")
+    return input
+
+
+@composite()
+def take(input, index):
+    """The elements of the flattened ``input`` at the positions ``index`` (int64), in the shape of ``index``."""
+    if index.dtype is not int64:
+        raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype}")
+    if not input.numel() and index.numel():
+        raise IndexError("take(): tried to take from an empty tensor")
+    return fn.index(input.reshape(-1), [index], (0,))
+
+
+@composite()
+def put(input, index, source, accumulate=False):
+    """``input`` with ``source`` written (or added) at the positions ``index`` of the flattened tensor."""
+    if index.dtype is not int64:
+        raise RuntimeError(f"put_(): Expected a long tensor for index, but got {index.dtype}")
+    _same_kind(input, source, "put_")
+    if source.numel() != index.numel():
+        raise RuntimeError(f"put_(): Expected source and index to have the same number of elements, but got source.numel() = "
+                           f"{source.numel()}, index.numel() = {index.numel()}")
+    if not numel(index.shape):
+        return input.clone()
+    return fn.put_at(input.reshape(-1), source.reshape(-1), [index.reshape(-1)], (0,), bool(accumulate)).reshape(input._a.shape)
