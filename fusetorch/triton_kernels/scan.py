@@ -1,0 +1,158 @@
+"""Cumulative sums and products along a dimension, and what needs a prefix sum: nonzero and masked_select."""
+from __future__ import annotations
+
+from math import prod
+
+import triton
+import triton.language as tl
+
+from fusetorch import dtypes
+from fusetorch.dtypes import dtype
+from fusetorch.runtime.launch import Kernel
+from fusetorch.runtime.memory import DeviceArray, empty, to_numpy
+from fusetorch.triton_kernels import scalar
+from fusetorch.triton_kernels.gather_scatter import take
+from fusetorch.triton_kernels.layout import (
+    TRITON_TYPES,
+    accumulator,
+    broadcast_shape,
+    cdiv,
+    common_factor,
+    expand,
+    pow2,
+    tile,
+)
+from fusetorch.triton_kernels.pointwise import contiguous, pointwise_into
+
+COUNT_BLOCK = 2048
+
+
+@triton.jit(do_not_specialize=["n_r", "n_b"])
+def _scan(x, out, n_r, n_b, PRODUCT: tl.constexpr, ACC: tl.constexpr, ROWS: tl.constexpr, VEC: tl.constexpr,
+          BR: tl.constexpr, BB: tl.constexpr):
+    """``x`` and ``out`` are contiguous [a, r, b], n_b is 1 where ROWS; the scan runs along r, carried from tile to tile. n_r (where
+    ROWS) or n_b comes divided by VEC."""
+    if ROWS:
+        n_r = n_r * VEC
+    else:
+        n_b = n_b * VEC
+    blocks = tl.cdiv(n_b, BB)
+    a = (tl.program_id(0) // blocks).to(tl.int64)
+    b = ((tl.program_id(0) % blocks) * BB + tl.arange(0, BB))[None, :]
+    if ROWS:
+        x += a * n_r
+        out += a * n_r
+    else:
+        x += a * n_r * n_b + b
+        out += a * n_r * n_b + b
+    carry = tl.full((1, BB), 1 if PRODUCT else 0, ACC)
+    last = (tl.arange(0, BR) == BR - 1)[:, None]
+    for at in range(0, n_r, BR):
+        r = at + tl.arange(0, BR)[:, None]
+        mask = (r < n_r) & (b < n_b)
+        if ROWS:
+            offset = r
+        else:
+            offset = r.to(tl.int64) * n_b
+        value = scalar.cast(tl.load(x + offset, mask, other=0), ACC)
+        if PRODUCT:
+            value = tl.where(r < n_r, value, 1).to(ACC)
+            value = tl.associative_scan(value, 0, scalar.mul) * carry
+        else:
+            value = tl.associative_scan(value, 0, scalar.add) + carry
+        tl.store(out + offset, scalar.cast(value, out.dtype.element_ty), mask)
+        carry = tl.sum(tl.where(last, value, 0).to(ACC), 0)[None, :]
+
+
+@triton.jit
+def _found(x, start, n, BLOCK: tl.constexpr):
+    """1 where an element is not zero, int32."""
+    i = start + tl.arange(0, BLOCK)
+    if start + BLOCK <= n:
+        value = tl.load(x + i)
+    else:
+        value = tl.load(x + i, i < n, other=0)
+    return scalar.cast(scalar.cast(value, tl.int1), tl.int32)
+
+
+@triton.jit(do_not_specialize=["n"])
+def _count(x, counts, n, BLOCK: tl.constexpr):
+    start = tl.program_id(0).to(tl.int64) * BLOCK
+    tl.store(counts + tl.program_id(0), tl.sum(_found(x, start, n, BLOCK), 0))
+
+
+@triton.jit(do_not_specialize=["n"])
+def _positions(x, ends, out, n, BLOCK: tl.constexpr):
+    """Writes the numbers of the elements that are not zero; ``ends`` is the cumulative count at the end of each block."""
+    start = tl.program_id(0).to(tl.int64) * BLOCK
+    found = _found(x, start, n, BLOCK)
+    before = tl.load(ends + tl.program_id(0)) - tl.sum(found, 0)
+    tl.store(out + before + tl.cumsum(found, 0) - 1, start + tl.arange(0, BLOCK), found != 0)
+
+
+scan_kernel = Kernel(_scan, num_warps=4, fp_fusion=False)
+count_kernel = Kernel(_count, num_warps=4, fp_fusion=False)
+positions_kernel = Kernel(_positions, num_warps=4, fp_fusion=False)
+
+
+# ---- host side
+
+
+def cumulative(kind: str, x: DeviceArray, dim: int, out_dtype: dtype) -> DeviceArray:
+    """Cumulative ``"sum"`` or ``"prod"`` of ``x`` along ``dim``, in ``out_dtype``; summed in float32, float64 or int64."""
+    out = empty(x.shape, out_dtype, x.storage.device_index)
+    if out.size:
+        x = contiguous(x)
+        n_r = x.shape[dim] if x.shape else 1
+        n_a, n_b = prod(x.shape[:dim]), prod(x.shape[dim + 1:])
+        acc = accumulator(out_dtype if out_dtype.category >= x.dtype.category else x.dtype)
+        bb = min(pow2(n_b), 64)
+        rows = n_b == 1
+        vec = common_factor(n_r if rows else n_b)
+        br = min(pow2(n_r), max(1, tile(n_r * bb, 2048) // bb))
+        scan_kernel((n_a * cdiv(n_b, bb),), x, out, n_r // vec if rows else n_r, n_b if rows else n_b // vec,
+                    PRODUCT=kind == "prod", ACC=TRITON_TYPES[acc], ROWS=rows, VEC=vec, BR=br, BB=bb)
+    return out
+
+
+def flat_nonzero(x: DeviceArray) -> DeviceArray:
+    """Row-major positions (int64, ascending) of the elements that are not zero. Waits for the device, to learn how many."""
+    at, n = x.storage.device_index, x.size
+    if not n:
+        return empty((0,), dtypes.int64, at)
+    x = contiguous(x)
+    block = tile(n, COUNT_BLOCK)
+    counts = empty((cdiv(n, block),), dtypes.int64, at)
+    count_kernel((counts.size,), x, counts, n, BLOCK=block)
+    ends = cumulative("sum", counts, 0, dtypes.int64)
+    total = int(to_numpy(ends.view((1,), (1,), counts.size - 1))[0])
+    out = empty((total,), dtypes.int64, at)
+    if total:
+        positions_kernel((counts.size,), x, ends, out, n, BLOCK=block)
+    return out
+
+
+def nonzero(x: DeviceArray) -> DeviceArray:
+    """Coordinates (count, dimensions), int64, of the elements that are not zero, in row-major order."""
+    at = flat_nonzero(x)
+    count, rank = at.size, len(x.shape)
+    out = empty((count, rank), dtypes.int64, x.storage.device_index)
+    if count:
+        for d in reversed(range(rank)):
+            column = out.view((count,), (rank,), d)
+            if d:
+                pointwise_into("remainder", [at, x.shape[d]], column, dtypes.int64)
+                pointwise_into("floor_divide", [at, x.shape[d]], at, dtypes.int64)
+            else:
+                pointwise_into("identity", [at], column, dtypes.int64)
+    return out
+
+
+def masked_select(x: DeviceArray, mask: DeviceArray) -> DeviceArray:
+    """The elements of ``x`` where the bool ``mask`` is true (both broadcast), as 1-D. Waits for the device."""
+    if mask.dtype is not dtypes.bool_:
+        raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask.dtype.name}")
+    shape = broadcast_shape([x, mask])
+    positions = flat_nonzero(expand(mask, shape))
+    flat = contiguous(expand(x, shape))
+    return take(flat.view((flat.size,), (1,), flat.offset), positions)
