@@ -321,7 +321,7 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
 
 
 def _attrs(op: OpDef, params: Sequence[Any]) -> dict[str, Any]:
-    return dict(zip([p.name for p in op.params if p.role not in ("operand", "tensors")], params))
+    return dict(zip([p.name for p in op.params if p.role in ("scalar", "static")], params))
 
 
 def _record(op: OpDef, tensors: Sequence[Tensor], operands: dict[str, Any], attrs: dict[str, Any],

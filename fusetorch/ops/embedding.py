@@ -1,0 +1,81 @@
+"""Looking up rows of a table."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import HALVES
+from .opdef import composite, fn, opaque
+
+
+@opaque(name="embedding_rows", function=False, method=False)
+def embedding_rows(weight, input, padding_idx: int):
+    """Row ``input[i]`` of ``weight`` for every index; ``padding_idx`` (-1: none) only matters to the gradient."""
+    return [(tuple(input.shape) + (weight.shape[1],), weight.dtype)]
+
+
+@embedding_rows.cpu
+def _(weight: np.ndarray, index: np.ndarray, padding_idx: int) -> np.ndarray:
+    if index.size and (int(index.min()) < 0 or int(index.max()) >= weight.shape[0]):
+        raise IndexError(f"index out of range in self: the table has {weight.shape[0]} rows, the indices reach from {index.min()} to "
+                         f"{index.max()}")
+    return np.take(weight, index, axis=0, mode="clip")
+
+
+@opaque(name="embedding_grad", function=False, method=False)
+def embedding_grad(grad, input, rows: int, padding_idx: int):
+    """The gradient of the table: ``grad[i]`` added to row ``input[i]``, except for ``padding_idx``."""
+    return [((rows, grad.shape[-1]), grad.dtype)]
+
+
+@embedding_grad.cpu
+def _(g: np.ndarray, index: np.ndarray, rows: int, padding_idx: int) -> np.ndarray:
+    flat, g = index.reshape(-1), g.reshape(-1, g.shape[-1])
+    wide = np.float32 if g.dtype in [d.np for d in HALVES] else g.dtype
+    out = np.zeros((rows, g.shape[1]), wide)
+    if padding_idx >= 0:
+        kept = flat != padding_idx
+        flat, g = flat[kept], g[kept]
+    if flat.size:
+        # rows that share an index are summed as runs of the sorted order
+        order = np.argsort(flat, kind="stable")
+        at = flat[order]
+        starts = np.flatnonzero(np.concatenate(([True], at[1:] != at[:-1])))
+        out[at[starts]] = np.add.reduceat(g[order].astype(wide, copy=False), starts, axis=0)
+    return out.astype(g.dtype, copy=False)
+
+
+@embedding_rows.vjp("input")
+def _(ctx: Any, g: Any) -> Any:
+    return fn.embedding_grad(g, ctx["input"], ctx.shape(0)[0], ctx.attrs["padding_idx"]), None
+
+
+@embedding_grad.vjp("input")
+def _(ctx: Any, h: Any) -> Any:
+    index, pad = ctx["input"], ctx.attrs["padding_idx"]
+    r = fn.embedding_rows(h, index, pad)
+    return (r if pad < 0 else r.masked_fill((index == pad).unsqueeze(-1), 0.0)), None
+
+
+@composite(nn=True, function=False, method=False)
+def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
+    """Rows of ``weight`` (rows, columns) at the indices ``input`` (any shape; int64 or int32): shape ``input.shape + (columns,)``.
+
+    Row ``padding_idx`` gets no gradient. ``IndexError`` for an index outside the table.
+    """
+    if sparse or max_norm is not None or scale_grad_by_freq:
+        what = "sparse=True" if sparse else "max_norm" if max_norm is not None else "scale_grad_by_freq=True"
+        raise NotImplementedError(f"embedding: {what} is not supported; use a dense gradient and renormalise the table yourself")
+    if input.dtype.name not in ("int64", "int32"):
+        raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
+                           f"{input.dtype} instead (while checking arguments for embedding)")
+    if weight.ndim != 2:
+        raise RuntimeError("'weight' must be 2-D")
+    pad = -1
+    if padding_idx is not None:
+        n = weight._a.shape[0]
+        if not -n <= padding_idx < n:
+            raise AssertionError("Padding_idx must be within num_embeddings")
+        pad = padding_idx % n
+    return fn.embedding_rows(weight, input, pad)
