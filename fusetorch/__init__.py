@@ -35,3 +35,21 @@ contiguous_format, preserve_format = "contiguous_format", "preserve_format"
 __version__ = "0.1.0"
 
 globals().update(functional.functions(nn=False))
+
+
+def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compiler.api.compile
+    """Compiles a function or module; see :func:`fusetorch.compiler.api.compile`."""
+    from .compiler.api import compile as compile_
+    return compile_(model, **options)
+
+
+_LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler")
+
+
+def __getattr__(name: str) -> object:
+    import importlib
+    import importlib.util
+    if name in _LAZY and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'fusetorch' has no attribute {name!r}: fusetorch does not have torch.{name}"
+                         if not name.startswith("__") else name)

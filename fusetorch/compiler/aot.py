@@ -1,0 +1,219 @@
+"""Gradients through a compiled function that does not call ``backward`` itself.
+
+The backward of the traced outputs is traced too, right after the forward, with the outputs' gradients (tangents) as inputs. The joint graph
+is then cut in two plans: the forward also returns what the backward reads, and the outputs get a :class:`CompiledNode` that runs
+the backward plan.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from ..autograd import GradMode, Node, _Sink, edge_of, run_backward, set_history
+from ..tensor import Tensor, wrap
+from .align import base_of
+from .interpret import filled
+from .ir import Graph, Value
+from .plan import Plan
+from .trace import Source, Storage, TracedArray, Tracer, contiguous_strides
+
+if TYPE_CHECKING:
+    from .ir import Node as IRNode
+
+
+class ConsumedNode(Node):
+    """History of an output whose graph was already used by a ``backward()`` inside the compiled function."""
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Always an error, as in eager mode."""
+        raise RuntimeError("Trying to backward through the graph a second time: the compiled function already called backward() on it. "
+                           "Specify retain_graph=True there, or return the gradients.")
+
+
+class CompiledNode(Node):
+    """Runs the backward plan of a compiled function."""
+
+    __slots__ = ("plan", "saved", "shapes")
+
+    def __init__(self, edges: tuple, shapes: list[tuple], plan: BackwardPlan, saved: list[Any]) -> None:
+        super().__init__(edges, len(shapes))
+        self.plan, self.saved, self.shapes = plan, saved, shapes
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Feeds tangents and saved values to the plan."""
+        if GradMode.enabled:
+            raise RuntimeError("torch.compile with aot_autograd does not currently support double backward: call the function eagerly "
+                               "where create_graph=True is needed")
+        tangents = []
+        for g, v in zip(grads, self.shapes):
+            a = filled(v, 0) if g is None else g.to(v.dtype)._a
+            tangents.append(a if _row_major(a) else g.contiguous()._a)
+        out: list[Tensor | None] = [None] * len(self.edges)
+        for i, a in zip(self.plan.targets, self.plan.plan.run([*self.saved, *tangents])):
+            out[i] = wrap(a)
+        return out
+
+    def release(self) -> None:
+        """Drops the saved arrays."""
+        self.saved = []
+        self.released = True
+
+
+def _row_major(a: Any) -> bool:
+    return a.flags.c_contiguous if hasattr(a, "flags") else a.is_contiguous
+
+
+@dataclass
+class Joint:
+    """The traced backward: which outputs it starts from, the tangents, and the gradient of each lifted tensor."""
+
+    outputs: list[Tensor]
+    tangents: list[Storage]
+    inputs: list[Tensor]
+    grads: list[Tensor | None]
+
+
+@dataclass
+class BackwardPlan:
+    """The backward plan and which edge each of its results belongs to."""
+
+    plan: Plan
+    targets: list[int]
+
+
+@dataclass
+class Backward:
+    """What the forward entry needs to give its outputs a history."""
+
+    sources: list[Source]
+    outputs: list[int]
+    values: list[Value]
+    saved_values: list[Value]
+    n_results: int
+    plan: BackwardPlan
+
+    def attach(self, tensors: list[Tensor], outs: list[Tensor], results: list[Any]) -> None:
+        """Records a :class:`CompiledNode` on the outputs of one call."""
+        node = CompiledNode(tuple([edge_of(t) for t in tensors]), self.values, self.plan, results[self.n_results:])
+        for k, i in enumerate(self.outputs):
+            set_history(outs[i], node, k)
+
+
+def consumed(t: Tensor) -> bool:
+    """Whether a backward has already run through the history of ``t``."""
+    stack, seen = [t.grad_fn], set()
+    while stack:
+        n = stack.pop()
+        if n is None or id(n) in seen:
+            continue
+        seen.add(id(n))
+        if n.released:
+            return True
+        stack += [e[0] for e in n.edges if isinstance(e, tuple)]
+    return False
+
+
+def trace_backward(tracer: Tracer, outputs: list[Tensor]) -> Joint | None:
+    """Traces the gradients of ``outputs`` with respect to every lifted tensor that wants one."""
+    used = [t for t in outputs if consumed(t)]
+    for t in used:
+        set_history(t, ConsumedNode(()))
+    outputs = [t for t in outputs if t not in used]
+    if not outputs:
+        return None
+    wanted = [t for t, _, _ in list(tracer.lifted.values()) if t._req]
+    tangents = []
+    with tracer:
+        roots = []
+        for i, t in enumerate(outputs):
+            v = tracer.graph.input(f"tangent{i}", t._a.shape, t.dtype, t._a.device)
+            s = Storage(v, v)
+            s.source = Source("tangent", i, None)
+            tangents.append(s)
+            roots.append(wrap(TracedArray(tracer, s, v.shape, contiguous_strides(v.shape), 0)))
+        sink = _Sink(wanted)
+        run_backward(outputs, roots, False, False, sink)
+    for t in outputs:
+        t._x.node = None
+    return Joint(outputs, tangents, wanted, sink.grads)
+
+
+def split(joint: Joint, tracer: Tracer, wanted: list[Value], updates: list[tuple[Value, Value]], source_of: dict[int, Source],
+          found: list[Tensor], emulate: bool) -> Backward:
+    """Cuts the joint graph: decides what the forward saves and plans the backward."""
+    tangent_values = [s.value for s in joint.tangents]
+    targets = [i for i, g in enumerate(joint.grads) if g is not None]
+    grads = [tracer.read(joint.grads[i]._a) for i in targets]
+    late = set(tangent_values)
+    for n in tracer.graph.nodes:
+        if any(v in late for v in n.inputs):
+            late.update(n.outputs)
+    saved: list[Value] = []
+    stack, seen = [v.node for v in grads if v in late], set()
+    direct = [v for v in grads if v not in late]
+    for v in direct:
+        stack.append(v.node)
+    while stack:
+        n = stack.pop()
+        if n.id in seen:
+            continue
+        seen.add(n.id)
+        if not any(v in late for v in n.outputs) and n.kind != "view":
+            continue
+        for v in n.inputs:
+            base = base_of(v)[0]
+            if base in late:
+                stack.append(base.node)
+                if v is not base:
+                    stack.append(v.node)
+            elif base.node.kind not in ("full", "constant") and base not in saved:
+                saved.append(base)
+    for v in direct:
+        base = base_of(v)[0]
+        if base.node.kind not in ("full", "constant") and base not in saved:
+            saved.append(base)
+    saved.sort(key=lambda v: (v.node.id, v.index))
+    graph, inputs = extract(tracer.graph, grads, [*saved, *tangent_values])
+    plan = BackwardPlan(Plan(graph, inputs, emulate_casts=emulate), targets)
+    position = {id(t): i for i, t in enumerate(found)}
+    return Backward([source_of[id(t)] for t in joint.inputs], [position[id(t)] for t in joint.outputs],
+                    tangent_values, saved, len(wanted), plan)
+
+
+def extract(graph: Graph, outputs: list[Value], boundary: list[Value]) -> tuple[Graph, list[Value]]:
+    """A graph of its own that computes ``outputs`` from the values ``boundary``, which become its inputs."""
+    new = Graph()
+    env: dict[Value, Value] = {}
+    inputs = []
+    for i, v in enumerate(boundary):
+        env[v] = new.input(f"saved{i}", v.shape, v.dtype, v.device)
+        inputs.append(env[v])
+    keep, graph.outputs = graph.outputs, list(outputs)
+    nodes = graph.live()
+    graph.outputs = keep
+    need: set[IRNode] = set()
+    stack = [v.node for v in outputs if v not in env]
+    while stack:
+        n = stack.pop()
+        if n not in need:
+            need.add(n)
+            stack += [v.node for v in n.inputs if v not in env]
+    for n in nodes:
+        if n not in need:
+            continue
+        args = [env[v] for v in n.inputs]
+        outs = [(v.shape, v.dtype, v.device) for v in n.outputs]
+        made = new._add(n.kind, n.op, args, n.attrs, outs, None)
+        made.structure, made.location = n.structure, n.location
+        for a, b in zip(n.outputs, made.outputs):
+            if a not in env:
+                env[a] = b
+    new.outputs = [env[v] for v in outputs]
+    return new, inputs
+
+
+def restore_history(tracer: Tracer) -> None:
+    """Gives lifted tensors back the history they had before the trace."""
+    for t, node, index, base, chain in tracer.histories:
+        t._x.node, t._x.index, t._x.base, t._x.chain = node, index, base, chain

@@ -1,0 +1,127 @@
+"""From a fusion group to a kernel description: its expressions joined, its operands as strided buffers."""
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..codegen.loop import LoopCall, Operand, schedule
+from ..dtypes import HALVES, float32
+from ..ops.expr import Expr, cast, const, substitute, walk
+from .align import Space, base_of
+from .fuse import Fusion, Group
+from .ir import Node, Value
+
+
+@dataclass
+class Lowered:
+    """A kernel ready to be generated: what it reads (value and offset in elements) and what it writes."""
+
+    call: LoopCall
+    reads: list[tuple[Value, int]]
+    writes: list[Value]
+
+
+def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
+    """Makes the kernel description of a loop group."""
+    space = group.space
+    axes = [a for a in space.order]
+    position = {a: i for i, a in enumerate(axes)}
+    reads: dict[tuple, int] = {}
+    operands: list[Operand] = []
+    result: dict[Value, Expr] = {}
+    sources: list[tuple[Value, int]] = []
+
+    def over_axes(strides: dict[int, int]) -> tuple[int, ...]:
+        return tuple(strides.get(a, 0) for a in axes)
+
+    for node in group.nodes:
+        spec = node.op
+        mapping: dict[Expr, Expr] = {}
+        for e in walk(spec.values):
+            if e.op == "load":
+                operand = node.inputs[e.attr]
+                mapping[e] = _operand(space, node, operand, e, result, reads, operands, sources, over_axes)
+            elif e.op == "scalar":
+                mapping[e] = const(node.attrs["scalars"][e.attr], e.dtype)
+            elif e.op == "count":
+                n = 1
+                for d in node.attrs["axes"] or ():
+                    n *= node.attrs["shape"][d]
+                mapping[e] = const(n, e.dtype)
+            elif e.op == "iota":
+                mapping[e] = Expr("iota", (), ("strides", over_axes(_iota_strides(space, node, e.attr))), e.dtype)
+        bodies = substitute(spec.values, mapping)
+        if spec.reduces and not space.covers_reduced(node):
+            bodies = _without_reductions(bodies)
+        for v, value in zip(node.outputs, bodies):
+            if emulate_casts and v.dtype in HALVES:
+                value = cast(Expr("cast", (value,), None, v.dtype), value.dtype)
+            result[v] = value
+    writes = [v for n in group.nodes for v in n.outputs if fusion.escapes(v, group)]
+    outputs = [Operand(v.dtype, over_axes(space.own_strides(v))) for v in writes]
+    full = [any(a in space.reduced for a in space.own_strides(v)) or not space.reduced for v in writes]
+    reduced = [position[a] for a in axes if a in space.reduced]
+    values = [result[v] for v in writes]
+    call = schedule([space.size[a] for a in axes], reduced, operands, outputs, values, full)
+    return Lowered(call, sources, writes)
+
+
+def _operand(space: Space, node: Node, operand: Value, e: Expr, result: dict[Value, Expr], reads: dict, operands: list[Operand],
+             sources: list[tuple[Value, int]], over_axes: Callable) -> Expr:
+    base, _, _ = base_of(operand)
+    if base.node.kind == "full":
+        return _constant(base.node.attrs["value"], e)
+    if base.node.kind == "constant" and base.size == 1:
+        return _constant(base.node.attrs["array"].reshape(-1)[0].item(), e)
+    base, access, offset = space.access(node, operand)
+    if base in result:
+        return result[base]
+    strides = over_axes(access)
+    key = (base, offset, strides)
+    k = reads.get(key)
+    if k is None:
+        k = reads[key] = len(operands)
+        operands.append(Operand(base.dtype, strides))
+        sources.append((base, offset))
+    return Expr("load", (), k, base.dtype)
+
+
+def _constant(value: Any, e: Expr) -> Expr:
+    # a half operand is widened where it is read, so its constant is given at that width
+    return const(float(np.asarray(value, e.dtype.np)), float32) if e.dtype in HALVES else const(value, e.dtype)
+
+
+def _without_reductions(bodies: list[Expr]) -> list[Expr]:
+    """Where every reduced dimension has size 1, a reduction is its operand (and a position is 0)."""
+    for e in [e for e in walk(bodies) if e.op == "reduce"]:
+        simple = const(0, e.dtype) if e.attr.startswith("arg") else e.args[0]
+        bodies = substitute(bodies, {e: simple})
+        if any(x.op == "reduce" for x in walk(bodies)):
+            return _without_reductions(bodies)
+        break
+    return bodies
+
+
+def _iota_strides(space: Space, node: Node, which: Any) -> dict[int, int]:
+    dims = space.dims[node]
+    shape = node.attrs["shape"]
+    per_dim = [0] * len(dims)
+    if isinstance(which, tuple) and which[0] == "strides":
+        per_dim = list(which[1])
+    elif isinstance(which, tuple):
+        per_dim[which[1]] = 1
+    else:
+        step = 1
+        for d in reversed(range(len(dims)) if which == "linear" else sorted(node.attrs["axes"] or ())):
+            per_dim[d] = step
+            step *= shape[d]
+    out: dict[int, int] = {}
+    for s, axes in zip(per_dim, dims):
+        for a in reversed(axes):
+            if s and space.size[a] != 1:
+                out[a] = out.get(a, 0) + s
+            s *= space.size[a]
+    return out

@@ -1,0 +1,276 @@
+"""Plans: a fused graph as a flat list of launches over planned memory.
+
+Values that live only between launches get blocks of one arena, reused as soon as their last reader has run; the arena belongs to the plan
+and is kept between calls. Results are new memory each time. A value that replaces an input in place (a parameter update) is written
+straight into that input's memory when no launch could still read the old contents.
+"""
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from .align import base_of
+from .fuse import Fusion, Group
+from .interpret import backend, filled, run_opaque
+from .ir import Graph, Node, Value
+from .lower import Lowered, lower
+from .trace import real_view
+
+ALIGN = 64
+
+
+class Plan:
+    """Executable form of a graph.
+
+    ``run(arrays)`` takes one row-major array per graph input and returns one per output. ``updates`` pairs inputs with the values
+    that replace their contents. Without ``compiled`` the plan can be looked at but not run.
+    """
+
+    def __init__(self, graph: Graph, inputs: Sequence[Value], updates: Sequence[tuple[Value, Value]] = (),
+                 limit: int | None = None, emulate_casts: bool = False, compiled: bool = True) -> None:
+        self.graph, self.inputs, self.updates = graph, list(inputs), list(updates)
+        self.results = list(graph.outputs)
+        self.emulate_casts = emulate_casts
+        graph.outputs = list(dict.fromkeys([*self.results, *(v for _, v in self.updates)]))
+        self.fusion = Fusion(graph, limit)
+        self.lowered: dict[Group, Lowered] = {g: lower(g, self.fusion, emulate_casts) for g in self.fusion.groups if g.fusible}
+        self.slot: dict[Value, int] = {}
+        self.static: list[Any] = []
+        self.lock = threading.Lock()
+        self._number()
+        self._place_updates()
+        self._plan_memory()
+        self.steps = self._compile() if compiled else []
+
+    # ---- slots
+
+    def _new_slot(self, v: Value) -> int:
+        s = self.slot.get(v)
+        if s is None:
+            s = self.slot[v] = len(self.static)
+            self.static.append(None)
+        return s
+
+    def _number(self) -> None:
+        for v in self.inputs:
+            self._new_slot(v)
+        for n in self.fusion.live:
+            if n.kind == "constant":
+                out = n.outputs[0]
+                self.static[self._new_slot(out)] = backend(out.device).from_host(np.ascontiguousarray(n.attrs["array"]))
+            elif n.kind == "full" and self._materialised(n.outputs[0]):
+                self.static[self._new_slot(n.outputs[0])] = filled(n.outputs[0], n.attrs["value"])
+        for g in self.fusion.groups:
+            for v in self.writes(g):
+                self._new_slot(v)
+
+    def _materialised(self, v: Value) -> bool:
+        return v in self.fusion.wanted or any(r.kind != "loop" for r in self.fusion.readers(v)) or any(
+            u.kind == "view" and u.outputs[0] in self.fusion.wanted for u in self.fusion.users.get(v, ()))
+
+    def writes(self, g: Group) -> list[Value]:
+        """The values a group stores."""
+        return self.lowered[g].writes if g.fusible else list(g.nodes[0].outputs)
+
+    def reads(self, g: Group) -> list[Value]:
+        """The stored values a group reads."""
+        if g.fusible:
+            return [v for v, _ in self.lowered[g].reads]
+        return [base_of(v)[0] for v in g.nodes[0].inputs]
+
+    # ---- in-place updates
+
+    def _place_updates(self) -> None:
+        """Aliases an updated input with its new value where the old contents are dead by then."""
+        order = {g: i for i, g in enumerate(self.fusion.groups)}
+        self.copies: list[tuple[Value, Value]] = []
+        aliased: set[Value] = set()
+        for old, new in self.updates:
+            g = self.fusion.group.get(new.node)
+            ok = (g is not None and g.fusible and not g.space.reduced and new not in aliased and new.node.kind == "loop" and old.node.kind == "input"
+                  and new.shape == old.shape and new.dtype is old.dtype and old not in self.fusion.wanted)
+            if ok:
+                for reader in self.fusion.readers(old):
+                    h = self.fusion.group[reader]
+                    if h is g:
+                        own = g.space.own_strides(new)
+                        for v in reader.inputs:
+                            base, access, offset = g.space.access(reader, v)
+                            ok = ok and (base is not old or (access == own and offset == 0))
+                    else:
+                        ok = ok and order[h] < order[g]
+                ok = ok and not any(u.kind == "view" and u.outputs[0] in self.fusion.wanted
+                                    for u in self.fusion.users.get(old, ()))
+            if ok:
+                aliased.add(new)
+                self.slot[new] = self.slot[old]
+            else:
+                self.copies.append((old, new))
+        self.aliased = aliased
+
+    # ---- memory
+
+    def _plan_memory(self) -> None:
+        """Gives intermediate loop results places in an arena; everything else is allocated per call."""
+        last: dict[int, int] = {}
+        for i, g in enumerate(self.fusion.groups):
+            for v in self.reads(g):
+                if v in self.slot:
+                    last[self.slot[v]] = i
+        wanted = {self.slot[b] for b in (base_of(v)[0] for v in self.graph.outputs) if b in self.slot}
+        free: list[tuple[int, int]] = []     # (size, offset)
+        top = 0
+        live_until: list[tuple[int, int, int]] = []
+        places: dict[Value, tuple[int, Any]] = {}
+        self.fresh: list[tuple[int, Value]] = []
+        peak = 0
+        for i, g in enumerate(self.fusion.groups):
+            for end, size, offset in [x for x in live_until if x[0] < i]:
+                live_until.remove((end, size, offset))
+                free.append((size, offset))
+            if not g.fusible:
+                continue
+            for v in self.writes(g):
+                s = self.slot[v]
+                if v in self.aliased:
+                    continue
+                if s in wanted or v.device.type != "cpu":
+                    self.fresh.append((s, v))
+                    continue
+                size = -(-max(v.nbytes, 1) // ALIGN) * ALIGN
+                fit = min((x for x in free if x[0] >= size), default=None)
+                if fit is None:
+                    offset, top = top, top + size
+                    fit = (size, offset)
+                else:
+                    free.remove(fit)
+                places[v] = (fit[1], v)
+                live_until.append((last.get(s, i), fit[0], fit[1]))
+            peak = max(peak, sum(x[1] for x in live_until))
+        self.arena_bytes = top
+        arena = np.empty(top + ALIGN, np.uint8)
+        start = -arena.__array_interface__["data"][0] % ALIGN
+        for v, (offset, _) in places.items():
+            raw = arena[start + offset:start + offset + v.nbytes]
+            self.static[self.slot[v]] = raw.view(v.dtype.np).reshape(v.shape)
+        self.arena = arena
+        self.peak_bytes = top + sum(v.nbytes for _, v in self.fresh) + sum(
+            v.nbytes for g in self.fusion.groups if not g.fusible for v in g.nodes[0].outputs)
+
+    # ---- launches
+
+    def _compile(self) -> list[Callable[[list[Any]], None]]:
+        loops = [self.lowered[g] for g in self.fusion.groups if g.fusible]
+        cpu = [x for x in loops if x.writes[0].device.type == "cpu"]
+        native: dict[int, Any] = {}
+        if cpu:
+            from ..codegen.native import native_loops
+            native = {id(x): loop for x, loop in zip(cpu, native_loops([x.call.kernel for x in cpu], [x.call.sizes for x in cpu]))}
+        steps = []
+        for g in self.fusion.groups:
+            if not g.fusible:
+                steps.append(self._opaque_step(g.nodes[0]))
+                continue
+            low = self.lowered[g]
+            slots = [(self.slot[v], offset * v.dtype.itemsize) for v, offset in low.reads] + [(self.slot[v], 0) for v in low.writes]
+            if id(low) in native:
+                steps.append(_cpu_step(native[id(low)].bind(low.call.sizes, low.call.strides), slots))
+            else:
+                from ..codegen.triton import triton_loop
+                steps.append(_cuda_step(triton_loop(low.call.kernel).bind(low.call.sizes, low.call.strides), slots))
+        return steps
+
+    def _fetch(self, v: Value) -> Callable[[list[Any]], Any]:
+        base, strides, offset = base_of(v)
+        s, shape = self.slot[base], v.shape
+        if base is v:
+            return lambda env: env[s]
+        if self.static[s] is not None:
+            ready = real_view(self.static[s], shape, strides, offset)
+            return lambda env: ready
+        return lambda env: real_view(env[s], shape, strides, offset)
+
+    def _opaque_step(self, node: Node) -> Callable[[list[Any]], None]:
+        fetch = [self._fetch(v) for v in node.inputs]
+        slots = [self.slot[v] for v in node.outputs]
+        b = backend(node.outputs[0].device)
+        if node.kind == "write":
+            shape, strides, offset = node.attrs["shape"], node.attrs["strides"], node.attrs["offset"]
+            out = node.outputs[0]
+
+            def write(env: list[Any]) -> None:
+                fresh = b.empty(out.shape, out.dtype)
+                b.copy(fresh, fetch[0](env))
+                b.copy(real_view(fresh, shape, strides, offset), fetch[1](env))
+                env[slots[0]] = fresh
+            return write
+
+        from .interpret import contiguous
+
+        def step(env: list[Any]) -> None:
+            results = run_opaque(node, [f(env) for f in fetch])
+            for s, r, v in zip(slots, results, node.outputs):
+                env[s] = contiguous(b, r, v)
+        return step
+
+    def run(self, arrays: Sequence[Any]) -> list[Any]:
+        """Executes the plan; updated inputs are overwritten."""
+        if not self.lock.acquire(blocking=False):
+            # the arena is in use by another call (or by this one, recursively): take a private one
+            self.graph.outputs = list(self.results)
+            return Plan(self.graph, self.inputs, self.updates, self.fusion.limit, self.emulate_casts).run(arrays)
+        try:
+            env = self.static.copy()
+            for i, a in enumerate(arrays):
+                env[i] = a
+            for s, v in self.fresh:
+                env[s] = backend(v.device).empty(v.shape, v.dtype)
+            for step in self.steps:
+                step(env)
+            if self.copies:
+                fetched = [(old, self._fetch(new)(env)) for old, new in self.copies]
+                if len(fetched) > 1:
+                    fetched = [(old, _copy_of(a, old)) for old, a in fetched]
+                for old, a in fetched:
+                    backend(old.device).copy(env[self.slot[old]], a)
+            return [self._result(v, env) for v in self.results]
+        finally:
+            self.lock.release()
+
+    def _result(self, v: Value, env: list[Any]) -> Any:
+        base, strides, offset = base_of(v)
+        a = env[self.slot[base]]
+        if base.node.kind in ("constant", "full"):
+            fresh = backend(v.device).empty(base.shape, base.dtype)
+            backend(v.device).copy(fresh, a)
+            a = fresh
+        return a if base is v else real_view(a, v.shape, strides, offset)
+
+    # ---- figures
+
+    def traffic(self, g: Group) -> tuple[int, int]:
+        """Bytes a group reads and writes, each buffer once."""
+        return sum(v.nbytes for v in dict.fromkeys(self.reads(g))), sum(v.nbytes for v in self.writes(g))
+
+
+def _copy_of(a: Any, v: Value) -> Any:
+    fresh = backend(v.device).empty(v.shape, v.dtype)
+    backend(v.device).copy(fresh, a)
+    return fresh
+
+
+def _cpu_step(bound: Callable, slots: list[tuple[int, int]]) -> Callable[[list[Any]], None]:
+    from ..runtime.cpu_memory import address
+
+    def step(env: list[Any]) -> None:
+        bound([address(env[s]) + o for s, o in slots])
+    return step
+
+
+def _cuda_step(bound: Callable, slots: list[tuple[int, int]]) -> Callable[[list[Any]], None]:
+    def step(env: list[Any]) -> None:
+        bound([env[s].ptr + o for s, o in slots], ())
+    return step

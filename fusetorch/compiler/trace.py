@@ -1,0 +1,363 @@
+"""Tracing: the function runs once on tensors whose arrays are symbolic.
+
+A :class:`TracedArray` is a strided look at a :class:`Storage`, and a storage is memory whose current contents are an IR value. Reading
+goes through ``Graph.view``; writing in place gives the storage a new value. That is all the functionalisation there is:
+autograd, modules and optimizers run unchanged on top.
+
+A real tensor that the function touches (an argument, a parameter, optimizer state) is *lifted*: for the length of the trace its array
+is replaced by a symbolic one over an input of the graph, and put back at the end.
+"""
+from __future__ import annotations
+
+import weakref
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .. import dispatch
+
+from ..dtypes import FROM_NUMPY, dtype
+from ..errors import DataDependentError
+from ..ops.opdef import LoopSpec, OpDef
+from ..runtime.device import device as device_class
+from ..shapes import broadcast_shapes, contiguous_strides, numel
+from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
+from .ir import Graph, Value, same_strides, user_location
+
+
+class Storage:
+    """Memory during a trace: ``value`` is its contents now, ``initial`` what it held when it was lifted (``None`` if made here)."""
+
+    __slots__ = ("value", "initial", "real", "source")
+
+    def __init__(self, value: Value, initial: Value | None = None) -> None:
+        self.value = value
+        self.initial = initial
+        self.real: Any = None       # the array itself, for lifted memory; or what a finished run produced
+        self.source: Any = None     # for lifted memory: the Source it is re-read from
+
+
+class TracedArray:
+    """A strided view of a storage, with the attributes that arrays of every backend have."""
+
+    __slots__ = ("tracer", "storage", "shape", "strides", "offset", "dtype", "device", "__weakref__")
+
+    def __init__(self, tracer: Tracer, storage: Storage, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> None:
+        self.tracer, self.storage = tracer, storage
+        self.shape, self.strides, self.offset = shape, strides, offset
+        self.dtype: dtype = storage.value.dtype
+        self.device = storage.value.device
+
+    @property
+    def size(self) -> int:
+        """The number of elements."""
+        return numel(self.shape)
+
+    @property
+    def ndim(self) -> int:
+        """The number of dimensions."""
+        return len(self.shape)
+
+    @property
+    def itemsize(self) -> int:
+        """Bytes per element."""
+        return self.dtype.itemsize
+
+    @property
+    def whole(self) -> bool:
+        """Whether this covers its storage in order."""
+        return self.offset == 0 and numel(self.shape) == self.storage.value.size and same_strides(
+            self.shape, self.strides, contiguous_strides(self.shape))
+
+
+class Source:
+    """Where a lifted tensor comes from at each call: an argument, or an object that holds it."""
+
+    __slots__ = ("kind", "where", "tensor", "owner")
+
+    def __init__(self, kind: str, where: Any, tensor: Tensor | None) -> None:
+        self.kind = kind        # "arg" (where: position among the flattened arguments), "object", "number", "rng"
+        self.where = where
+        self.tensor = tensor    # the tensor object (kinds "arg" while tracing, and "object")
+        self.owner: Tensor | None = None  # set if it is this tensor's .grad
+
+
+class Tracer:
+    """Records one run of a function. Use as a context manager; it is also the backend of everything called inside."""
+
+    name = "trace"
+
+    def __init__(self, fullgraph: bool = False) -> None:
+        self.graph = Graph()
+        self.fullgraph = fullgraph
+        self.lifted: dict[int, tuple[Tensor, Any, TracedArray]] = {}    # id(tensor): tensor, its array, the symbolic one
+        self.storages: dict[Any, Storage] = {}                          # by memory, so that aliases share one
+        self.inputs: list[Storage] = []
+        self.sources: dict[int, Source] = {}                            # id(tensor): source, for arguments
+        self.grads_before: dict[int, Tensor | None] = {}
+        self.made: weakref.WeakSet = weakref.WeakSet()
+        self.broken_at = ""
+        self.rng_draws: list[tuple[Any, int, Storage, Storage]] = []
+        self.generators: dict[int, tuple[Any, int]] = {}
+        self.numbers: dict[tuple[int, str], Tensor] = {}
+        self.number_guards: list[tuple[dict, str]] = []
+        self.histories: list[tuple] = []                                # lifted tensors that had a history outside
+        self.active = False
+
+    # ---- begin and end
+
+    def __enter__(self) -> Tracer:
+        self._limit = dispatch.fast_limit[0]
+        self._outer = dispatch.tracer[0]
+        dispatch.tracer[0] = self
+        dispatch.fast_limit[0] = -1
+        _watchers.append(self.made)
+        _number_hook[0] = self.number
+        self.active = True
+        return self
+
+    def __exit__(self, kind: Any, error: BaseException | None, tb: Any) -> None:
+        self.stop()
+
+    def stop(self) -> None:
+        """Ends the trace: everything called from now on is eager again."""
+        if self.active:
+            self.active = False
+            dispatch.tracer[0] = self._outer
+            dispatch.fast_limit[0] = self._limit
+            _watchers.remove(self.made)
+            _number_hook[0] = None
+
+    # ---- tensors in
+
+    def backend(self, tensors: Sequence[Tensor], op: str) -> Tracer:
+        """Lifts what is still real and checks devices; the tracer is its own backend."""
+        place = None
+        for t in tensors:
+            if type(t._a) is not TracedArray:
+                self.lift(t)
+            elif t._a.tracer is not self:
+                raise RuntimeError(f"{op}: a tensor traced by another compiled function was used after its trace had ended")
+            d = t._a.device
+            if place is None or (place.type == "cpu" and d.type != "cpu"):
+                place = d if place is None or not t._a.shape or d.type != "cpu" else place
+        if place is not None:
+            for t in tensors:
+                d = t._a.device
+                if d != place and not (d.type == "cpu" and not t._a.shape):
+                    dispatch._mixed(tensors, op)
+        return self
+
+    def lift(self, t: Tensor, source: Source | None = None) -> TracedArray:
+        """Makes a real tensor an input of the graph and gives it a symbolic array until the trace ends."""
+        real = t._a
+        source = source or self.sources.get(id(t)) or Source("object", None, t)
+        strides = strides_of(real)
+        address = real.__array_interface__["data"][0] if isinstance(real, np.ndarray) else real.ptr
+        key = (address, real.shape, strides, t.dtype)
+        storage = self.storages.get(key)
+        shape = tuple(real.shape)
+        base_shape, view_strides = memory_layout(shape, strides)
+        if storage is None:
+            name = f"arg{source.where}" if source.kind == "arg" else f"state{len(self.inputs)}"
+            v = self.graph.input(name, base_shape, t.dtype, t.device)
+            storage = self.storages[key] = Storage(v, v)
+            storage.real, storage.source = real, source
+            self.inputs.append(storage)
+        traced = TracedArray(self, storage, shape, view_strides, 0)
+        self.lifted[id(t)] = (t, real, traced)
+        self.grads_before[id(t)] = t._x.grad if t._x is not None else None
+        t._a = traced
+        if t._req and t.grad_fn is not None:
+            # inside the trace it is a leaf; its own history takes over again afterwards
+            x = t._x
+            self.histories.append((t, x.node, x.index, x.base, x.chain))
+            x.node, x.base, x.chain = None, None, ()
+        return traced
+
+    def number(self, holder: dict, key: str) -> Any:
+        """A number that is re-read from ``holder[key]`` at each call, as a 0-d tensor that promotes like a number."""
+        value = holder[key]
+        if isinstance(value, bool) or not isinstance(value, float):
+            return value
+        k = (id(holder), key)
+        if k not in self.numbers:
+            t = wrap(np.array(value, np.float64))
+            self.lift(t, Source("number", (holder, key), t))
+            t._x = Meta()
+            t._x.wrapped = True
+            self.numbers[k] = t
+        return self.numbers[k]
+
+    def rng_offset(self, generator: Any, n: int) -> tuple[Tensor, Tensor]:
+        """Seed and offset of a draw of ``n`` numbers, as 0-d tensors read from the generator at each call."""
+        seed, offset = generator.seed_value, generator.offset
+        pair = []
+        for what, value in (("seed", seed), ("offset", offset)):
+            t = wrap(np.array(np.uint64(value & 0xFFFFFFFFFFFFFFFF).astype(np.int64)))
+            start = self.generators.setdefault(id(generator), (generator, offset))[1]
+            self.lift(t, Source("rng", (generator, what, offset - start), t))
+            pair.append(t)
+        generator.offset = offset + n
+        return pair[0], pair[1]
+
+    def _wrap(self, v: Value) -> TracedArray:
+        return TracedArray(self, Storage(v), v.shape, contiguous_strides(v.shape), 0)
+
+    def read(self, a: TracedArray) -> Value:
+        """The value of a symbolic array now."""
+        return self.graph.view(a.storage.value, a.shape, a.strides, a.offset)
+
+    def constant(self, a: np.ndarray, device: device_class) -> Tensor:
+        """A tensor made from host data during the trace; frozen into the graph."""
+        return wrap(self._wrap(self.graph.constant(a, FROM_NUMPY[a.dtype], device)))
+
+    def full(self, shape: tuple[int, ...], value: Any, d: dtype, device: device_class) -> Tensor:
+        """A filled tensor made during the trace (uninitialised memory is zeros here)."""
+        return wrap(self._wrap(self.graph.full(shape, 0 if value is None else value, d, device)))
+
+    # ---- the backend's functions
+
+    def loop(self, spec: LoopSpec, arrays: Sequence[TracedArray], scalars: Sequence[Any], axes: tuple[int, ...] | None,
+             outs: Sequence[TracedArray] | None) -> list[TracedArray]:
+        """Records an elementwise or reduction operation."""
+        shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
+        values = self.graph.loop(spec, [self.read(a) for a in arrays], shape, axes, tuple(scalars))
+        if len(arrays) > 1 and any(a.device != values[0].device for a in arrays):
+            place = next(a.device for a in arrays if a.device.type != "cpu")
+            for v in values:
+                v.device = place
+        if outs is None:
+            return [self._wrap(v) for v in values]
+        for o, v in zip(outs, values):
+            if o.shape != v.shape:
+                raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(v.shape)}")
+            self.copy(o, self._wrap(v))
+        return list(outs)
+
+    def view(self, op: OpDef, a: TracedArray, attrs: tuple) -> TracedArray:
+        """A view op: other strides over the same storage."""
+        shape, strides, offset = op.body(a.shape, a.strides, a.offset, *attrs)
+        return TracedArray(self, a.storage, tuple(shape), tuple(strides), offset)
+
+    def opaque(self, op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[TracedArray]:
+        """Records an op with its own kernel."""
+        inputs: list[Value] = []
+        structure: list[Any] = []
+        metas: list[Any] = []
+        for o in operands:
+            if o is None:
+                structure.append(None)
+                metas.append(None)
+            elif isinstance(o, (list, tuple)):
+                structure.append(tuple(range(len(inputs), len(inputs) + len(o))))
+                inputs += [self.read(t._a) for t in o]
+                metas.append([t._a for t in o])
+            else:
+                structure.append(len(inputs))
+                inputs.append(self.read(o._a))
+                metas.append(o._a)
+        try:
+            rule = op.body(*metas, *attrs)
+        except DynamicShape:
+            self.need_value(next(o for o in operands if isinstance(o, Tensor)))
+            raise
+        device = next((v.device for v in inputs if v.device.type != "cpu"), inputs[0].device if inputs else device_class("cpu"))
+        if op.name == "move_to_device":
+            device = attrs[0]
+        values = self.graph.opaque(op, inputs, tuple(structure), attrs, [(s, d, device) for s, d in rule])
+        return [self._wrap(v) for v in values]
+
+    def reshape(self, a: TracedArray, shape: tuple[int, ...]) -> TracedArray:
+        """A row-major array with another shape."""
+        return TracedArray(self, a.storage, shape, contiguous_strides(shape), a.offset)
+
+    def copy(self, dst: TracedArray, src: TracedArray) -> None:
+        """Writes in place: the storage gets a new value."""
+        value = self.read(src)
+        if value.dtype is not dst.dtype:
+            value = self._convert(value, dst.dtype)
+        if dst.whole:
+            base = dst.storage.value.shape
+            dst.storage.value = self.graph.view(value, base, contiguous_strides(base), 0)
+        else:
+            dst.storage.value = self.graph.write(dst.storage.value, value, dst.shape, dst.strides, dst.offset)
+
+    def _convert(self, v: Value, d: dtype) -> Value:
+        from ..ops.opdef import REGISTRY, loop_spec
+        op = REGISTRY["convert"]
+        key = ((v.dtype, 2), d)
+        spec = op.specs.get(key)
+        if spec is None:
+            spec = op.specs[key] = loop_spec(op, [(v.dtype, 2)], [d])
+        return self.graph.loop(spec, [v], v.shape, None, ())[0]
+
+    # ---- values wanted
+
+    def need_value(self, t: Tensor) -> None:
+        """Called where Python needs a tensor's numbers: the trace cannot go on."""
+        if type(t._a) is not TracedArray and id(t) not in self.lifted:
+            return
+        where = user_location()
+        if self.fullgraph:
+            raise DataDependentError(f"fullgraph=True, but the value of a tensor (shape {list(t.shape)}, {t.dtype}) is needed at {where}: "
+                                     ".item(), bool(), print() and NumPy conversions end a graph. Remove it, or compile with fullgraph=False")
+        self.broken_at = where
+        self.flush()
+
+    def flush(self) -> None:
+        """Ends the trace early: runs what was recorded, op by op, and makes every living tensor real, so that the same Python run
+        can go on eagerly."""
+        from .interpret import run_eagerly
+        self.stop()
+        run_eagerly(self)
+
+    def restore(self) -> None:
+        """Puts the real arrays back into the lifted tensors."""
+        for t, real, traced in self.lifted.values():
+            if t._a is traced:
+                t._a = real
+
+    def living(self) -> list[Tensor]:
+        """Tensors made during the trace that are still referenced."""
+        return [t for t in self.made if type(t._a) is TracedArray and id(t) not in self.lifted]
+
+
+class DynamicShape(RuntimeError):
+    """Raised by a shape rule whose result depends on values (``nonzero``)."""
+
+
+def memory_layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """``(base shape, strides)``: an array's memory as row-major memory plus a view of it.
+
+    A permuted dense array becomes its memory in order; anything else the one-dimensional span that it touches.
+    """
+    if same_strides(shape, strides, contiguous_strides(shape)) or 0 in shape:
+        return shape, contiguous_strides(shape)
+    order = sorted(range(len(shape)), key=lambda d: -strides[d])
+    inner = tuple(shape[d] for d in order)
+    if same_strides(inner, [strides[d] for d in order], contiguous_strides(inner)):
+        return inner, strides
+    return (1 + sum((n - 1) * s for n, s in zip(shape, strides)),), strides
+
+
+def span_array(a: Any, base_shape: tuple[int, ...]) -> Any:
+    """The memory of a real array as the row-major base that :func:`memory_layout` describes."""
+    if tuple(a.shape) == base_shape and (a.flags.c_contiguous if isinstance(a, np.ndarray) else a.is_contiguous):
+        return a
+    if isinstance(a, np.ndarray):
+        return np.lib.stride_tricks.as_strided(a, base_shape, [s * a.itemsize for s in contiguous_strides(base_shape)])
+    return a.view(base_shape, contiguous_strides(base_shape), a.offset)
+
+
+def real_view(a: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
+    """A strided view of a real row-major array."""
+    if isinstance(a, np.ndarray):
+        from ..ops.views import strided
+        if tuple(a.shape) == tuple(shape) and offset == 0 and same_strides(shape, strides, contiguous_strides(shape)):
+            return a
+        return strided(a, tuple(shape), tuple(s * a.itemsize for s in strides), offset * a.itemsize)
+    return a.view(tuple(shape), tuple(strides), a.offset + offset)
+
+
