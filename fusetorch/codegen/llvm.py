@@ -30,12 +30,30 @@ from ..ops.expr import Expr, walk
 from ..ops.primitives import PRIMITIVES
 from . import llvm_math
 from .llvm_analysis import analyse, inside, kept, tiled_axis
-from .llvm_builder import (ATTRIBUTES, GROUP, MASKED, PROGRESS, SINGLE, Builder, acc_dtype, combine, convert, identity, literal,
-                           memory_type, narrow, pack, register_type, round_half, total_dtype, widen)
+from .llvm_builder import (
+    ATTRIBUTES,
+    GROUP,
+    MASKED,
+    PROGRESS,
+    SINGLE,
+    Builder,
+    acc_dtype,
+    combine,
+    convert,
+    identity,
+    literal,
+    memory_type,
+    narrow,
+    pack,
+    register_type,
+    round_half,
+    total_dtype,
+    widen,
+)
 from .loop import Access, LoopKernel, Store
 
 #: Elements a reduction adds up before the sum goes into the double-precision total.
-REDUCE_BLOCK = 8192
+REDUCE_BLOCK = 4096
 
 #: Rows and columns of a tile.
 TILE = 64
@@ -516,21 +534,12 @@ class Emitter:
         b.do(f"store {t} {v}, ptr {b.op(f'getelementptr {t}, ptr {array}, i64 {lane}')}{GROUP}")
 
 
-def emit(kernels: Sequence[tuple[LoopKernel, str, str]], width: int) -> tuple[str, list[list[str]]]:
-    """Module text for ``(kernel, function name, flavour)``s, and per kernel the names of the functions to run in order.
+def emit(kernel: LoopKernel, name: str, flavour: str, width: int) -> tuple[str, list[str]]:
+    """Text of a module with the functions of ``kernel`` in one flavour, and their names in the order they run.
 
     ``width`` is the preferred vector width of the machine in bits.
     """
     from .llvm_columns import ColumnEmitter
-    declared: dict[str, None] = {}
-    helpers: dict[str, None] = {}
-    functions, names, loops = [], [], []
-    for kernel, name, flavour in kernels:
-        e = (ColumnEmitter if flavour.startswith("column") else Emitter)(kernel, name, flavour, width)
-        e.b.loops = loops
-        text, own = e.module()
-        functions.append(text)
-        names.append(own)
-        declared |= e.b.declared
-        helpers |= e.b.helpers
-    return "\n".join([*declared, *helpers, *functions, ATTRIBUTES.format(width=width), *loops, ""]), names
+    e = (ColumnEmitter if flavour.startswith("column") else Emitter)(kernel, name, flavour, width)
+    text, names = e.module()
+    return "\n".join([*e.b.declared, *e.b.helpers, text, ATTRIBUTES.format(width=width), *e.b.loops, ""]), names

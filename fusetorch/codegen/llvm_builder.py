@@ -18,6 +18,8 @@ ATTRIBUTES = """attributes #0 = {{ nounwind "prefer-vector-width"="{width}" "min
 PROGRESS = '!"llvm.loop.mustprogress"'
 MASKED = '!"llvm.loop.vectorize.predicate.enable", i1 true'
 SINGLE = '!"llvm.loop.interleave.count", i32 1'
+# and of the loops around them, which gain nothing from copies of their bodies
+_PLAIN = ('!"llvm.loop.vectorize.enable", i1 false', '!"llvm.loop.unroll.disable"')
 
 
 _REGISTER = {"b1": "i1", "u8": "i8", "i8": "i8", "i16": "i16", "i32": "i32", "i64": "i64", "f16": "float", "bf16": "float",
@@ -114,7 +116,7 @@ class Builder:
              body: Callable[[str, list[str]], list[str]], hints: Sequence[str] = ()) -> list[str]:
         """``for i in range(lo, hi)`` with carried ``(type, start)`` values; returns their values at the end.
 
-        With ``hints`` (metadata of the vectoriser) the loop is one whose iterations touch no common memory.
+        With ``hints`` (for the vectoriser) the loop is one whose iterations touch no common memory.
         """
         before, i, following = self.current, self.name("i"), self.name("n")
         top, end = self.name("loop"), self.name("end")
@@ -125,9 +127,7 @@ class Builder:
         new = body(i, values)
         latch = self.current
         self.do(f"{following} = add nsw i64 {i}, 1")
-        mark = ""
-        if hints:
-            mark = f", !llvm.loop !{self._loop_metadata(hints)}"
+        mark = f", !llvm.loop !{self._loop_metadata(hints)}"
         self.do(f"br i1 {self.op(f'icmp slt i64 {following}, {hi}')}, label {top}, label {end}{mark}")
         self.lines[at:at] = [f"  {i} = phi i64 [ {lo}, %{before} ], [ {following}, %{latch} ]"] + [
             f"  {v} = phi {t} [ {s}, %{before} ], [ {n}, %{latch} ]" for v, (t, s), n in zip(values, carried, new)]
@@ -136,8 +136,10 @@ class Builder:
 
     def _loop_metadata(self, hints: Sequence[str]) -> int:
         number = 10 + len(self.loops)
-        nodes = ", ".join(f"!{{{h}}}" for h in hints)
-        self.loops.append(f'!{number} = distinct !{{!{number}, {nodes}, !{{!"llvm.loop.parallel_accesses", !1}}}}')
+        nodes = [f"!{{{h}}}" for h in hints or _PLAIN]
+        if hints:
+            nodes.append('!{!"llvm.loop.parallel_accesses", !1}')
+        self.loops.append(f"!{number} = distinct !{{{', '.join([f'!{number}', *nodes])}}}")
         return number
 
 

@@ -186,38 +186,39 @@ class ColumnEmitter(Emitter):
 
     # -- two phases
 
+    def _copy(self, width: str, src: str, dst: str, dt: dtype) -> None:
+        self._each(width, [], lambda lane: self.put(dst, lane, dt, self.get(src, lane, dt)))
+
     def _part_of_stage(self, s: int, lo: str, hi: str) -> None:
-        b, n_rows = self.b, self.n_steps()
+        n_rows = self.n_steps()
 
         def unit(f: Frame, width: str, part: str) -> None:
             self._use_results(f, s)
-            r0, r1 = self.range(part, self.extra["per_unit"], n_rows)
-            totals = self._pass(f, s, width, r0, r1)
+            totals = self._pass(f, s, width, *self.range(part, self.extra["per_unit"], n_rows))
             for r, (e, t) in enumerate(zip(self.reduces(s), totals)):
-                out = self._partials(f, part, r, len(totals))
-                self._each(width, [], lambda lane, e=e, t=t, out=out: self.put(out, lane, total_dtype(e), self.get(t, lane, total_dtype(e))))
+                self._copy(width, t, self._partials(f, part, r, len(totals)), total_dtype(e))
 
-        del b
         self._blocks(lo, hi, unit, self.extra["units"])
 
     def _combine_columns(self, s: int, lo: str, hi: str) -> None:
         b, reduces = self.b, self.reduces(s)
 
+        def one(f: Frame, width: str, r: int, e: Expr) -> None:
+            dt, total = total_dtype(e), self._array(total_dtype(e))
+            self._each(width, [], lambda lane: self.put(total, lane, dt, identity(e.attr, dt)))
+
+            def add(part: str, _: list[str]) -> list[str]:
+                source = self._partials(f, part, r, len(reduces))
+                self._each(width, [], lambda lane: self.put(
+                    total, lane, dt, combine(b, e.attr, dt, self.get(total, lane, dt), self.get(source, lane, dt))))
+                return []
+
+            b.loop("0", self.extra["units"], [], add)
+            self._copy(width, self._converted(width, total, dt, e.dtype), self._result(f, e), e.dtype)
+
         def unit(f: Frame, width: str, _: str) -> None:
             for r, e in enumerate(reduces):
-                dt, total = total_dtype(e), self._array(total_dtype(e))
-                self._each(width, [], lambda lane, e=e, dt=dt, total=total: self.put(total, lane, dt, identity(e.attr, dt)))
-
-                def add(part: str, _: list[str], e: Expr = e, r: int = r, dt: dtype = dt, total: str = total) -> list[str]:
-                    source = self._partials(f, part, r, len(reduces))
-                    self._each(width, [], lambda lane: self.put(total, lane, dt, combine(
-                        b, e.attr, dt, self.get(total, lane, dt), self.get(source, lane, dt))))
-                    return []
-
-                b.loop("0", self.extra["units"], [], add)
-                out = self._result(f, e)
-                self._each(width, [], lambda lane, e=e, dt=dt, total=total, out=out: self.put(
-                    out, lane, e.dtype, convert(b, self.get(total, lane, dt), dt, e.dtype)))
+                one(f, width, r, e)
 
         self._blocks(lo, hi, unit)
 

@@ -398,6 +398,6 @@ def digamma(m: _Math, x: str) -> str:
     r = m.select(below, reflected, total)
     d = m.sub(m.sub(x, c(special.ROOT)), c(special.ROOT_LOW))
     near = m.mul(d, m.poly(d, list(reversed(special.ROOT_SERIES))))
-    r = m.select(m.fcmp("olt", m.abs(d), c(0.01)), near, r)
+    r = m.select(m.fcmp("olt", m.abs(d), c(0.1)), near, r)
     r = m.select(m.fcmp("oeq", x, zero), m.copysign(c(math.inf), m.f("fneg", x)), r)
     return m.select(m.fcmp("oeq", x, c(math.inf)), x, r)

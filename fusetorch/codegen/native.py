@@ -83,8 +83,8 @@ class NativeLoop:
         """``(name, address)`` of the functions in the order they run; compiled at first use."""
         found = self.compiled.get(flavour)
         if found is None:
-            _compile([(self, flavour)])
-            found = self.compiled[flavour]
+            with _lock:
+                found = self.compiled.get(flavour) or self.compiled.setdefault(flavour, _compile(self.kernel, flavour))
         return found
 
 
@@ -187,29 +187,26 @@ def native_loop(kernel: LoopKernel) -> NativeLoop:
 
 
 def native_loops(kernels: Iterable[LoopKernel], sizes: Iterable[Sequence[int]] | None = None) -> list[NativeLoop]:
-    """Native loops of several kernels, compiled together, which is faster than one by one.
+    """Native loops of several kernels, compiled now rather than when they are first called.
 
-    ``sizes`` (one per kernel) tells which flavours their calls will need; without them the usual ones are compiled.
+    ``sizes`` (one per kernel) tells which flavours their calls will need; without them the usual ones are compiled. Each kernel
+    is its own entry of the disk cache: LLVM takes as long for one module of many kernels as for many modules.
     """
     loops = [native_loop(k) for k in kernels]
     if sizes is None:
         flavours = ["map" if not x.kernel.n_inner else "columns" if x.columns else "rows" for x in loops]
     else:
         flavours = [x.flavour(s) for x, s in zip(loops, sizes)]
-    _compile(list(zip(loops, flavours)))
+    for x, f in zip(loops, flavours):
+        x.functions(f)
     return loops
 
 
-def _compile(wanted: list[tuple[NativeLoop, str]]) -> None:
-    with _lock:
-        todo = {(x.kernel.key, f): x for x, f in wanted if f not in x.compiled}
-        if not todo:
-            return
-        jobs = [(x.kernel, "k" + hashlib.sha256(f"{key}|{f}".encode()).hexdigest()[:16], f) for (key, f), x in todo.items()]
-        ir, names = llvm.emit(jobs, cpu_jit.vector_bits())
-        try:
-            code = cpu_jit.compile_ir(ir, [n for own in names for n in own])
-        except RuntimeError as error:
-            raise CompileError(f"LLVM refused the code of {[k.key for k, _, _ in jobs]}: {error}") from error
-        for ((_, f), x), own in zip(todo.items(), names):
-            x.compiled[f] = [(n, code[n]) for n in own]
+def _compile(kernel: LoopKernel, flavour: str) -> list[tuple[str, int]]:
+    name = "k" + hashlib.sha256(f"{kernel.key}|{flavour}".encode()).hexdigest()[:16]
+    ir, names = llvm.emit(kernel, name, flavour, cpu_jit.vector_bits())
+    try:
+        code = cpu_jit.compile_ir(ir, names)
+    except RuntimeError as error:
+        raise CompileError(f"LLVM refused the native loop of {kernel.key}: {error}") from error
+    return [(n, code[n]) for n in names]

@@ -23,8 +23,7 @@ def _in_double(f: Callable[[_Array], _Array]) -> Callable[[Any], _Array]:
     def wrapped(x: Any) -> _Array:
         x = np.asarray(x)
         with np.errstate(all="ignore"):
-            y = f(np.atleast_1d(x).astype(np.float64)).reshape(x.shape)
-        return y.astype(x.dtype)[()]
+            return f(np.atleast_1d(x).astype(np.float64)).reshape(x.shape).astype(x.dtype)[()]
 
     wrapped.__name__, wrapped.__doc__ = f.__name__, f.__doc__
     return wrapped
@@ -223,8 +222,10 @@ PSI = (1 / 12, -1 / 120, 1 / 252, -1 / 240, 1 / 132, -691 / 32760, 1 / 12, -3617
 #: The positive root of digamma, in two parts.
 ROOT, ROOT_LOW = 1.4616321449683622, 9.549995429965697e-17
 #: Taylor coefficients of digamma there.
-ROOT_SERIES = (0.9676722454476214, -0.44276316898359214, 0.2584997609556512, -0.16394270544240658, 0.10782405069126239,
-               -0.07219956125645476, 0.048804288164143145, -0.033161126474847376)
+ROOT_SERIES = (0.9676722454476214, -0.44276316898359214, 0.2584997609556512, -0.16394270544240658,
+               0.10782405069126239, -0.07219956125645476, 0.048804288164143145, -0.033161126474847376,
+               0.022597648232218125, -0.015424765904948968, 0.010538791616612182, -0.007204534386356875,
+               0.004926781395729858, -0.0033698016554393312)
 
 
 @_in_double
@@ -244,7 +245,7 @@ def digamma(x: _Array) -> _Array:
     r = np.where(below & (f == 0), np.nan, r)
     # around the root the terms cancel: the Taylor series there
     d = (x - ROOT) - ROOT_LOW
-    r = np.where(np.abs(d) < 0.01, d * _poly(d, ROOT_SERIES), r)
+    r = np.where(np.abs(d) < 0.1, d * _poly(d, ROOT_SERIES), r)
     r = np.where(x == 0, -np.copysign(np.inf, x), r)
     r[np.isnan(x) | (x == -np.inf)] = np.nan
     r[x == np.inf] = np.inf

@@ -5,6 +5,7 @@ version; written aside and renamed, so processes may share the folder. A damaged
 """
 from __future__ import annotations
 
+import ctypes
 import functools
 import hashlib
 import os
@@ -52,7 +53,10 @@ class _Machine:
 @functools.cache
 def _machine() -> _Machine:
     with _lock:
-        return _Machine()
+        machine = _Machine()
+        # never freed, so that pool threads may still be inside our code while the interpreter shuts down
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(machine))
+        return machine
 
 
 def vector_bits() -> int:
