@@ -43,7 +43,7 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
         if axes is None:
             results = [r if r.shape == shape else np.array(np.broadcast_to(r, shape)) for r in results]
         if outs is None:
-            return [np.ascontiguousarray(r) for r in results] if spec.op is not None and spec.op.row_major else results
+            return [np.asarray(r, order="C") for r in results] if spec.op is not None and spec.op.row_major else results
         for o, r in zip(outs, results):
             np.copyto(o, r, casting="unsafe")
         return list(outs)
@@ -132,12 +132,12 @@ def view(op: OpDef, a: np.ndarray, attrs: tuple) -> np.ndarray:
 
 
 def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[np.ndarray]:
-    """Runs an op's own kernel."""
+    """Runs an op's own kernel; results are row-major."""
     kernel = op.kernels.get("cpu")
     if kernel is None:
         raise NotImplementedError(f"{op.name}: no CPU kernel")
     out = kernel(*[unwrap(o) for o in operands], *attrs)
-    return list(out) if isinstance(out, (tuple, list)) else [out]
+    return [np.asarray(a, order="C") for a in (out if isinstance(out, (tuple, list)) else [out])]
 
 
 def unwrap(o: Any) -> Any:

@@ -23,6 +23,12 @@ def _(weight: np.ndarray, index: np.ndarray, padding_idx: int) -> np.ndarray:
     return np.take(weight, index, axis=0, mode="clip")
 
 
+@embedding_rows.cuda
+def _(weight: Any, index: Any, padding_idx: int) -> Any:
+    from ..triton_kernels import embedding
+    return embedding.embedding(weight, index)
+
+
 @opaque(name="embedding_grad", function=False, method=False)
 def embedding_grad(grad, input, rows: int, padding_idx: int):
     """The gradient of the table: ``grad[i]`` added to row ``input[i]``, except for ``padding_idx``."""
@@ -44,6 +50,12 @@ def _(g: np.ndarray, index: np.ndarray, rows: int, padding_idx: int) -> np.ndarr
         starts = np.flatnonzero(np.concatenate(([True], at[1:] != at[:-1])))
         out[at[starts]] = np.add.reduceat(g[order].astype(wide, copy=False), starts, axis=0)
     return out.astype(g.dtype, copy=False)
+
+
+@embedding_grad.cuda
+def _(g: Any, index: Any, rows: int, padding_idx: int) -> Any:
+    from ..triton_kernels import embedding
+    return embedding.embedding_backward(g, index, rows, padding_idx=padding_idx)
 
 
 @embedding_rows.vjp("input")

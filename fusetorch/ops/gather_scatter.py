@@ -9,7 +9,7 @@ import numpy as np
 from ..dtypes import HALVES, int64
 from ..shapes import broadcast_shapes, wrap_dim
 from ..tensor import Tensor
-from .indexing import write
+from .indexing import device_copy, write
 from .opdef import composite, fn, opaque
 
 
@@ -32,6 +32,12 @@ def gather_dim(input, index, dim: int):
 @gather_dim.cpu
 def _(a: np.ndarray, index: np.ndarray, dim: int) -> np.ndarray:
     return np.array(a[_positions(a.shape, index, dim)])
+
+
+@gather_dim.cuda
+def _(a: Any, index: Any, dim: int) -> Any:
+    from ..triton_kernels import gather_scatter
+    return gather_scatter.gather(a, dim, index)
 
 
 @gather_dim.vjp("index")
@@ -84,6 +90,14 @@ def _(a: np.ndarray, src: np.ndarray, index: np.ndarray, dim: int, reduce: str, 
 
 
 scatter_dim.kernels["cpu_inplace"] = _scatter
+
+
+@scatter_dim.cuda
+def _(a: Any, src: Any, index: Any, dim: int, reduce: str, include_self: bool) -> Any:
+    from ..triton_kernels import gather_scatter
+    out = device_copy(a)
+    gather_scatter.scatter(out, dim, index, src, "" if reduce == "none" else reduce, include_self=include_self)
+    return out
 
 
 @scatter_dim.vjp("input", "src", "index", "out")

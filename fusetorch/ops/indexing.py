@@ -15,7 +15,7 @@ from ..dtypes import HALVES, bool_, int64, uint8
 from ..shapes import broadcast_shapes, numel, wrap_dim
 from ..tensor import Tensor
 from .opdef import composite, fn, opaque
-from .views import slices
+from .views import diagonal_dims, slice_dims, slices
 
 Shape = tuple[int, ...]
 
@@ -59,6 +59,20 @@ def _(a: np.ndarray, indices: list[np.ndarray], dims: tuple) -> np.ndarray:
     return np.array(a[_numpy_index(indices, dims)])
 
 
+@index.cuda
+def _(a: Any, indices: list[Any], dims: tuple) -> Any:
+    from ..triton_kernels import gather_scatter
+    from ..triton_kernels.pointwise import contiguous
+    return contiguous(gather_scatter.index(a, _per_dim(indices, dims)))
+
+
+def _per_dim(indices: Sequence[Any], dims: Sequence[int]) -> list[Any]:
+    full: list[Any] = [None] * (dims[-1] + 1)
+    for i, d in zip(indices, dims):
+        full[d] = i
+    return full
+
+
 @index.vjp("indices")
 def _(ctx: Any, g: Any) -> Any:
     z = fn.zeros(ctx.shape(0), dtype=g.dtype, device=g.device)
@@ -94,6 +108,33 @@ def _(a: np.ndarray, values: np.ndarray, indices: list[np.ndarray], dims: tuple,
 put_at.kernels["cpu_inplace"] = _put_at
 
 
+def device_copy(a: Any) -> Any:
+    """A row-major copy of a device array."""
+    from ..runtime.memory import empty
+    from ..triton_kernels.pointwise import copy
+    out = empty(tuple(a.shape), a.dtype, a.storage.device_index)
+    if a.size:
+        copy(a, out)
+    return out
+
+
+def device_write(out: Any, layout: tuple, src: Any) -> Any:
+    """Copies ``src`` into the part of a device array that ``layout`` (shape, strides, offset) describes."""
+    from ..triton_kernels.pointwise import copy
+    part = out.view(tuple(layout[0]), tuple(layout[1]), layout[2])
+    if part.size:
+        copy(src, part)
+    return out
+
+
+@put_at.cuda
+def _(a: Any, values: Any, indices: list[Any], dims: tuple, accumulate: bool) -> Any:
+    from ..triton_kernels import gather_scatter
+    out = device_copy(a)
+    gather_scatter.index_put(out, _per_dim(indices, dims), values, accumulate=accumulate)
+    return out
+
+
 @put_at.vjp("indices")
 def _(ctx: Any, g: Any) -> Any:
     from .views import sum_to_size
@@ -119,6 +160,13 @@ def _(a: np.ndarray, shape: tuple, index: tuple, fill: Any) -> np.ndarray:
     return out
 
 
+@slice_scatter_dims.cuda
+def _(a: Any, shape: tuple, index: tuple, fill: Any) -> Any:
+    from ..triton_kernels.pointwise import full
+    out = full(tuple(shape), fill, a.dtype, a.storage.device_index)
+    return device_write(out, slice_dims.body(out.shape, out.strides, 0, index), a)
+
+
 @slice_scatter_dims.vjp()
 def _(ctx: Any, g: Any) -> Any:
     return fn.slice_dims(g, ctx.attrs["index"])
@@ -135,6 +183,12 @@ def _(a: np.ndarray, src: np.ndarray, index: tuple) -> np.ndarray:
     out = a.copy()
     out[slices(index)] = src
     return out
+
+
+@slice_put.cuda
+def _(a: Any, src: Any, index: tuple) -> Any:
+    out = device_copy(a)
+    return device_write(out, slice_dims.body(out.shape, out.strides, 0, index), src)
 
 
 @slice_put.vjp()
@@ -157,6 +211,12 @@ def _(a: np.ndarray, src: np.ndarray, offset: int, dim1: int, dim2: int) -> np.n
     d.flags.writeable = True
     d[...] = src
     return out
+
+
+@diagonal_put.cuda
+def _(a: Any, src: Any, offset: int, dim1: int, dim2: int) -> Any:
+    out = device_copy(a)
+    return device_write(out, diagonal_dims.body(out.shape, out.strides, 0, offset, dim1, dim2), src)
 
 
 @diagonal_put.vjp()

@@ -13,6 +13,7 @@ from ..tensor import Tensor
 from . import primitives as P
 from .creation import place
 from .expr import const, iota
+from .indexing import device_write
 from .opdef import composite, elementwise, fn, opaque
 
 
@@ -42,6 +43,18 @@ def cat_dim(tensors: Tensors, dim: int):  # noqa: F821 - "Tensors" marks a list 
 @cat_dim.cpu
 def _(arrays: list[np.ndarray], dim: int) -> np.ndarray:
     return np.concatenate(arrays, dim)
+
+
+@cat_dim.cuda
+def _(arrays: list[Any], dim: int) -> Any:
+    from ..runtime.memory import empty
+    ((shape, d),) = cat_dim.body(arrays, dim)
+    out, at = empty(shape, d, arrays[0].storage.device_index), 0
+    for a in arrays:
+        n = a.shape[dim]
+        device_write(out, (a.shape, out.strides, at * out.strides[dim]), a)
+        at += n
+    return out
 
 
 @cat_dim.vjp()

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dtypes import HALVES, bool_, dtype, int32, int64
 from ..shapes import wrap_dim
-from ..tensor import Tensor
+from ..tensor import Tensor, wrap
 from .creation import place
 from .opdef import composite, fn, opaque
 
@@ -56,6 +56,43 @@ def _(a: np.ndarray, dim: int, descending: bool) -> tuple[np.ndarray, np.ndarray
     return np.take_along_axis(a, order, dim), order
 
 
+#: longest row that a device sorts: each element is compared with each other one of its row
+_DEVICE_SORT_LIMIT = 1 << 14
+
+
+@sort_dim.cuda
+def _(a: Any, dim: int, descending: bool) -> tuple[Any, Any]:
+    from ..autograd import no_grad
+    with no_grad():
+        values, order = _sort_by_rank(wrap(a), dim, descending)
+    return values._a, order._a
+
+
+def _sort_by_rank(x: Any, dim: int, descending: bool) -> tuple[Any, Any]:
+    """Sorts by counting, for every element, those that stand before it."""
+    if not x.ndim:
+        return x.clone(), fn.zeros((), dtype=int64, device=x.device)
+    n = x._a.shape[dim]
+    if n > _DEVICE_SORT_LIMIT:
+        raise NotImplementedError(f"sort: rows of {n} {x.dtype.name} elements on cuda are not supported (at most {_DEVICE_SORT_LIMIT}); "
+                                  "sort on the cpu: x.cpu().sort()")
+    row = x.movedim(dim, -1)
+    place_of = fn.arange(n, device=x.device)
+    mine, other = row.unsqueeze(-1), row.unsqueeze(-2)
+    first = (other > mine) if descending else (other < mine)
+    if x.dtype.is_floating_point:  # NaN counts as largest
+        a, b = (other, mine) if descending else (mine, other)
+        first = first | ((a != a) & (b == b))
+        same = (other == mine) | ((other != other) & (mine != mine))
+    else:
+        same = other == mine
+    rank = (first | (same & (place_of < place_of.unsqueeze(-1)))).sum(-1)
+    at = place_of.expand(row._a.shape)
+    order = fn.scatter_dim(fn.zeros(row._a.shape, dtype=int64, device=x.device), at, rank, row.ndim - 1, "none", True)
+    order = order.movedim(-1, dim).contiguous()
+    return fn.gather_dim(x, order, dim), order
+
+
 sort_dim.vjp("out1")(_pick_vjp)
 
 
@@ -73,6 +110,16 @@ def _(a: np.ndarray, k: int, dim: int, largest: bool) -> tuple[np.ndarray, np.nd
     values, order = sort_dim.kernels["cpu"](a, dim, largest)
     first = tuple(slice(k) if d == dim else slice(None) for d in range(a.ndim))
     return np.ascontiguousarray(values[first]), np.ascontiguousarray(order[first])
+
+
+@topk_dim.cuda
+def _(a: Any, k: int, dim: int, largest: bool) -> tuple[Any, Any]:
+    from ..autograd import no_grad
+    with no_grad():
+        values, order = _sort_by_rank(wrap(a), dim, largest)
+        if values.ndim:
+            values, order = values.narrow(dim, 0, k).contiguous(), order.narrow(dim, 0, k).contiguous()
+    return values._a, order._a
 
 
 topk_dim.vjp("out1")(_pick_vjp)
@@ -253,6 +300,13 @@ def _(sequence: np.ndarray, values: np.ndarray, right: bool) -> np.ndarray:
     return out
 
 
+@search_sorted.cuda
+def _(sequence: Any, values: Any, right: bool) -> Any:
+    s, v = wrap(sequence), wrap(values).unsqueeze(-1)
+    s = s if s.ndim == 1 else s.unsqueeze(-2)
+    return ((s <= v) if right else (s < v)).sum(-1)._a
+
+
 @composite(method=False)
 def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None):
     """Positions at which ``input`` would be inserted to keep ``sorted_sequence`` in order: left of equal elements, or ``right`` of them."""
@@ -385,6 +439,12 @@ def _(a: np.ndarray, dim: int) -> np.ndarray:
     return a.copy() if a.ndim == 0 else np.cumsum(_wide(a), axis=dim, dtype=_wide(a).dtype).astype(a.dtype, copy=False)
 
 
+@cumsum_dim.cuda
+def _(a: Any, dim: int) -> Any:
+    from ..triton_kernels.scan import cumulative
+    return cumulative("sum", a, dim, a.dtype)
+
+
 @cumsum_dim.vjp()
 def _(ctx: Any, g: Any) -> Any:
     d = ctx.attrs["dim"]
@@ -405,6 +465,28 @@ def _(decay: np.ndarray, a: np.ndarray, dim: int) -> np.ndarray:
     for k in range(x.shape[0]):
         y[k] = x[k] if k == 0 else f[k] * y[k - 1] + x[k]
     return out.astype(a.dtype, copy=False)
+
+
+@linear_scan.cuda
+def _(decay: Any, a: Any, dim: int) -> Any:
+    # doubling (Hillis and Steele 1986): after step s each position covers 2 s inputs
+    from ..autograd import no_grad
+    with no_grad():
+        f, y = wrap(decay), wrap(a)
+        n, step = (y._a.shape[dim] if y.ndim else 1), 1
+        if n < 2:
+            return y.clone()._a
+        while step < n:
+            y, f = y + f * _moved(y, dim, step, 0), f * _moved(f, dim, step, 1)
+            step *= 2
+        return y.contiguous()._a
+
+
+def _moved(x: Any, d: int, by: int, fill: Any) -> Any:
+    """``x`` moved by ``by`` to later positions of ``d``, ``fill`` coming in."""
+    n = x._a.shape[d]
+    at = tuple((by, n, 1) if k == d else (0, m, 1) for k, m in enumerate(x._a.shape))
+    return fn.slice_scatter_dims(x.narrow(d, 0, n - by), tuple(x._a.shape), at, fill)
 
 
 def _shifted(x: Any, d: int, by: int) -> Any:
@@ -440,6 +522,12 @@ def _(a: np.ndarray, dim: int) -> np.ndarray:
     return a.copy() if a.ndim == 0 else np.cumprod(_wide(a), axis=dim, dtype=_wide(a).dtype).astype(a.dtype, copy=False)
 
 
+@cumprod_dim.cuda
+def _(a: Any, dim: int) -> Any:
+    from ..triton_kernels.scan import cumulative
+    return cumulative("prod", a, dim, a.dtype)
+
+
 @cumprod_dim.vjp("input", "out")
 def _(ctx: Any, g: Any) -> Any:
     x, d = ctx["input"], ctx.attrs["dim"]
@@ -473,6 +561,28 @@ def _(a: np.ndarray, dim: int, largest: bool) -> tuple[np.ndarray, np.ndarray]:
         best = np.where(better, x[k], best)
         where[k] = np.where(better, k, where[k - 1])
     return np.take_along_axis(a, index, dim), index
+
+
+@cum_extremum.cuda
+def _(a: Any, dim: int, largest: bool) -> tuple[Any, Any]:
+    from ..autograd import no_grad
+    with no_grad():
+        x = wrap(a)
+        if not x.ndim:
+            return x.clone()._a, fn.zeros((), dtype=int64, device=x.device)._a
+        n, step = x._a.shape[dim], 1
+        place_of = fn.arange(n, device=x.device)
+        index = place_of.reshape([-1 if k == dim else 1 for k in range(x.ndim)]).expand(x._a.shape).contiguous()
+        best = x
+        while step < n:
+            before, where = _moved(best, dim, step, 0), _moved(index, dim, step, -1)
+            beats = (before > best) if largest else (before < best)
+            if x.dtype.is_floating_point:
+                beats = (beats | (before != before)) & (best == best)
+            beats = beats & (where >= 0)
+            best, index = fn.where(beats, before, best), fn.where(beats, where, index)
+            step *= 2
+        return best.contiguous()._a, index._a
 
 
 cum_extremum.vjp("out1")(_pick_vjp)
