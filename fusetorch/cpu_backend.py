@@ -63,7 +63,7 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
-    key = (shape, axes, tuple([a.strides for a in everything]))
+    key = (shape, axes, tuple([(a.shape, a.strides) for a in everything]))
     plan = spec.plans.get(key)
     if plan is None:
         reduced = axes or ()
@@ -137,7 +137,9 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[np.ndarray]
     if kernel is None:
         raise NotImplementedError(f"{op.name}: no CPU kernel")
     out = kernel(*[unwrap(o) for o in operands], *attrs)
-    return [np.asarray(a, order="C") for a in (out if isinstance(out, (tuple, list)) else [out])]
+    out = out if isinstance(out, (tuple, list)) else [out]
+    # a move to a device gives that device's array
+    return [np.asarray(a, order="C") if isinstance(a, (np.ndarray, np.generic)) else a for a in out]
 
 
 def unwrap(o: Any) -> Any:

@@ -163,6 +163,11 @@ class DeviceArray:
         return self.storage.device_index
 
     @property
+    def device(self) -> _device.device:
+        """``cuda:<index>``."""
+        return _device.device("cuda", self.storage.device_index)
+
+    @property
     def is_contiguous(self) -> bool:
         """Whether the elements lie in row-major order without gaps."""
         return is_contiguous(self.shape, self.strides)

@@ -1,0 +1,324 @@
+"""The CUDA backend: hand-written Triton kernels where there is one for the operation, a generated one otherwise.
+
+An operation that is one primitive, or one reduction, runs in the kernels of :mod:`fusetorch.triton_kernels`; a reduction may register
+a kernel of its own with ``@op.cuda`` (see :func:`_own_kernel`); every other body becomes a generated kernel, compiled at its first
+use. Nothing here computes on the CPU.
+"""
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import numpy as np
+
+from . import config
+from .dtypes import HALVES, dtype, float32, int64
+from .ops.expr import Expr, walk
+from .ops.opdef import LoopSpec, OpDef, compute_dtype
+from .runtime import device as _device
+from .runtime import memory
+from .runtime.memory import DeviceArray
+from .shapes import broadcast_shapes, contiguous_strides, numel
+
+name = "cuda"
+
+
+def empty(shape: Sequence[int], d: dtype, device_index: int | None = None) -> DeviceArray:
+    """Uninitialised memory on ``cuda:device_index`` (by default the current device)."""
+    return memory.empty(tuple(shape), d, _device.current_device() if device_index is None else device_index)
+
+
+def full(shape: Sequence[int], value: Any, d: dtype, device_index: int = 0) -> DeviceArray:
+    """A row-major array filled with ``value``; uninitialised if that is ``None``."""
+    out = memory.empty(tuple(shape), d, device_index)
+    if value is not None:
+        from .triton_kernels.pointwise import fill
+        fill(out, value)
+    return out
+
+
+def loop(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any], axes: tuple[int, ...] | None,
+         outs: Sequence[DeviceArray] | None) -> list[DeviceArray]:
+    """Runs an elementwise (``axes`` is ``None``) or reduction spec; reduced outputs keep the axes with size 1.
+
+    Arrays in CPU memory (0-d: dispatch lets no others through) are copied to the device of the rest. With ``outs``, the results are
+    written there; they may alias inputs exactly.
+    """
+    shape = arrays[0].shape
+    at = None
+    for a in arrays:
+        if type(a) is DeviceArray:
+            at = a.storage.device_index
+        if a.shape != shape:
+            shape = None
+    if shape is None:
+        shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
+    arrays = [a if type(a) is DeviceArray else memory.from_numpy(a, at) for a in arrays]
+    if outs is not None:
+        return _into(spec, arrays, scalars, shape, axes, outs)
+    if axes is not None:
+        return _reduction(spec, arrays, scalars, shape, axes, at)
+    row_major = spec.op is not None and spec.op.row_major
+    results = [memory.empty(shape, d, at) if row_major else _like(shape, d, arrays, at) for d in spec.out_dtypes]
+    _elementwise(spec, arrays, scalars, shape, results)
+    return results
+
+
+def _elementwise(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...],
+                 outs: Sequence[DeviceArray]) -> None:
+    if 0 in shape:
+        return
+    how = spec.kernel_cache.get("cuda")
+    if how is None:
+        how = spec.kernel_cache["cuda"] = _one_primitive(spec) or ()
+    if how:
+        from .triton_kernels.pointwise import pointwise_into
+        primitive, operands, compute = how
+        pointwise_into(primitive, [v if kind == "const" else (arrays if kind == "load" else scalars)[v] for kind, v in operands],
+                       outs[0], compute)
+    else:
+        _generated(spec, arrays, scalars, shape, None, outs)
+
+
+def _into(spec: LoopSpec, arrays: list[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...], axes: tuple[int, ...] | None,
+          outs: Sequence[DeviceArray]) -> list[DeviceArray]:
+    """Writes straight into ``outs`` unless an input overlaps one in another layout."""
+    for o in outs:
+        if o.shape != shape and axes is None:
+            raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
+    same = all(o.dtype is d for o, d in zip(outs, spec.out_dtypes))
+    if not same or axes is not None or any(_clash(a, o) for a in arrays for o in outs):
+        for o, r in zip(outs, loop(spec, arrays, scalars, axes, None)):
+            copy(o, r)
+    else:
+        _elementwise(spec, arrays, scalars, shape, outs)
+    return list(outs)
+
+
+def _clash(a: DeviceArray, o: DeviceArray) -> bool:
+    """Whether writing ``o`` may change elements of ``a`` that are still to be read."""
+    if a.storage is not o.storage or (a.offset == o.offset and a.strides == o.strides and a.shape == o.shape and a.dtype is o.dtype):
+        return False
+    return _range(a)[0] < _range(o)[1] and _range(o)[0] < _range(a)[1]
+
+
+def _range(a: DeviceArray) -> tuple[int, int]:
+    """The addresses between which the elements of ``a`` lie."""
+    reach = [s * (n - 1) for n, s in zip(a.shape, a.strides)] if a.size else []
+    return (a.ptr + a.itemsize * sum(r for r in reach if r < 0), a.ptr + a.itemsize * (sum(r for r in reach if r > 0) + 1))
+
+
+def _like(shape: tuple[int, ...], d: dtype, arrays: Sequence[DeviceArray], at: int) -> DeviceArray:
+    """A result laid out like the operands when they agree on a dense permuted layout, else row-major."""
+    out = memory.empty(shape, d, at)
+    first = None
+    for a in arrays:
+        if a.shape == shape:
+            if a.strides == out.strides:
+                return out
+            if first is None:
+                first = a
+            elif a.strides != first.strides:
+                return out
+    if first is None or 0 in first.strides or first.is_contiguous:
+        return out
+    order = sorted(range(len(shape)), key=lambda k: -first.strides[k])
+    dense = contiguous_strides([shape[k] for k in order])
+    back = sorted(range(len(shape)), key=order.__getitem__)
+    return out.view(shape, tuple([dense[k] for k in back]), 0)
+
+
+# ---------------------------------------------------------------------------------------------------- generated kernels
+
+
+def _operand(a: DeviceArray, rank: int) -> Any:
+    from .codegen.loop import Operand
+    return Operand(a.dtype, (0,) * (rank - len(a.shape)) + tuple([0 if n == 1 else s for n, s in zip(a.shape, a.strides)]))
+
+
+def _generated(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...],
+               axes: tuple[int, ...] | None, outs: Sequence[DeviceArray]) -> None:
+    """Runs the spec as a generated kernel."""
+    everything = [*arrays, *outs]
+    key = (config.simulate_cuda, shape, axes, tuple([(a.shape, a.strides) for a in everything]))
+    bound = spec.kernel_cache.get(key)
+    if bound is None:
+        from .codegen.loop import schedule
+        from .codegen.triton import triton_loop
+        rank = len(shape)
+        call = schedule(shape, axes or (), [_operand(a, rank) for a in arrays], [_operand(o, rank) for o in outs], spec.values,
+                        spec.full, spec.scalars)
+        if len(spec.kernel_cache) >= 256:
+            spec.kernel_cache.clear()
+        bound = spec.kernel_cache[key] = triton_loop(call.kernel).bind(call.sizes, call.strides)
+    bound(everything, scalars)
+
+
+# ---------------------------------------------------------------------------------------------------- reductions
+
+
+def _reduction(spec: LoopSpec, arrays: list[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...], axes: tuple[int, ...],
+               at: int) -> list[DeviceArray]:
+    if not shape:
+        # reducing nothing: seen as one row of one element
+        rows = [a.view((1,), (1,), a.offset) for a in arrays]
+        return [r.view((), (), r.offset) for r in _reduction(spec, rows, scalars, (1,), (0,), at)]
+    reduced = tuple([1 if k in axes else n for k, n in enumerate(shape)])
+    if not numel([shape[k] for k in axes]) and numel(reduced):
+        for e in walk(spec.values):
+            if e.op == "reduce" and e.attr not in ("sum", "prod"):
+                raise IndexError(f"{spec.name}(): Expected reduction dims {list(axes)} of shape {list(shape)} to have non-zero size")
+    how = spec.kernel_cache.get("cuda")
+    if how is None:
+        how = spec.kernel_cache["cuda"] = _own_kernel(spec) or _one_reduction(spec) or ()
+    if callable(how):
+        results = how(spec, arrays, scalars, axes)
+        if results is not None:
+            return results
+    elif how:
+        from .triton_kernels.reduce import reduce_into
+        kind, k = how
+        out = memory.empty(reduced, spec.out_dtypes[0], at)
+        reduce_into(kind, arrays[k], axes, out)
+        return [out]
+    results = [memory.empty(shape if f else reduced, d, at) for d, f in zip(spec.out_dtypes, spec.full)]
+    if numel(reduced):
+        _generated(spec, arrays, scalars, shape, axes, results)
+    return results
+
+
+def _own_kernel(spec: LoopSpec) -> Callable[..., Any] | None:
+    """What the reduction registered with ``@op.cuda``: ``f(spec, arrays, scalars, axes)`` gives the results, with the reduced axes kept
+    at size 1 in those that are not full, or ``None`` where a generated kernel must do it."""
+    return None if spec.op is None else spec.op.kernels.get("cuda")
+
+
+def _plain_load(e: Expr) -> Expr | None:
+    """The ``load`` of which ``e`` is the value, converted at most once (besides widening a half type)."""
+    if e.op == "cast" and e.args[0].op == "cast" and e.args[0].dtype is float32 and e.args[0].args[0].dtype in HALVES:
+        e = e.args[0]
+    if e.op == "cast":
+        e = e.args[0]
+    return e if e.op == "load" else None
+
+
+def _one_reduction(spec: LoopSpec) -> tuple[str, int] | None:
+    """(kind, input) if the spec is one reduction of one input as :mod:`fusetorch.triton_kernels.reduce` does it."""
+    if len(spec.values) != 1:
+        return None
+    e, kind = spec.values[0], None
+    if e.op == "div" and e.args[0].op == "reduce" and e.args[0].attr == "sum":
+        n = e.args[1].args[0] if e.args[1].op == "cast" else e.args[1]
+        e, kind = e.args[0], "mean" if n.op == "count" else None
+        if kind is None:
+            return None
+    if e.op != "reduce":
+        return None
+    x, kind = e.args[0], kind or e.attr
+    if x.op == "ne" and x.args[1].op == "const" and x.args[1].attr == 0 and kind in ("max", "min"):
+        x, kind = x.args[0], {"max": "any", "min": "all"}[kind]
+        own = None
+    else:
+        own = x.dtype
+    leaf = _plain_load(x)
+    if leaf is None:
+        return None
+    stored = leaf.dtype
+    if own is None:  # the truth of a converted value is that of the stored one
+        return kind, leaf.attr
+    kept = int64 if kind in ("sum", "prod") and stored.category < 2 else compute_dtype(stored)
+    return (kind, leaf.attr) if own is kept and (kind != "mean" or stored.is_floating_point) else None
+
+
+def _one_primitive(spec: LoopSpec) -> tuple[str, list[tuple[str, Any]], dtype] | None:
+    """(primitive, its operands, dtype it computes in) if the spec is one primitive as :mod:`fusetorch.triton_kernels.pointwise` does it.
+
+    An operand is ``("load", input)``, ``("scalar", number)`` or ``("const", value)``.
+    """
+    if len(spec.values) != 1:
+        return None
+    e = spec.values[0]
+    leaf = _plain_load(e)
+    if leaf is not None and e.dtype is compute_dtype(spec.out_dtypes[0]):
+        once = spec.out_dtypes[0] not in HALVES or leaf.dtype is float32 or leaf.dtype.itemsize <= 2  # else it is rounded twice
+        return ("identity", [("load", leaf.attr)], spec.out_dtypes[0]) if once else None
+    if e.op in ("load", "scalar", "const", "iota", "count", "reduce", "cast", "philox"):
+        return None
+    operands = []
+    for a in e.args:
+        leaf = _plain_load(a)
+        if leaf is not None:
+            operands.append(("load", leaf.attr))
+        elif a.op in ("scalar", "const"):
+            operands.append((a.op, a.attr))
+        else:
+            return None
+    compute = e.args[-1].dtype
+    return (e.op, operands, compute) if any(kind == "load" for kind, _ in operands) else None
+
+
+# ---------------------------------------------------------------------------------------------------- the rest
+
+
+def view(op: OpDef, a: DeviceArray, attrs: tuple) -> DeviceArray:
+    """Runs a view op."""
+    shape, strides, offset = op.body(a.shape, a.strides, a.offset, *attrs)
+    return a.view(tuple(shape), tuple(strides), offset)
+
+
+def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[DeviceArray]:
+    """Runs an op's own kernel; ``NotImplementedError`` where it has none for this device."""
+    kernel = op.kernels.get("cuda")
+    if kernel is None:
+        found = ", ".join(f"{x.dtype}{list(x.shape)}" for o in operands if o is not None
+                          for x in (o if isinstance(o, (list, tuple)) else (o,)))
+        raise NotImplementedError(f"{op.name}: not implemented for device 'cuda' yet (operands {found}). Move the operands with .cpu(), "
+                                  "and the result back with .cuda()")
+    arrays = [_arrays(o) for o in operands]
+    at = next((a.storage.device_index for o in arrays for a in (o if isinstance(o, list) else [o]) if type(a) is DeviceArray), 0)
+    out = kernel(*[_here(a, at) for a in arrays], *attrs)
+    return list(out) if isinstance(out, (tuple, list)) else [out]
+
+
+def _arrays(o: Any) -> Any:
+    return o if o is None else [t._a for t in o] if isinstance(o, (list, tuple)) else o._a
+
+
+def _here(a: Any, at: int) -> Any:
+    if isinstance(a, list):
+        return [_here(x, at) for x in a]
+    return memory.from_numpy(a, at) if isinstance(a, np.ndarray) else a
+
+
+def reshape(a: DeviceArray, shape: tuple[int, ...]) -> DeviceArray:
+    """A contiguous array seen with another shape."""
+    return a.view(tuple(shape), contiguous_strides(shape), a.offset)
+
+
+def copy(dst: DeviceArray, src: DeviceArray | np.ndarray) -> None:
+    """Writes ``src`` (broadcast) into ``dst``, converting."""
+    from .triton_kernels import pointwise
+    if not isinstance(src, DeviceArray):
+        src = memory.from_numpy(src, dst.storage.device_index)
+    if src.dtype is dst.dtype and src.shape == dst.shape and src.ptr == dst.ptr and src.strides == dst.strides:
+        return
+    if src.storage.device_index != dst.storage.device_index:
+        src = pointwise.contiguous(src)
+        here = memory.empty(src.shape, src.dtype, dst.storage.device_index)
+        memory.copy_device(here, src)
+        src = here
+    if _clash(src, dst):
+        aside = memory.empty(src.shape, src.dtype, src.storage.device_index)
+        pointwise.copy(src, aside)
+        src = aside
+    pointwise.copy(src, dst)
+
+
+def from_host(a: np.ndarray, device_index: int | None = None) -> DeviceArray:
+    """An array on ``cuda:device_index`` (by default the current device) with the contents of a NumPy array."""
+    return memory.from_numpy(a, _device.current_device() if device_index is None else device_index)
+
+
+def to_host(a: DeviceArray) -> np.ndarray:
+    """A copy of the contents as a NumPy array; waits for the device."""
+    return memory.to_numpy(a)
