@@ -65,6 +65,18 @@ def derive_inplace(op: OpDef) -> Callable[..., Any]:
     return _build(op.name + "_", sig, body, env, op)
 
 
+def derive_nn(op: OpDef) -> Callable[..., Any]:
+    """The ``nn.functional`` form: with ``inplace=False`` as last parameter where the op has an in-place form."""
+    f = getattr(fn, op.name)
+    if not op.inplace or op.kind == "composite":
+        return f
+    sig, env = _signature(op, False)
+    names = ", ".join((p.name + "=" if p.keyword_only else "") + p.name for p in op.params)
+    env.update(f=f, g=getattr(fn, op.name + "_"))
+    head, star, tail = sig.partition(", *")
+    return _build(op.name, f"{head}, inplace=False{star}{tail}", f"g({names}) if inplace else f({names})", env, op)
+
+
 def _build(name: str, sig: str, expression: str, env: dict[str, Any], op: OpDef) -> Callable[..., Any]:
     exec(compile(f"def {name}({sig}):\n    return {expression}\n", f"<fusetorch {name}>", "exec"), env)  # noqa: S102
     f = env[name]
@@ -83,5 +95,9 @@ for _op in list(REGISTRY.values()):
 
 def functions(nn: bool) -> dict[str, Callable[..., Any]]:
     """The functions offered as ``fusetorch.<name>``, or with ``nn`` as ``fusetorch.nn.functional.<name>``."""
-    return {name: getattr(fn, name) for op in REGISTRY.values() if (op.nn if nn else op.function)
-            for name in (op.name, *op.aliases)}
+    out: dict[str, Callable[..., Any]] = {}
+    for op in REGISTRY.values():
+        if op.nn if nn else op.function:
+            f = derive_nn(op) if nn else getattr(fn, op.name)
+            out.update(dict.fromkeys((op.name, *op.aliases), f))
+    return out

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..autograd import GradMode, Node, _Sink, edge_of, run_backward, set_history
+from ..autograd import GradMode, Node, Saved, _Sink, edge_of, run_backward, set_history
 from ..tensor import Tensor, wrap
 from .align import base_of
 from .interpret import filled
@@ -34,17 +34,21 @@ class ConsumedNode(Node):
 class CompiledNode(Node):
     """Runs the backward plan of a compiled function."""
 
-    __slots__ = ("plan", "saved", "shapes")
+    __slots__ = ("plan", "saved", "shapes", "watched")
 
-    def __init__(self, edges: tuple, shapes: list[tuple], plan: BackwardPlan, saved: list[Any]) -> None:
+    def __init__(self, edges: tuple, shapes: list[tuple], plan: BackwardPlan, saved: list[Any], watched: list[Tensor]) -> None:
         super().__init__(edges, len(shapes))
         self.plan, self.saved, self.shapes = plan, saved, shapes
+        # tensors whose memory is among the saved: writing to them before backward is an error
+        self.watched = [Saved(t, 0 if t.grad_fn is not None else None) for t in watched]
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Feeds tangents and saved values to the plan."""
         if GradMode.enabled:
             raise RuntimeError("torch.compile with aot_autograd does not currently support double backward: call the function eagerly "
                                "where create_graph=True is needed")
+        for s in self.watched:
+            s.get(self)
         tangents = []
         for g, v in zip(grads, self.shapes):
             a = filled(v, 0) if g is None else g.to(v.dtype)._a
@@ -56,7 +60,7 @@ class CompiledNode(Node):
 
     def release(self) -> None:
         """Drops the saved arrays."""
-        self.saved = []
+        self.saved, self.watched = [], []
         self.released = True
 
 
@@ -92,10 +96,13 @@ class Backward:
     saved_values: list[Value]
     n_results: int
     plan: BackwardPlan
+    saved_sources: list[Source]     # lifted tensors whose memory is saved
+    saved_outputs: list[int]        # outputs whose memory is saved
 
-    def attach(self, tensors: list[Tensor], outs: list[Tensor], results: list[Any]) -> None:
-        """Records a :class:`CompiledNode` on the outputs of one call."""
-        node = CompiledNode(tuple([edge_of(t) for t in tensors]), self.values, self.plan, results[self.n_results:])
+    def attach(self, tensors: list[Tensor], outs: list[Tensor], results: list[Any], read: list[Tensor]) -> None:
+        """Records a :class:`CompiledNode` on the outputs of one call. ``read``: the tensors of ``saved_sources`` in this call."""
+        watched = [*read, *[outs[i] for i in self.saved_outputs]]
+        node = CompiledNode(tuple([edge_of(t) for t in tensors]), self.values, self.plan, results[self.n_results:], watched)
         for k, i in enumerate(self.outputs):
             set_history(outs[i], node, k)
 
@@ -178,7 +185,11 @@ def split(joint: Joint, tracer: Tracer, wanted: list[Value], updates: list[tuple
     plan = BackwardPlan(Plan(graph, inputs, emulate_casts=emulate), targets)
     position = {id(t): i for i, t in enumerate(found)}
     return Backward([source_of[id(t)] for t in joint.inputs], [position[id(t)] for t in joint.outputs],
-                    tangent_values, saved, len(wanted), plan)
+                    tangent_values, saved, len(wanted), plan,
+                    [source_of[id(t)] for t, _, a in tracer.lifted.values() if a.storage.initial in saved and a.storage.value in saved
+                     and a.storage.source.kind in ("arg", "object")],
+                    [i for i, t in enumerate(found) if isinstance(t._a, TracedArray) and t._a.storage.initial is None
+                     and t._a.storage.value in saved])
 
 
 def extract(graph: Graph, outputs: list[Value], boundary: list[Value]) -> tuple[Graph, list[Value]]:

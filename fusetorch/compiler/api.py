@@ -158,7 +158,8 @@ class Entry:
         for source, o in self.grads:
             meta(self.tensor_of(source, leaves)).grad = None if o is None else self._rebuild(o, results, arrays, leaves)
         if self.backward is not None:
-            self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results)
+            self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
+                                 [self.tensor_of(s, leaves) for s in self.backward.saved_sources])
         return _fill(self.template, tensors)
 
     def _rebuild(self, o: Output, results: list[Any], arrays: list[Any], leaves: list[Tensor]) -> Tensor:
@@ -202,10 +203,11 @@ class CompiledFunction:
         reason = None
         if entries is not None:
             for e in entries:
-                reason = e.fits(leaves)
-                if reason is None:
+                failure = e.fits(leaves)
+                if failure is None:
                     self._hits += 1
                     return e.run(leaves)
+                reason = reason or failure  # the newest plan's
         return self._compile(args, kwargs, key, leaves, reason)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
@@ -242,6 +244,8 @@ class CompiledFunction:
         tracer = Tracer(self._fullgraph)
         for i, t in enumerate(leaves):
             tracer.sources[id(t)] = Source("arg", i, t)
+        for t in (*guard.tensors.values(), *leaves):
+            tracer.grads_before[id(t)] = t.grad
         try:
             with tracer:
                 result = self._fn(*args, **kwargs)
@@ -350,6 +354,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     needs = [t for t in found if t._req and t.grad_fn is not None]
     joint = aot.trace_backward(tracer, needs) if needs else None
     wanted: list[Value] = []
+    place: dict[int, int] = {}
 
     def result_of(t: Tensor) -> Output:
         if id(t) in tracer.lifted and t._a is tracer.lifted[id(t)][2]:
@@ -360,17 +365,21 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         a = t._a
         if a.storage.initial is not None:
             return Output("state", tracer.inputs.index(a.storage), a.shape, a.strides, a.offset)
-        if a.storage.value not in wanted:
+        # one result a storage: two tensors with equal contents are still two pieces of memory
+        index = place.setdefault(id(a.storage), len(wanted))
+        if index == len(wanted):
             wanted.append(a.storage.value)
-        return Output("result", wanted.index(a.storage.value), a.shape, a.strides, a.offset)
+        return Output("result", index, a.shape, a.strides, a.offset)
 
     entry.outputs = [result_of(t) for t in found]
-    for t in tracked:
-        before, now = tracer.grads_before[id(t)], t._x.grad if t._x is not None else None
+    for t in {id(t): t for t in (*tracked, *entry.guard.tensors.values(), *leaves)}.values():
+        before, now = tracer.grads_before[id(t)], t.grad
+        source = source_of.get(id(t)) or tracer.sources.get(id(t)) or Source("object", None, t)
         if now is not before:
-            entry.grads.append((source_of[id(t)], None if now is None else result_of(now)))
+            entry.grads.append((source, None if now is None else result_of(now)))
         if now is not before or before is not None:
-            entry.grad_state.append((source_of[id(t)], before is not None))
+            entry.grad_state.append((source, before is not None))
+    for t in tracked:
         if t._a is not tracer.lifted[id(t)][2]:
             entry.rebinds.append((source_of[id(t)], result_of(t)))
     known = {id(t) for t in found} | ({id(t) for t in joint.grads} if joint is not None else set()) | {id(t._x.grad) for t in tracked if t._x is not None and t._x.grad is not None}
@@ -389,13 +398,13 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         entry.backward = aot.split(joint, tracer, wanted, updates, source_of, found, emulate)
         wanted = wanted + entry.backward.saved_values
     graph.outputs = list(wanted)
+    own = len(wanted) if entry.backward is None else entry.backward.n_results
     used = [s for s in tracer.inputs]
-    entry.plan = Plan(graph, [s.initial for s in used], updates, emulate_casts=emulate)
+    entry.plan = Plan(graph, [s.initial for s in used], updates, emulate_casts=emulate, own=own)
     entry.sources = [source_of_storage(s, source_of, tracked, by_tensor) for s in used]
     entry.base_shapes = [s.initial.shape for s in used]
     real_of = {id(s): real for s, real in ((tracer.lifted[id(t)][2].storage, tracer.lifted[id(t)][1]) for t in tracked)}
     entry.layouts = [_layout(real_of.get(id(s)), src) for s, src in zip(used, entry.sources)]
-    entry.grad_state = [(s, had) for s, had in entry.grad_state]
 
     # first run: on the arrays the tensors had, then everything alive becomes real
     arrays = [input_array(s) for s in used]
@@ -414,7 +423,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     tracer.restore()
     aot.restore_history(tracer)
     if entry.backward is not None:
-        entry.backward.attach([source_tensor(s) for s in entry.backward.sources], found, results)
+        entry.backward.attach([s.tensor for s in entry.backward.sources], found, results,
+                              [s.tensor for s in entry.backward.saved_sources])
     unguarded = [s.tensor for s in entry.sources if s.kind == "object" and id(s.tensor) not in entry.guard.tensors and s.owner is None]
     for s in tracer.sources.values():
         s.tensor = None  # an entry must not keep the first call's arguments alive
@@ -423,11 +433,6 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     if unguarded:
         return f"it reads a tensor of shape {list(unguarded[0].shape)} from a place that cannot be watched"
     return None
-
-
-def source_tensor(s: Source) -> Tensor:
-    """The tensor a source stood for while tracing."""
-    return s.tensor
 
 
 def source_of_storage(s: Storage, source_of: dict[int, Source], tracked: list[Tensor], by_tensor: dict[int, Storage]) -> Source:

@@ -26,14 +26,21 @@ class Plan:
     """Executable form of a graph.
 
     ``run(arrays)`` takes one row-major array per graph input and returns one per output. ``updates`` pairs inputs with the values
-    that replace their contents. Without ``compiled`` the plan can be looked at but not run.
+    that replace their contents. Without ``compiled`` the plan can be looked at but not run. The first ``own`` results (all unless given) never share memory.
     """
 
     def __init__(self, graph: Graph, inputs: Sequence[Value], updates: Sequence[tuple[Value, Value]] = (),
-                 limit: int | None = None, emulate_casts: bool = False, compiled: bool = True) -> None:
+                 limit: int | None = None, emulate_casts: bool = False, compiled: bool = True,
+                 own: int | None = None) -> None:
         self.graph, self.inputs, self.updates = graph, list(inputs), list(updates)
         self.results = list(graph.outputs)
-        self.emulate_casts = emulate_casts
+        self.emulate_casts, self.own = emulate_casts, own
+        bases = [base_of(v)[0] for v in self.results]
+        #: results that need memory of their own: frozen data, or contents that an earlier result has too
+        self.shared = {i for i, b in enumerate(bases[:own]) if b.node.kind in ("constant", "full", "input") or b in bases[:i]}
+        old = {v for v, _ in self.updates}
+        #: results that are contents of an input from before this call overwrites it
+        self.before = [(i, b) for i, b in enumerate(bases) if b in old]
         graph.outputs = list(dict.fromkeys([*self.results, *(v for _, v in self.updates)]))
         self.fusion = Fusion(graph, limit)
         self.lowered: dict[Group, Lowered] = {g: lower(g, self.fusion, emulate_casts) for g in self.fusion.groups if g.fusible}
@@ -91,7 +98,7 @@ class Plan:
         for old, new in self.updates:
             g = self.fusion.group.get(new.node)
             ok = (g is not None and g.fusible and not g.space.reduced and new not in aliased and new.node.kind == "loop" and old.node.kind == "input"
-                  and new.shape == old.shape and new.dtype is old.dtype and old not in self.fusion.wanted)
+                  and new not in self.results and new.shape == old.shape and new.dtype is old.dtype and old not in self.fusion.wanted)
             if ok:
                 for reader in self.fusion.readers(old):
                     h = self.fusion.group[reader]
@@ -221,11 +228,12 @@ class Plan:
         if not self.lock.acquire(blocking=False):
             # the arena is in use by another call (or by this one, recursively): take a private one
             self.graph.outputs = list(self.results)
-            return Plan(self.graph, self.inputs, self.updates, self.fusion.limit, self.emulate_casts).run(arrays)
+            return Plan(self.graph, self.inputs, self.updates, self.fusion.limit, self.emulate_casts, own=self.own).run(arrays)
         try:
             env = self.static.copy()
             for i, a in enumerate(arrays):
                 env[i] = a
+            kept = [(i, v, _copy_of(env[self.slot[v]], v)) for i, v in self.before]
             for s, v in self.fresh:
                 env[s] = backend(v.device).empty(v.shape, v.dtype)
             for step in self.steps:
@@ -236,14 +244,18 @@ class Plan:
                     fetched = [(old, _copy_of(a, old)) for old, a in fetched]
                 for old, a in fetched:
                     backend(old.device).copy(env[self.slot[old]], a)
-            return [self._result(v, env) for v in self.results]
+            results = [self._result(i, v, env) for i, v in enumerate(self.results)]
+            for i, base, a in kept:
+                v = self.results[i]
+                results[i] = a if v is base else real_view(a, v.shape, v.node.attrs["strides"], v.node.attrs["offset"])
+            return results
         finally:
             self.lock.release()
 
-    def _result(self, v: Value, env: list[Any]) -> Any:
+    def _result(self, i: int, v: Value, env: list[Any]) -> Any:
         base, strides, offset = base_of(v)
         a = env[self.slot[base]]
-        if base.node.kind in ("constant", "full"):
+        if i in self.shared:
             fresh = backend(v.device).empty(base.shape, base.dtype)
             backend(v.device).copy(fresh, a)
             a = fresh

@@ -167,7 +167,7 @@ class Tracer:
             self.inputs.append(storage)
         traced = TracedArray(self, storage, shape, view_strides, 0)
         self.lifted[id(t)] = (t, real, traced)
-        self.grads_before[id(t)] = t._x.grad if t._x is not None else None
+        self.grads_before.setdefault(id(t), t.grad)
         t._a = traced
         if t._req and t.grad_fn is not None:
             # inside the trace it is a leaf; its own history takes over again afterwards
