@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import dtype, float32
-from ..shapes import wrap_dim
+from ..shapes import contiguous_strides, wrap_dim
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, composite, fn, reduction
@@ -69,6 +69,26 @@ def _(ctx: Any, g: Any) -> Any:
     e = y.exp()
     ge = (g * e).sum(dim, keepdim=True)
     return g - ge, -g * e * grad.sum(dim, keepdim=True)
+
+
+def _register_softmax(forward: Any, backward: Any, log: bool) -> None:
+    """The hand-written GPU kernels take the last dimension; over others a generated one runs (see ``cuda_backend``)."""
+    @forward.cuda
+    def _(spec: Any, arrays: Any, scalars: Any, axes: tuple[int, ...]) -> Any:
+        from ..triton_kernels.softmax import softmax
+        x = arrays[0]
+        return [softmax(x, log=log, out_dtype=spec.out_dtypes[0])] if axes == (x.ndim - 1,) else None
+
+    @backward.cuda
+    def _(spec: Any, arrays: Any, scalars: Any, axes: tuple[int, ...]) -> Any:
+        from ..triton_kernels.softmax import softmax_backward
+        g, y = arrays
+        ours = axes == (y.ndim - 1,) and g.shape == y.shape
+        return [softmax_backward(y, g, log=log, out_dtype=spec.out_dtypes[0])] if ours else None
+
+
+_register_softmax(softmax_dims, softmax_grad, False)
+_register_softmax(log_softmax_dims, log_softmax_grad, True)
 
 
 def _softmax_oracle(a: np.ndarray, dim: int) -> np.ndarray:
@@ -148,6 +168,34 @@ def _(ctx: Any, g: Any, g_mean: Any, g_rstd: Any) -> Any:
     if len(ctx.needed) > k:
         out.append(sum_to_size(g, ctx.shape(k)).to(ctx.dtype(k)) if ctx.needed[k] else None)
     return out
+
+
+def _trailing(axes: tuple[int, ...], rank: int) -> bool:
+    return axes == tuple(range(rank - len(axes), rank))
+
+
+@layer_norm_stats.cuda
+def _(spec: Any, arrays: Any, scalars: Any, axes: tuple[int, ...]) -> Any:
+    from ..triton_kernels.layer_norm import layer_norm as kernel
+    x, *rest = arrays
+    size = x.shape[x.ndim - len(axes):]
+    if not _trailing(axes, x.ndim) or spec.out_dtypes[0] is not x.dtype or any(a.shape != size for a in rest) or (
+            len(rest) == 1 and spec.values[0].op == "add"):  # a bias without a weight
+        return None
+    y, *stats = kernel(x, size, *rest, eps=scalars[0])
+    rows = x.shape[:x.ndim - len(axes)] + (1,) * len(axes)
+    return [y, *[s.view(rows, contiguous_strides(rows), s.offset) for s in stats]]
+
+
+@layer_norm_grad.cuda
+def _(spec: Any, arrays: Any, scalars: Any, axes: tuple[int, ...]) -> Any:
+    from ..triton_kernels.layer_norm import layer_norm_backward
+    g, x, mean, rstd, *weight = arrays
+    size = x.shape[x.ndim - len(axes):]
+    if (not _trailing(axes, x.ndim) or g.shape != x.shape or spec.out_dtypes[0] is not x.dtype
+            or any(w.shape != size for w in weight) or not (mean.is_contiguous and rstd.is_contiguous)):
+        return None
+    return [layer_norm_backward(g, x, size, mean, rstd, *weight)]
 
 
 @layer_norm_grad.vjp("grad", "input", "mean", "rstd", "weight")
