@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from .ir import Node as IRNode
 
 
+class NotDifferentiable(Exception):
+    """The backward of a traced function raised; run eagerly, it will do so where the user asks for it."""
+
+
 class ConsumedNode(Node):
     """History of an output whose graph was already used by a ``backward()`` inside the compiled function."""
 
@@ -140,7 +144,10 @@ def trace_backward(tracer: Tracer, outputs: list[Tensor]) -> Joint | None:
             tangents.append(s)
             roots.append(wrap(TracedArray(tracer, s, v.shape, contiguous_strides(v.shape), 0)))
         sink = _Sink(wanted)
-        run_backward(outputs, roots, False, False, sink)
+        try:
+            run_backward(outputs, roots, True, False, sink)
+        except (RuntimeError, NotImplementedError) as e:
+            raise NotDifferentiable(f"its backward cannot be traced: {e}") from e
     for t in outputs:
         t._x.node = None
     return Joint(outputs, tangents, wanted, sink.grads)

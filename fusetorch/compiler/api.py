@@ -261,7 +261,16 @@ class CompiledFunction:
             return result
         entry = Entry()
         entry.guard, entry.reason = guard, reason
-        lasting = finish(entry, tracer, result, leaves, self._options)
+        try:
+            lasting = finish(entry, tracer, result, leaves, self._options)
+        except aot.NotDifferentiable as why:
+            tracer.flush()
+            self._give_up(str(why))
+            return result
+        except BaseException:
+            tracer.restore()
+            aot.restore_history(tracer)
+            raise
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)

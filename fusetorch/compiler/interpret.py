@@ -112,6 +112,12 @@ def run_eagerly(tracer: Tracer) -> None:
     from .trace import TracedArray, real_view
     tensors = [t for t in tracer.made if type(t._a) is TracedArray and t._a.tracer is tracer]
     tensors += [t for t, _, traced in tracer.lifted.values() if type(t._a) is TracedArray and t._a is not traced]
+    known = {s.initial for s in tracer.inputs}
+    without = {v for n in tracer.graph.nodes if n.kind == "input" for v in n.outputs if v not in known}
+    for n in tracer.graph.nodes:  # what hangs on a gradient that never came cannot be run, and nobody can ask for it
+        if any(v in without for v in n.inputs):
+            without.update(n.outputs)
+    tensors = [t for t in tensors if t._a.storage.value not in without]
     storages = {id(t._a.storage): t._a.storage for t in tensors}
     changed = [s for s in tracer.inputs if s.value is not s.initial]
     given = {s.initial: input_array(s) for s in tracer.inputs}

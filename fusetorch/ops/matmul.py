@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import HALVES, FROM_NUMPY, bool_, dtype
+from ..runtime import blas
 from ..shapes import broadcast_shapes
 from .opdef import composite, fn, opaque
 
@@ -25,6 +26,7 @@ def bmm_general(a, b):
 @bmm_general.cpu
 def _(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     d: dtype = FROM_NUMPY[a.dtype]
+    blas.prepare(a.size * b.shape[-1])
     if d in HALVES:
         return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if d is bool_:
