@@ -98,14 +98,14 @@ class Builder:
         self.lines.append(label[1:] + ":")
         self.current = label[1:]
 
-    def call(self, name: str, ret: str, args: Sequence[tuple[str, str]], attributes: str = "") -> str:
+    def call(self, name: str, ret: str, args: Sequence[tuple[str, str]], attributes: str = "", flags: str = "") -> str:
         types = ", ".join(t for t, _ in args)
         self.declared[f"declare {ret} @{name}({types}){attributes}"] = None
-        return self.op(f"call {ret} @{name}({', '.join(f'{t} {v}' for t, v in args)})")
+        return self.op(f"call {flags}{ret} @{name}({', '.join(f'{t} {v}' for t, v in args)})")
 
-    def intrinsic(self, name: str, t: str, *args: str) -> str:
+    def intrinsic(self, name: str, t: str, *args: str, flags: str = "") -> str:
         suffix = {"float": "f32", "double": "f64"}.get(t, t)
-        return self.call(f"llvm.{name}.{suffix}", t, [(t, a) for a in args])
+        return self.call(f"llvm.{name}.{suffix}", t, [(t, a) for a in args], flags=flags)
 
     def libm(self, name: str, t: str, *args: str) -> str:
         # memory(none): errno does not matter here, and a call that writes memory stops the vectoriser
@@ -223,7 +223,7 @@ def combine(b: Builder, kind: str, dt: dtype, a: str, v: str, flags: str = "") -
     if t in ("float", "double"):
         if kind in ("sum", "prod"):
             return b.op(f"{'fadd' if kind == 'sum' else 'fmul'} {flags}{t} {a}, {v}")
-        return b.intrinsic(kind + "imum", t, a, v)
+        return b.intrinsic(kind + "imum", t, a, v, flags="nsz ")  # which zero wins is left open, as in NumPy
     if kind in ("sum", "prod"):
         return b.op(f"{'add' if kind == 'sum' else 'mul'} {t} {a}, {v}") if dt is not bool_ else b.op(
             f"{'or' if kind == 'sum' else 'and'} i1 {a}, {v}")
