@@ -540,7 +540,8 @@ def test_activations_equal_pytorch(name):
     ours(x).sum().backward()
     theirs(y).sum().backward()
     np.testing.assert_allclose(ours(x).detach().numpy(), theirs(y).detach().numpy(), rtol=1e-12, atol=1e-12)
-    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-10, atol=1e-12)
+    # PyTorch's hardsigmoid gradient is 1/6 rounded to float32
+    np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-7 if name == "Hardsigmoid" else 1e-10, atol=1e-12)
     flags = [k for k in ("inplace",) if hasattr(theirs, k)]
     for flag in flags:
         assert repr(getattr(nn, name)(**{flag: True})) == repr(getattr(peer.nn, name)(**{flag: True}))

@@ -352,3 +352,59 @@ def test_order_of_steps_is_checked():
     assert opt.param_groups[0]["lr"] is rate and rate.item() == 0.5
     with pytest.raises(TypeError, match="is not an Optimizer"):
         optim.lr_scheduler.StepLR(3, 1)
+
+
+# --------------------------------------------------------------------------------------------------------- compiled
+
+def _train_compiled(make, schedule, compiled, steps=6):
+    ps = start(torch)
+    opt = make(optim, [{"params": ps[:1]}, {"params": ps[1:], "lr": 0.03}])
+    scheduler = schedule(optim.lr_scheduler, opt)
+
+    def step(x):
+        opt.zero_grad()
+        loss = (ps[0] * x).tanh().sum() + (ps[1] ** 2).sum() * 0.3
+        loss.backward()
+        opt.step()
+        return loss
+
+    run = torch.compile(step) if compiled else step
+    rng = np.random.default_rng(1)
+    losses = []
+    for _ in range(steps):
+        losses.append(run(torch.tensor(rng.normal(size=(3, 4)))).item())
+        scheduler.step()
+    return ps, losses, run
+
+
+@pytest.mark.parametrize("name", OPTIMIZERS)
+def test_a_compiled_step_equals_the_eager_one_under_a_schedule(name):
+    cycles = "adam" in name or "momentum" in name  # OneCycleLR changes momentum or betas too
+    schedule = SCHEDULES["OneCycleLR"] if cycles else SCHEDULES["ExponentialLR"]
+    eager, losses, _ = _train_compiled(OPTIMIZERS[name], schedule, compiled=False)
+    ps, compiled_losses, run = _train_compiled(OPTIMIZERS[name], schedule, compiled=True)
+    for p, q in zip(ps, eager):
+        np.testing.assert_allclose(p.detach().numpy(), q.detach().numpy(), rtol=1e-12, atol=1e-12)
+    np.testing.assert_allclose(compiled_losses, losses, rtol=1e-12)
+    # one plan for the first step, which makes the state, and one for all others: no schedule recompiles
+    assert run.cache_info()["plans"] <= 2
+
+
+def test_a_compiled_step_notices_an_option_that_decides_what_runs():
+    w = torch.nn.Parameter(torch.tensor([1.0]))
+    opt = optim.SGD([w], lr=1)
+
+    @torch.compile
+    def step():
+        w.grad = torch.ones(1)
+        opt.step()
+
+    for _ in range(3):
+        step()
+    assert w.item() == -2.0
+    opt.param_groups[0]["lr"] = 0.5
+    step()
+    assert w.item() == -2.5
+    opt.param_groups[0]["weight_decay"] = 1.0
+    step()
+    assert w.item() == -2.5 - 0.5 * (1 - 2.5)

@@ -188,6 +188,9 @@ class StateGuard:
     def forget(self, holder: dict, key: str) -> None:
         """Drops the check of a number that the plan reads again at each call."""
         self.fast = [e for e in self.fast if not (e[0] is holder and e[1] == key)]
+        owner = getattr(holder, "owner", None)  # the number is an item of a tuple, which a dict holds
+        if owner is not None:
+            self.same = [e for e in self.same if not (e[0] is owner[0] and e[1] == owner[1])]
 
     def failure(self) -> str | None:
         """The first check that no longer holds, in words; ``None`` if all do."""

@@ -44,9 +44,6 @@ class Parameter(Tensor):
     def __reduce_ex__(self, protocol: Any) -> tuple:
         return _rebuild, (type(self), self.detach(), {"requires_grad": self.requires_grad})
 
-    def __repr__(self) -> str:
-        return "Parameter containing:\n" + super().__repr__()
-
 
 class Buffer(Tensor):
     """A tensor that a :class:`~fusetorch.nn.Module` lists among its buffers when it is assigned as an attribute.

@@ -15,14 +15,14 @@ required: Any = type("required", (), {"__repr__": lambda self: "<required parame
 
 
 class _Item:
-    """``group[key]``, a tuple, as a holder of its items: ``holder[i]`` is read anew each time."""
+    """A tuple that a group holds, as a holder of its items: ``holder[i]`` is read anew each time."""
 
     def __init__(self, group: dict[str, Any], key: str) -> None:
-        self.group = group
-        self.key = key
+        self.owner = (group, key)  # a compiled step that reads the items anew need not guard the tuple
 
     def __getitem__(self, index: int) -> Any:
-        return self.group[self.key][index]
+        group, key = self.owner
+        return group[key][index]
 
 
 class Optimizer:

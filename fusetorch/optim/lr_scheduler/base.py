@@ -33,18 +33,17 @@ def _per_group(name: str, optimizer: Optimizer, value: Any) -> list[Any]:
 
 
 def _watch_steps(optimizer: Optimizer) -> None:
-    """Notes in ``optimizer._opt_called`` that ``step`` was called, for the warning about the order of calls."""
-    if hasattr(optimizer.step, "_watched"):
+    """Notes in ``optimizer.step.called`` that a step was made, for the warning about the order of calls."""
+    if hasattr(optimizer.step, "called"):
         return
     owner, step = ref(optimizer), optimizer.step.__func__
 
     @wraps(step)
     def watched(*args: Any, **kwargs: Any) -> Any:
-        self = owner()
-        self._opt_called = True
-        return step(self, *args, **kwargs)
+        watched.called = True
+        return step(owner(), *args, **kwargs)
 
-    watched._watched = True
+    watched.called = False
     optimizer.step = watched
 
 
@@ -100,11 +99,11 @@ class LRScheduler:
     def step(self, epoch: int | None = None) -> None:
         """Goes to the next epoch (or to ``epoch``, which is deprecated) and sets the rates."""
         if self._step_count == 1:
-            if not hasattr(self.optimizer.step, "_watched"):
+            if not hasattr(self.optimizer.step, "called"):
                 warnings.warn("Seems like `optimizer.step()` has been overridden after learning rate scheduler "
                               "initialization. Please, make sure to call `optimizer.step()` before `lr_scheduler.step()`.",
                               stacklevel=2)
-            elif not getattr(self.optimizer, "_opt_called", False):
+            elif not self.optimizer.step.called:
                 warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in the "
                               "opposite order: `optimizer.step()` before `lr_scheduler.step()`. Failure to do this will "
                               "result in skipping the first value of the learning rate schedule.", stacklevel=2)
