@@ -7,11 +7,11 @@ from typing import Any
 import numpy as np
 
 from . import dispatch, functional
-from .autograd import GradMode
+from .autograd import GradMode, edge_of, next_order
 from .dispatch import LoopNode, fast_limit
 from .ops.conversion import host_array
 from .ops.opdef import REGISTRY, OpDef, fn
-from .tensor import Tensor
+from .tensor import Meta, Tensor
 
 ndarray = np.ndarray
 _new = object.__new__
@@ -72,22 +72,30 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         return general(a, b)
 
     def record(a: Tensor, b: Tensor, x: ndarray, y: ndarray) -> Tensor:
-        key = x.dtype.num
-        entry = specs.get(key)
+        entry = specs.get(x.dtype.num)
         if entry is None:
-            entry = specs[key] = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
-        if x.ndim == 0 or y.ndim == 0:
+            spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
+            reads = dispatch.grad_plan(spec, (0, 1), (True,)).reads
+            entry = specs[x.dtype.num] = (spec, any(kind != "grad" for kind, _ in reads))
+        if not x.ndim or not y.ndim:
             return general(a, b)
         r = ufunc(x, y)
         t = _new(Tensor)
-        t._a = r if type(r) is ndarray else np.asarray(r)
-        t._req = False
-        t._x = None
-        node = LoopNode(entry, (a, b), (), (t,))
-        m = dispatch.Meta()
-        m.node = node
-        t._x = m
+        t._a = r
         t._req = True
+        t._x = m = _new(Meta)
+        m.node = node = _new(LoopNode)
+        node.order = next_order()
+        ax, bx = a._x, b._x
+        # the common edges in line: a leaf, or the output of a node that is no view
+        node.edges = ((None if not a._req else a if ax is None else edge_of(a) if ax.base is not None or ax.node is None
+                       else (ax.node, ax.index)),
+                      (None if not b._req else b if bx is None else edge_of(b) if bx.base is not None or bx.node is None
+                       else (bx.node, bx.index)))
+        node.spec = entry[0]
+        node.shapes = (x.shape, y.shape)
+        if entry[1]:
+            node.save((a, b), (t,))
         return t
 
     specs: dict[int, Any] = {}

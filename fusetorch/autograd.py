@@ -12,6 +12,7 @@ from typing import Any
 from .tensor import Meta, Tensor, meta, version_of, wrap
 
 _sequence = itertools.count()
+next_order = _sequence.__next__
 
 
 class GradMode:
@@ -28,14 +29,18 @@ class Node:
     outputs' gradients to the operands'. Subclasses hold what they need.
     """
 
-    __slots__ = ("edges", "n_outputs", "order", "released", "hooks", "__weakref__")
+    # recording is on the eager hot path: fields with a usual value are class attributes, set only where they differ
+    n_outputs = 1
+    released = False
+    hooks: dict | None = None
+    edges: tuple
+    order: int
 
     def __init__(self, edges: tuple, n_outputs: int = 1) -> None:
         self.edges = edges
-        self.n_outputs = n_outputs
         self.order = next(_sequence)
-        self.released = False
-        self.hooks: dict | None = None
+        if n_outputs != 1:
+            self.n_outputs = n_outputs
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Gradients of the operands from those of the outputs."""
@@ -118,8 +123,6 @@ def set_history(t: Tensor, node: Node, index: int = 0) -> Tensor:
 
 class CopySlices(Node):
     """History of a base tensor after an in-place write through one of its views."""
-
-    __slots__ = ("chain", "inner")
 
     def __init__(self, base_edge: Any, chain: tuple, inner: Node | None, inner_index: int) -> None:
         super().__init__((base_edge, (inner, inner_index)) if inner is not None else (base_edge,))

@@ -15,7 +15,7 @@ from .autograd import (GradMode, Node, Saved, check_inplace, edge_of, rebase, se
 from .dtypes import FROM_NUMPY, can_cast, dtype
 from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
-from .ops.opdef import LoopSpec, OpDef, loop_spec
+from .ops.opdef import LoopSpec, OpDef, fn, loop_spec
 from .shapes import broadcast_shapes, wrap_dims
 from .tensor import Meta, Tensor, meta, version_of, wrap
 
@@ -68,8 +68,6 @@ def _mixed(tensors: Sequence[Tensor], op: str) -> None:
 
 class OpNode(Node):
     """A recorded operation: what its vjp may look at. ``ctx["input"]`` is a saved operand, ``ctx["out"]`` the saved output."""
-
-    __slots__ = ("op", "attrs", "saved", "inputs_meta", "needed")
 
     def __init__(self, op: OpDef, tensors: Sequence[Tensor], attrs: dict[str, Any], n_outputs: int = 1) -> None:
         super().__init__(tuple([edge_of(t) for t in tensors]), n_outputs)
@@ -152,6 +150,9 @@ def _make_grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, .
         if g is None:
             results.append(None)
             continue
+        if g.op == "const" and g.attr == 0:  # flat everywhere, such as floor
+            results.append(("zero", None))
+            continue
         bare = g
         while bare.op == "cast" and bare.args[0].op in ("load", "cast") and bare.args[0].dtype.is_floating_point:
             bare = bare.args[0]
@@ -175,16 +176,29 @@ def _make_grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, .
 class LoopNode(Node):
     """A recorded elementwise operation whose gradient is derived from its body."""
 
-    __slots__ = ("spec", "scalars", "wanted", "shapes", "inputs", "outputs")
+    scalars: Sequence[Any] = ()
+    inputs: dict[int, Saved] = {}
+    outputs: dict[int, Saved] = {}
+    spec: LoopSpec
+    shapes: Sequence[tuple[int, ...]]
 
     def __init__(self, spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outputs: Sequence[Tensor]) -> None:
         super().__init__(tuple([edge_of(t) for t in tensors]), len(outputs))
         self.spec, self.scalars = spec, scalars
-        self.wanted = tuple([i for i, e in enumerate(self.edges) if e is not None])
         self.shapes = [t._a.shape for t in tensors]
-        plan = grad_plan(spec, self.wanted, tuple([d.is_floating_point for d in spec.out_dtypes]))
-        self.inputs: dict[int, Saved] = {}
-        self.outputs: dict[int, Saved] = {}
+        self.save(tensors, outputs)
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The inputs that want a gradient."""
+        return tuple([i for i, e in enumerate(self.edges) if e is not None])
+
+    def save(self, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Keeps what the gradient's kernel reads."""
+        plan = grad_plan(self.spec, self.wanted, tuple([d.is_floating_point for d in self.spec.out_dtypes]))
+        if not plan.reads:
+            return
+        self.inputs, self.outputs = {}, {}
         for kind, k in plan.reads:
             if kind == "in":
                 self.inputs[k] = Saved(tensors[k])
@@ -193,7 +207,8 @@ class LoopNode(Node):
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Runs the derived kernel, then sums over broadcast dimensions."""
-        plan = grad_plan(self.spec, self.wanted, tuple([g is not None for g in grads]))
+        wanted = self.wanted
+        plan = grad_plan(self.spec, wanted, tuple([g is not None for g in grads]))
         made: Sequence[Tensor] = ()
         if plan.spec is not None:
             reads = [grads[k] if kind == "grad" else self.inputs[k].get(self) if kind == "in" else self.outputs[k].get(self)
@@ -201,8 +216,12 @@ class LoopNode(Node):
             made = apply_loop(plan.spec, reads, self.scalars)
             made = made if isinstance(made, tuple) else (made,)
         out: list[Tensor | None] = [None] * len(self.edges)
-        for i, r in zip(self.wanted, plan.results):
+        for i, r in zip(wanted, plan.results):
             if r is not None:
+                if r[0] == "zero":
+                    like = next(g for g in grads if g is not None)
+                    out[i] = fn.zeros(self.shapes[i], dtype=self.spec.in_dtypes[i], device=like.device)
+                    continue
                 g = grads[r[1]] if r[0] == "pass" else made[r[1]]
                 out[i] = sum_to(g, self.shapes[i])
         return out
@@ -232,12 +251,12 @@ def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
     return g.reshape(shape) if g._a.shape != tuple(shape) or lead else g
 
 
-def apply_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any] = ()) -> Any:
+def apply_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any] = (), record: bool = True) -> Any:
     """Runs an elementwise spec and records its derived gradient."""
     backend = backend_for(tensors, spec.name)
     results = backend.loop(spec, [t._a for t in tensors], scalars, None, None)
     outs = [wrap(a) for a in results]
-    if GradMode.enabled:
+    if record and GradMode.enabled:
         for t in tensors:
             if t._req:
                 record_loop(spec, tensors, scalars, outs)
@@ -311,7 +330,7 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
         from .ops.creation import tensor
         return elementwise(op, [None if o is None else tensor(o) for o in operands], params, out)
     if op.vjp_fn is None:
-        result = apply_loop(spec, tensors, scalars)
+        result = apply_loop(spec, tensors, scalars, op.differentiable)
     else:
         backend = backend_for(tensors, op.name)
         outs = [wrap(a) for a in backend.loop(spec, [t._a for t in tensors], scalars, None, None)]
@@ -429,6 +448,11 @@ def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: An
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     shape = tensors[0]._a.shape if len(tensors) == 1 else broadcast_shapes(*[t._a.shape for t in tensors])
     axes = wrap_dims(dim, len(shape))
+    if op.nonempty and any([shape[d] == 0 for d in axes]):
+        if dim is None:
+            raise RuntimeError(f"{op.name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
+                               "with the 'dim' argument.")
+        raise IndexError(f"{op.name}(): Expected reduction dim {next(d for d in axes if shape[d] == 0)} to have non-zero size.")
     backend = backend_for(tensors, op.name)
     results = backend.loop(spec, [t._a for t in tensors], scalars, axes, None)
     if not keepdim and axes:

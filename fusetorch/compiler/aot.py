@@ -38,8 +38,6 @@ class ConsumedNode(Node):
 class CompiledNode(Node):
     """Runs the backward plan of a compiled function."""
 
-    __slots__ = ("plan", "saved", "shapes", "watched")
-
     def __init__(self, edges: tuple, shapes: list[tuple], plan: BackwardPlan, saved: list[Any], watched: list[Tensor]) -> None:
         super().__init__(edges, len(shapes))
         self.plan, self.saved, self.shapes = plan, saved, shapes

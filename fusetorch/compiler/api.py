@@ -68,13 +68,14 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
 class Output:
     """How one tensor of the result is rebuilt at replay."""
 
-    __slots__ = ("kind", "index", "shape", "strides", "offset", "tensor")
+    __slots__ = ("kind", "index", "shape", "strides", "offset", "tensor", "whole")
 
     def __init__(self, kind: str, index: int = 0, shape: tuple = (), strides: tuple = (), offset: int = 0,
-                 tensor: Tensor | None = None) -> None:
+                 tensor: Tensor | None = None, whole: bool = False) -> None:
         # "object": always the same tensor; "arg": an argument itself; "state": a view of a lifted input's memory;
         # "result": a view of plan result ``index``
         self.kind, self.index, self.shape, self.strides, self.offset, self.tensor = kind, index, shape, strides, offset, tensor
+        self.whole = whole  # the view is the array itself
 
 
 class Entry:
@@ -167,6 +168,8 @@ class Entry:
             return o.tensor
         if o.kind == "arg":
             return leaves[o.index]
+        if o.whole:
+            return wrap(results[o.index])
         a = arrays[o.index] if o.kind == "state" else results[o.index]
         return wrap(real_view(a, o.shape, o.strides, o.offset))
 
@@ -378,7 +381,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         index = place.setdefault(id(a.storage), len(wanted))
         if index == len(wanted):
             wanted.append(a.storage.value)
-        return Output("result", index, a.shape, a.strides, a.offset)
+        return Output("result", index, a.shape, a.strides, a.offset, None, a.whole and a.shape == a.storage.value.shape)
 
     entry.outputs = [result_of(t) for t in found]
     for t in {id(t): t for t in (*tracked, *entry.guard.tensors.values(), *leaves)}.values():

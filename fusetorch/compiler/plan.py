@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -164,6 +165,7 @@ class Plan:
             raw = arena[start + offset:start + offset + v.nbytes]
             self.static[self.slot[v]] = raw.view(v.dtype.np).reshape(v.shape)
         self.arena = arena
+        self.allocate = [(s, _allocator(v)) for s, v in self.fresh]
         self.peak_bytes = top + sum(v.nbytes for _, v in self.fresh) + sum(
             v.nbytes for g in self.fusion.groups if not g.fusible for v in g.nodes[0].outputs)
 
@@ -234,8 +236,8 @@ class Plan:
             for i, a in enumerate(arrays):
                 env[i] = a
             kept = [(i, v, _copy_of(env[self.slot[v]], v)) for i, v in self.before]
-            for s, v in self.fresh:
-                env[s] = backend(v.device).empty(v.shape, v.dtype)
+            for s, make in self.allocate:
+                env[s] = make()
             for step in self.steps:
                 step(env)
             if self.copies:
@@ -266,6 +268,13 @@ class Plan:
     def traffic(self, g: Group) -> tuple[int, int]:
         """Bytes a group reads and writes, each buffer once."""
         return sum(v.nbytes for v in dict.fromkeys(self.reads(g))), sum(v.nbytes for v in self.writes(g))
+
+
+def _allocator(v: Value) -> Callable[[], Any]:
+    """How a new result is made, decided once."""
+    if v.device.type == "cpu" and v.nbytes < 65536:
+        return partial(np.empty, v.shape, v.dtype.np)
+    return partial(backend(v.device).empty, v.shape, v.dtype)
 
 
 def _copy_of(a: Any, v: Value) -> Any:
