@@ -17,6 +17,7 @@ from .interpret import filled
 from .ir import Graph, Value
 from .plan import Plan
 from .trace import Source, Storage, TracedArray, Tracer, contiguous_strides
+from .verify import checked
 
 if TYPE_CHECKING:
     from .ir import Node as IRNode
@@ -226,7 +227,7 @@ def extract(graph: Graph, outputs: list[Value], boundary: list[Value]) -> tuple[
             if a not in env:
                 env[a] = b
     new.outputs = [env[v] for v in outputs]
-    return new, inputs
+    return checked(new, "cutting out the backward"), inputs
 
 
 def restore_history(tracer: Tracer) -> None:

@@ -18,6 +18,7 @@ from .interpret import input_array
 from .ir import Value
 from .plan import Plan
 from .trace import Source, Storage, TracedArray, Tracer, real_view, span_array
+from .verify import checked
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
@@ -410,6 +411,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         entry.backward = aot.split(joint, tracer, wanted, updates, source_of, found, emulate)
         wanted = wanted + entry.backward.saved_values
     graph.outputs = list(wanted)
+    checked(graph, "tracing")
     own = len(wanted) if entry.backward is None else entry.backward.n_results
     used = [s for s in tracer.inputs]
     entry.plan = Plan(graph, [s.initial for s in used], updates, emulate_casts=emulate, own=own)
