@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 
+from ..shapes import contiguous_strides
 from .align import base_of
 from .fuse import Fusion, Group
 from .interpret import backend, filled, run_opaque
@@ -50,7 +51,7 @@ class Plan:
         self.lock = threading.Lock()
         self._number()
         self._place_updates()
-        self._plan_memory()
+        self._plan_memory(compiled)
         self.steps = self._compile() if compiled else []
 
     # ---- slots
@@ -121,52 +122,49 @@ class Plan:
 
     # ---- memory
 
-    def _plan_memory(self) -> None:
-        """Gives intermediate loop results places in an arena; everything else is allocated per call."""
+    def _plan_memory(self, compiled: bool) -> None:
+        """Gives intermediate loop results places in an arena per device; everything else is allocated per call."""
         last: dict[int, int] = {}
         for i, g in enumerate(self.fusion.groups):
             for v in self.reads(g):
                 if v in self.slot:
                     last[self.slot[v]] = i
         wanted = {self.slot[b] for b in (base_of(v)[0] for v in self.graph.outputs) if b in self.slot}
-        free: list[tuple[int, int]] = []     # (size, offset)
-        top = 0
-        live_until: list[tuple[int, int, int]] = []
-        places: dict[Value, tuple[int, Any]] = {}
-        self.fresh: list[tuple[int, Value]] = []
-        peak = 0
+        free: dict[Any, list[tuple[int, int]]] = {}         # per device: (size, offset)
+        top: dict[Any, int] = {}
+        occupied: list[tuple[int, Any, int, int]] = []      # (last reader, device, size, offset)
+        places: dict[Value, int] = {}
+        fresh: list[tuple[int, Value]] = []
         for i, g in enumerate(self.fusion.groups):
-            for end, size, offset in [x for x in live_until if x[0] < i]:
-                live_until.remove((end, size, offset))
-                free.append((size, offset))
+            for entry in [x for x in occupied if x[0] < i]:
+                occupied.remove(entry)
+                free.setdefault(entry[1], []).append(entry[2:])
             if not g.fusible:
                 continue
             for v in self.writes(g):
                 s = self.slot[v]
                 if v in self.aliased:
                     continue
-                if s in wanted or v.device.type != "cpu":
-                    self.fresh.append((s, v))
+                if s in wanted:
+                    fresh.append((s, v))
                     continue
                 size = -(-max(v.nbytes, 1) // ALIGN) * ALIGN
-                fit = min((x for x in free if x[0] >= size), default=None)
+                holes = free.setdefault(v.device, [])
+                fit = min((x for x in holes if x[0] >= size), default=None)
                 if fit is None:
-                    offset, top = top, top + size
-                    fit = (size, offset)
+                    fit = (size, top.get(v.device, 0))
+                    top[v.device] = fit[1] + size
                 else:
-                    free.remove(fit)
-                places[v] = (fit[1], v)
-                live_until.append((last.get(s, i), fit[0], fit[1]))
-            peak = max(peak, sum(x[1] for x in live_until))
-        self.arena_bytes = top
-        arena = np.empty(top + ALIGN, np.uint8)
-        start = -arena.__array_interface__["data"][0] % ALIGN
-        for v, (offset, _) in places.items():
-            raw = arena[start + offset:start + offset + v.nbytes]
-            self.static[self.slot[v]] = raw.view(v.dtype.np).reshape(v.shape)
-        self.arena = arena
-        self.allocate = [(s, _allocator(v)) for s, v in self.fresh]
-        self.peak_bytes = top + sum(v.nbytes for _, v in self.fresh) + sum(
+                    holes.remove(fit)
+                places[v] = fit[1]
+                occupied.append((last.get(s, i), v.device, *fit))
+        arenas = {d: _arena(d, n) for d, n in top.items()} if compiled else {}
+        for v, offset in places.items():
+            if compiled:
+                self.static[self.slot[v]] = _in_arena(arenas[v.device], offset, v)
+        self.allocate = [(s, _allocator(v)) for s, v in fresh]
+        self.arena_bytes = sum(top.values())
+        self.peak_bytes = self.arena_bytes + sum(v.nbytes for _, v in fresh) + sum(
             v.nbytes for g in self.fusion.groups if not g.fusible for v in g.nodes[0].outputs)
 
     # ---- launches
@@ -268,6 +266,22 @@ class Plan:
     def traffic(self, g: Group) -> tuple[int, int]:
         """Bytes a group reads and writes, each buffer once."""
         return sum(v.nbytes for v in dict.fromkeys(self.reads(g))), sum(v.nbytes for v in self.writes(g))
+
+
+def _arena(device: Any, size: int) -> Any:
+    if device.type == "cpu":
+        raw = np.empty(size + ALIGN, np.uint8)
+        start = -raw.__array_interface__["data"][0] % ALIGN
+        return raw[start:start + size]
+    from ..dtypes import uint8
+    return backend(device).empty((size,), uint8)
+
+
+def _in_arena(arena: Any, offset: int, v: Value) -> Any:
+    if isinstance(arena, np.ndarray):
+        return arena[offset:offset + v.nbytes].view(v.dtype.np).reshape(v.shape)
+    from ..runtime.memory import DeviceArray
+    return DeviceArray(arena.storage, v.shape, contiguous_strides(v.shape), offset // v.dtype.itemsize, v.dtype)
 
 
 def _allocator(v: Value) -> Callable[[], Any]:

@@ -223,11 +223,10 @@ class Tracer:
              outs: Sequence[TracedArray] | None) -> list[TracedArray]:
         """Records an elementwise or reduction operation."""
         shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
-        values = self.graph.loop(spec, [self.read(a) for a in arrays], shape, axes, tuple(scalars))
-        if len(arrays) > 1 and any(a.device != values[0].device for a in arrays):
-            place = next(a.device for a in arrays if a.device.type != "cpu")
-            for v in values:
-                v.device = place
+        inputs = [self.read(a) for a in arrays]
+        place = next((v.device for v in inputs if v.device.type != "cpu"), inputs[0].device)
+        inputs = [v if v.device == place else self._move(v, place) for v in inputs]
+        values = self.graph.loop(spec, inputs, shape, axes, tuple(scalars))
         if outs is None:
             return [self._wrap(v) for v in values]
         for o, v in zip(outs, values):
@@ -283,6 +282,10 @@ class Tracer:
             dst.storage.value = self.graph.view(value, base, contiguous_strides(base), 0)
         else:
             dst.storage.value = self.graph.write(dst.storage.value, value, dst.shape, dst.strides, dst.offset)
+
+    def _move(self, v: Value, device: device_class) -> Value:
+        from ..ops.opdef import REGISTRY
+        return self.graph.opaque(REGISTRY["move_to_device"], [v], (0,), (device,), [(v.shape, v.dtype, device)])[0]
 
     def _convert(self, v: Value, d: dtype) -> Value:
         from ..ops.opdef import REGISTRY, loop_spec

@@ -6,11 +6,13 @@ Barron 2017; Mish, Misra 2019; hard-swish, Howard et al. 2019; softplus, Dugas e
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 
 from . import primitives as P
-from .opdef import elementwise
+from .expr import cast
+from .opdef import elementwise, fn
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -21,6 +23,17 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
 def relu(input):
     """``max(input, 0)``; its gradient at 0 is 0."""
     return P.where(input <= 0, 0, input)
+
+
+@elementwise(promote="float", function=False, method=False, oracle=lambda g, y: np.where(y <= 0, 0, g))
+def relu_grad(grad, result):
+    """The gradient of relu from its result, so that its operand need not be kept."""
+    return P.where(result <= 0, 0, grad)
+
+
+@relu.vjp("out")
+def _(ctx: Any, g: Any) -> Any:
+    return fn.relu_grad(g, ctx["out"])
 
 
 @elementwise(inplace=True, nn=True, function=False, method=False, oracle=lambda a: np.clip(a, 0, 6))
@@ -122,7 +135,8 @@ def tanhshrink(input):
              oracle=lambda a, min_val=-1.0, max_val=1.0: np.clip(a, min_val, max_val))
 def hardtanh(input, min_val: float = -1.0, max_val: float = 1.0):
     """``x`` limited to [min_val, max_val]."""
-    return P.where(input <= min_val, min_val, P.where(input >= max_val, max_val, input))
+    lo, hi = cast(min_val, input.dtype), cast(max_val, input.dtype)
+    return P.where(input <= lo, lo, P.where(input >= hi, hi, input))
 
 
 @elementwise(promote="float", nn=True, inplace=True, function=False, method=False, oracle=lambda a: np.clip(a + 3, 0, 6) / 6)
@@ -152,7 +166,7 @@ def softshrink(input, lambd: float = 0.5):
 @elementwise(nn=True, inplace=True, oracle=lambda a, threshold, value: np.where(a > threshold, a, value))
 def threshold(input, threshold: float, value: float):
     """``x`` where it is above ``threshold``, else ``value``."""
-    return P.where(input <= threshold, value, input)
+    return P.where(input <= cast(threshold, input.dtype), cast(value, input.dtype), input)
 
 
 @elementwise(promote="float", nn=True, name="prelu_elementwise", function=False, method=False,
