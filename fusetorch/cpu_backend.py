@@ -53,9 +53,6 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
 def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], shape: tuple[int, ...],
            axes: tuple[int, ...] | None, outs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
     """Runs a spec as a native loop, compiled at first use and kept on disk."""
-    from .codegen.native import native_loop
-    from .codegen.loop import schedule
-
     if outs is not None:
         return _into(spec, arrays, scalars, shape, axes, outs)
     row_major = axes is not None or (spec.op is not None and spec.op.row_major)
@@ -63,36 +60,41 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
+    run, sizes, strides = _plan(spec, everything, len(arrays), shape, axes)
+    run(everything, sizes, strides, scalars)
+    return results
+
+
+def _plan(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: tuple[int, ...],
+          axes: tuple[int, ...] | None) -> tuple[Any, Any, Any]:
+    """The loop for these shapes and layouts, remembered: ``(function, sizes, strides)``."""
     key = (shape, axes, tuple([(a.shape, a.strides) for a in everything]))
     plan = spec.plans.get(key)
     if plan is None:
-        reduced = axes or ()
-        call = schedule(shape, reduced, [_operand(a, shape) for a in arrays], [_operand(r, shape) for r in results],
-                        spec.values, spec.full, spec.scalars)
+        from .codegen.loop import schedule
+        from .codegen.native import native_loop
+        operands = [_operand(a, shape) for a in everything]
+        call = schedule(shape, axes or (), operands[:inputs], operands[inputs:], spec.values, spec.full, spec.scalars)
         if len(spec.plans) >= 256:
             spec.plans.clear()
         plan = spec.plans[key] = (native_loop(call.kernel), call.sizes, call.strides)
-    run, sizes, strides = plan
-    run(everything, sizes, strides, scalars)
-    return results
+    return plan
 
 
 def _into(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], shape: tuple[int, ...],
           axes: tuple[int, ...] | None, outs: Sequence[np.ndarray]) -> list[np.ndarray]:
     """In-place form: writes straight into ``outs`` unless an input overlaps one in another layout."""
     same = all(o.dtype == d.np for o, d in zip(outs, spec.out_dtypes))
-    clash = any(a is not o and (a.strides != o.strides or _start(a) != _start(o)) and np.may_share_memory(a, o)
+    clash = any(a is not o and np.may_share_memory(a, o) and (a.strides != o.strides or _start(a) != _start(o))
                 for a in arrays for o in outs)
     if not same or clash or axes is not None:
         results = native(spec, arrays, scalars, shape, axes, None)
         for o, r in zip(outs, results):
             np.copyto(o, r, casting="unsafe")
         return list(outs)
-    from .codegen.native import native_loop
-    from .codegen.loop import schedule
-    call = schedule(shape, (), [_operand(a, shape) for a in arrays], [_operand(o, shape) for o in outs], spec.values,
-                    spec.full, spec.scalars)
-    native_loop(call.kernel)(list(arrays) + list(outs), call.sizes, call.strides, scalars)
+    everything = [*arrays, *outs]
+    run, sizes, strides = _plan(spec, everything, len(arrays), shape, None)
+    run(everything, sizes, strides, scalars)
     return list(outs)
 
 

@@ -270,6 +270,27 @@ def test_training_reaches_the_solution():
         np.testing.assert_allclose(model.weight.detach().numpy(), [[1.0, -2.0, 0.5]], atol=0.01)
 
 
+def test_training_on_the_simulated_gpu_equals_the_cpu():
+    with torch.config.override(simulate_cuda=True):
+        for make in (lambda p: optim.SGD(p, lr=0.1, momentum=0.9, weight_decay=0.01), lambda p: optim.AdamW(p, lr=0.01)):
+            torch.manual_seed(0)
+            model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.GELU(), torch.nn.LayerNorm(8), torch.nn.Linear(8, 3))
+            twin = copy.deepcopy(model).to("cuda")
+            assert all(p.device.type == "cuda" and p.is_leaf for p in twin.parameters())
+            x, y = torch.randn(5, 4), torch.tensor([0, 1, 2, 0, 1])
+            for net, a, b in ((model, x, y), (twin, x.cuda(), y.cuda())):
+                opt = make(net.parameters())
+                for _ in range(2):
+                    opt.zero_grad()
+                    torch.nn.CrossEntropyLoss()(net(a), b).backward()
+                    torch.nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+                    opt.step()
+                state = opt.state[next(net.parameters())]
+                assert all(v.device == a.device for v in state.values())
+            for p, q in zip(model.parameters(), twin.parameters()):
+                np.testing.assert_allclose(q.detach().cpu().numpy(), p.detach().numpy(), rtol=1e-5, atol=1e-6)
+
+
 # -------------------------------------------------------------------------------------------------------- schedules
 
 @pytest.mark.peer
