@@ -15,7 +15,7 @@ import pytest
 
 from fusetorch import config
 from fusetorch.codegen.loop import LoopCall, Operand, schedule
-from fusetorch.codegen.native import native_loop, native_loops
+from fusetorch.codegen.native import NativeLoop, native_loop, native_loops
 from fusetorch.dtypes import (
     ALL,
     INTEGERS,
@@ -251,6 +251,20 @@ def test_halves_round_once_to_nearest_even():
             want = x.astype(dt.np)
         same = (got.view(np.uint16) == want.view(np.uint16)) | (np.isnan(want.astype(np.float32)) & np.isnan(got.astype(np.float32)))
         assert same.all()
+
+
+def test_float16_without_hardware_conversion(monkeypatch):
+    monkeypatch.setattr(cpu_jit, "has_halves", lambda: False)
+    h = np.arange(65536, dtype=np.uint32).astype(np.uint16).view(np.float16)
+    near = (np.arange(1 << 19, dtype=np.uint32) << 13)[:, None] + np.array([0, 1, 4095, 4096, 4097, 8191], np.uint32)
+    f = near.ravel().view(np.float32)
+    for x, dt in ((h, float32), (f, float16)):
+        call, (got,) = prepare(x.shape, (), [x], [load(0, from_numpy(x.dtype))], [True], [dt])
+        NativeLoop(call.kernel)([x, got], call.sizes, call.strides)
+        with np.errstate(all="ignore"):
+            want = x.astype(dt.np)
+        bits = f"u{dt.itemsize}"
+        assert ((got.view(bits) == want.view(bits)) | (np.isnan(got) & np.isnan(want))).all()
 
 
 def test_double_to_half_rounds_once():

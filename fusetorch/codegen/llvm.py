@@ -7,8 +7,7 @@ Units are independent, so any split over threads gives the same bits. The *flavo
 * ``tiles``: a map where an operand is transposed: a tile of :data:`TILE` by :data:`TILE` elements of the last axis and the one along
   which that operand is contiguous, so that each cache line is read once.
 * ``rows``: one outer position; its reductions run one after another over a row that stays in the cache.
-* ``split``: for few outer positions, one block of the reduced range. Each pass is a function that leaves one partial result
-  a unit, followed by a function that combines them in order.
+* ``split``: for few outer positions, one block of the reduced range (:mod:`fusetorch.codegen.llvm_split`).
 * ``columns``, ``column_split``: the same two where the last outer axis is contiguous and the reduced ones are not: the vector
   loop runs over a block of columns (:mod:`fusetorch.codegen.llvm_columns`).
 
@@ -79,7 +78,7 @@ class Frame:
 class Emitter:
     """Writes the functions of one kernel in one flavour."""
 
-    def __init__(self, kernel: LoopKernel, name: str, flavour: str, width: int) -> None:
+    def __init__(self, kernel: LoopKernel, name: str, flavour: str, b: Builder) -> None:
         self.k, self.name, self.flavour = kernel, name, flavour
         self.a = analyse(kernel, frozenset([self.vector_axis]) if flavour.startswith("column") else frozenset())
         self.kept = kept(self.a, self.vector_axis) if flavour in ("rows", "columns") else {}
@@ -87,7 +86,7 @@ class Emitter:
         self.n_axes = kernel.n_outer + kernel.n_inner
         self.outer_axes = list(range(kernel.n_outer))
         self.inner_axes = list(range(kernel.n_outer, self.n_axes))
-        self.b = Builder(width)
+        self.b = b
         self.functions: list[str] = []
         self.n_in = len(kernel.inputs)
         self.patterns = [a.pattern for a in kernel.inputs] + [s.access.pattern for s in kernel.stores] + list(kernel.iotas)
@@ -120,16 +119,7 @@ class Emitter:
             return [("u", self._map)]
         if self.flavour == "tiles":
             return [("u", self._tiles)]
-        if self.flavour == "rows":
-            return [("u", self._rows)]
-        parts: list[tuple[str, Callable[[str, str], None]]] = []
-        for s in range(self.a.stages):
-            parts.append((f"{s}u", lambda lo, hi, s=s: self._split_stage(s, lo, hi)))
-            if self.reduces(s):
-                parts.append((f"{s}o", lambda lo, hi, s=s: self._split_combine(s, lo, hi)))
-        if not all(s.full for s in self.k.stores):
-            parts.append(("o", self._split_outer))
-        return parts
+        return [("u", self._rows)]
 
     def reduces(self, s: int) -> list[Expr]:
         """The reductions that pass ``s`` computes."""
@@ -271,14 +261,14 @@ class Emitter:
         def unit(digits: list[str], _: list[str]) -> list[str]:
             f = self.enter(self.root, dict(zip(self.outer_axes, digits)))
             for s in range(self.a.stages):
-                for e, v in zip(self.reduces(s), self._stage(f, s, "0", self.n_steps())):
+                for e, v in zip(self.reduces(s), self.stage_pass(f, s, "0", self.n_steps())):
                     f.values[e] = convert(self.b, v, total_dtype(e), e.dtype)
-            self._outer_stores(f)
+            self.outer_stores(f)
             return []
 
         self.odometer(lo, hi, [self.sizes[x] for x in self.outer_axes], [], unit)
 
-    def _stage(self, f: Frame, s: int, lo: str, hi: str) -> list[str]:
+    def stage_pass(self, f: Frame, s: int, lo: str, hi: str) -> list[str]:
         """Pass ``s`` over the inner steps ``lo <= step < hi``: totals of its reductions; stores what is ready."""
         b, axis, reduces, stores = self.b, self.inner_axes[-1], self.reduces(s), self.stores(s)
         self.stage = s
@@ -296,67 +286,11 @@ class Emitter:
         start = [(register_type(total_dtype(e)), identity(e.attr, total_dtype(e))) for e in reduces]
         return self.odometer(lo, hi, self.inner_sizes(), start, step)
 
-    def _split_stage(self, s: int, lo: str, hi: str) -> None:
-        b, reduces, n_steps = self.b, self.reduces(s), self.n_steps()
-
-        def unit(u: str, _: list[str]) -> list[str]:
-            o = b.op(f"udiv i64 {u}, {self.extra['units']}")
-            f = self._at_outer(o)
-            self._load_results(f, o, s)
-            s0, s1 = self.range(b.op(f"urem i64 {u}, {self.extra['units']}"), self.extra["per_unit"], n_steps)
-            for r, (e, v) in enumerate(zip(reduces, self._stage(f, s, s0, s1))):
-                b.do(f"store {register_type(total_dtype(e))} {v}, "
-                     f"ptr {self.cell(self.extra['partials'], u, len(reduces), r)}, align 8")
-            return []
-
-        b.loop(lo, hi, [], unit)
-
-    def _split_combine(self, s: int, lo: str, hi: str) -> None:
-        b, reduces = self.b, self.reduces(s)
-
-        def outer(o: str, _: list[str]) -> list[str]:
-            u0 = b.op(f"mul i64 {o}, {self.extra['units']}")
-            u1 = b.op(f"add i64 {u0}, {self.extra['units']}")
-
-            def add(u: str, totals: list[str]) -> list[str]:
-                out = []
-                for r, (e, total) in enumerate(zip(reduces, totals)):
-                    p = self.cell(self.extra["partials"], u, len(reduces), r)
-                    part = b.op(f"load {register_type(total_dtype(e))}, ptr {p}, align 8")
-                    out.append(combine(b, e.attr, total_dtype(e), total, part))
-                return out
-
-            start = [(register_type(total_dtype(e)), identity(e.attr, total_dtype(e))) for e in reduces]
-            for e, v in zip(reduces, b.loop(u0, u1, start, add)):
-                p = self.cell(self.extra["results"], o, len(self.results), self.results.index(e))
-                b.do(f"store {register_type(e.dtype)} {convert(b, v, total_dtype(e), e.dtype)}, ptr {p}, align 8")
-            return []
-
-        b.loop(lo, hi, [], outer)
-
-    def _split_outer(self, lo: str, hi: str) -> None:
-        def outer(o: str, _: list[str]) -> list[str]:
-            f = self._at_outer(o)
-            self._load_results(f, o, len(self.a.reduces))
-            self._outer_stores(f)
-            return []
-
-        self.b.loop(lo, hi, [], outer)
-
     def cell(self, base: str, row: str, width: int | str, column: int | str) -> str:
         """Address of an 8-byte slot of a table with ``width`` columns."""
         b = self.b
         at = b.op(f"add i64 {b.op(f'mul i64 {row}, {width}')}, {column}")
         return b.op(f"getelementptr i64, ptr {base}, i64 {at}")
-
-    def _load_results(self, f: Frame, o: str, s: int) -> None:
-        """The results, at outer position ``o``, of the reductions before pass ``s``."""
-        for e in (e for level in self.a.reduces[:s] for e in level):
-            p = self.cell(self.extra["results"], o, len(self.results), self.results.index(e))
-            f.values[e] = self.b.op(f"load {register_type(e.dtype)}, ptr {p}, align 8")
-
-    def _at_outer(self, o: str) -> Frame:
-        return self.enter(self.root, dict(zip(self.outer_axes, self.digits(o, [self.sizes[x] for x in self.outer_axes]))))
 
     # -- loops
 
@@ -394,7 +328,7 @@ class Emitter:
         for s, v in zip(stores, values):
             self.write(f, next(i for i, x in enumerate(self.a.stores) if x is s), v, s.value.dtype)
 
-    def _outer_stores(self, f: Frame) -> None:
+    def outer_stores(self, f: Frame) -> None:
         self.write_all(f, [s for s in self.a.stores if not s.full])
 
     def write(self, f: Frame, number: int, v: str, src: dtype) -> None:
@@ -534,12 +468,14 @@ class Emitter:
         b.do(f"store {t} {v}, ptr {b.op(f'getelementptr {t}, ptr {array}, i64 {lane}')}{GROUP}")
 
 
-def emit(kernel: LoopKernel, name: str, flavour: str, width: int) -> tuple[str, list[str]]:
+def emit(kernel: LoopKernel, name: str, flavour: str, width: int, halves: bool = True) -> tuple[str, list[str]]:
     """Text of a module with the functions of ``kernel`` in one flavour, and their names in the order they run.
 
-    ``width`` is the preferred vector width of the machine in bits.
+    ``width`` is the preferred vector width of the machine in bits; ``halves`` tells whether it converts float16 itself.
     """
     from .llvm_columns import ColumnEmitter
-    e = (ColumnEmitter if flavour.startswith("column") else Emitter)(kernel, name, flavour, width)
+    from .llvm_split import SplitEmitter
+    kind = {"split": SplitEmitter, "columns": ColumnEmitter, "column_split": ColumnEmitter}.get(flavour, Emitter)
+    e = kind(kernel, name, flavour, Builder(width, halves))
     text, names = e.module()
     return "\n".join([*e.b.declared, *e.b.helpers, text, ATTRIBUTES.format(width=width), *e.b.loops, ""]), names

@@ -57,8 +57,9 @@ def literal(value: bool | int | float, dt: dtype) -> str:
 class Builder:
     """Text of one module: appends instructions, remembers declarations, makes loops."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, halves: bool = True) -> None:
         self.width = width  # preferred vector width in bits
+        self.halves = halves  # whether the machine converts float16; where not, LLVM would call a function that may be missing
         self.declared: dict[str, None] = {}
         self.helpers: dict[str, None] = {}  # whole functions
         self.loops: list[str] = []
@@ -184,7 +185,7 @@ def narrow(b: Builder, v: str, src: dtype, dst: dtype) -> str:
     if src is float64:
         v = _round_to_odd(b, v)
     if dst is float16:
-        return b.op(f"fptrunc float {v} to half")
+        return b.op(f"fptrunc float {v} to half") if b.halves else _to_half(b, v)
     bits = b.op(f"bitcast float {v} to i32")
     high = b.op(f"lshr i32 {bits}, 16")
     odd = b.op(f"and i32 {high}, 1")
@@ -198,9 +199,41 @@ def narrow(b: Builder, v: str, src: dtype, dst: dtype) -> str:
 def widen(b: Builder, v: str, src: dtype) -> str:
     """Stored bits ``v`` of the half type ``src`` as float."""
     if src is float16:
-        return b.op(f"fpext half {v} to float")
+        return b.op(f"fpext half {v} to float") if b.halves else _from_half(b, v)
     wide = b.op(f"zext i16 {v} to i32")
     return b.op(f"bitcast i32 {b.op(f'shl i32 {wide}, 16')} to float")
+
+
+def _to_half(b: Builder, v: str) -> str:
+    """float32 to float16 with float32 arithmetic, which does the rounding (after M. Dukhan's FP16 library)."""
+    w = b.op(f"bitcast float {v} to i32")
+    twice = b.op(f"shl i32 {w}, 1")
+    large = b.op(f"fmul float {b.intrinsic('fabs', 'float', v)}, {literal(2.0**112, float32)}")
+    base = b.op(f"fmul float {large}, {literal(2.0**-110, float32)}")
+    bias = b.intrinsic("umax", "i32", b.op(f"and i32 {twice}, {0xFF000000}"), str(0x71000000))
+    half_bias = b.op(f"lshr i32 {bias}, 1")
+    ulp = b.op(f"bitcast i32 {b.op(f'add i32 {half_bias}, {0x07800000}')} to float")
+    bits = b.op(f"bitcast float {b.op(f'fadd float {ulp}, {base}')} to i32")
+    exponent = b.op(f"and i32 {b.op(f'lshr i32 {bits}, 13')}, {0x7C00}")
+    number = b.op(f"add i32 {exponent}, {b.op(f'and i32 {bits}, 4095')}")
+    nan = b.op(f"icmp ugt i32 {twice}, {0xFF000000}")
+    number = b.op(f"select i1 {nan}, i32 {0x7E00}, i32 {number}")
+    sign = b.op(f"and i32 {b.op(f'lshr i32 {w}, 16')}, {0x8000}")
+    whole = b.op(f"or i32 {sign}, {number}")
+    return b.op(f"bitcast i16 {b.op(f'trunc i32 {whole} to i16')} to half")
+
+
+def _from_half(b: Builder, v: str) -> str:
+    """float16 to float32: a multiplication moves the exponent, which makes subnormals right, too."""
+    w = b.op(f"zext i16 {b.op(f'bitcast half {v} to i16')} to i32")
+    magnitude = b.op(f"and i32 {w}, 32767")
+    wide = b.op(f"bitcast i32 {b.op(f'shl i32 {magnitude}, 13')} to float")
+    scaled = b.op(f"fmul float {wide}, {literal(2.0**112, float32)}")
+    bits = b.op(f"bitcast float {scaled} to i32")
+    infinite = b.op(f"icmp ugt i32 {magnitude}, {0x7BFF}")  # or NaN
+    bits = b.op(f"select i1 {infinite}, i32 {b.op(f'or i32 {bits}, {0x7F800000}')}, i32 {bits}")
+    sign = b.op(f"shl i32 {b.op(f'and i32 {w}, 32768')}, 16")
+    return b.op(f"bitcast i32 {b.op(f'or i32 {bits}, {sign}')} to float")
 
 
 def _round_to_odd(b: Builder, v: str) -> str:

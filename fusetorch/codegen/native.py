@@ -204,7 +204,7 @@ def native_loops(kernels: Iterable[LoopKernel], sizes: Iterable[Sequence[int]] |
 
 def _compile(kernel: LoopKernel, flavour: str) -> list[tuple[str, int]]:
     name = "k" + hashlib.sha256(f"{kernel.key}|{flavour}".encode()).hexdigest()[:16]
-    ir, names = llvm.emit(kernel, name, flavour, cpu_jit.vector_bits())
+    ir, names = llvm.emit(kernel, name, flavour, cpu_jit.vector_bits(), cpu_jit.has_halves())
     try:
         code = cpu_jit.compile_ir(ir, names)
     except RuntimeError as error:

@@ -64,6 +64,11 @@ def vector_bits() -> int:
     return _machine().vector_bits
 
 
+def has_halves() -> bool:
+    """Whether this CPU converts float16 to float32 and back."""
+    return not is_x86() or bool(_machine().features.get("f16c"))
+
+
 def is_x86() -> bool:
     """Whether the host is x86-64."""
     return _machine().triple.startswith(("x86_64", "i686"))
