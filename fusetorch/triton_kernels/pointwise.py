@@ -17,8 +17,18 @@ from fusetorch.dtypes import dtype
 from fusetorch.runtime.launch import Kernel
 from fusetorch.runtime.memory import DeviceArray, empty
 from fusetorch.triton_kernels import scalar
-from fusetorch.triton_kernels.layout import (TRITON_TYPES, broadcast_shape, broadcast_strides, cdiv, collapse, common_factor,
-                                             float_bits, pow2, span, tile)
+from fusetorch.triton_kernels.layout import (
+    TRITON_TYPES,
+    broadcast_shape,
+    broadcast_strides,
+    cdiv,
+    collapse,
+    common_factor,
+    float_bits,
+    pow2,
+    span,
+    tile,
+)
 
 Operand = DeviceArray | bool | int | float
 
@@ -104,12 +114,15 @@ def _row_offset(m, n1, n2, n3, n4, s1, s2, s3, s4, s5, OUTER: tl.constexpr):
 
 
 @triton.jit
-def _offsets(m, n, n1, n2, n3, n4, s0, s1, s2, s3, s4, s5, KIND: tl.constexpr, OUTER: tl.constexpr, VEC: tl.constexpr):
+def _offsets(m, n, n1, n2, n3, n4, s0, s1, s2, s3, s4, s5, KIND: tl.constexpr, OUTER: tl.constexpr, VEC: tl.constexpr,
+             VEC_ROWS: tl.constexpr):
     """Offsets of a tile as [rows, 1], [1, columns] or [rows, columns], as far as the operand varies."""
     if KIND[1] == "0":
         columns = n * 0
     elif KIND[1] == "1":
         columns = n
+    elif KIND[0] == "1":
+        columns = n * (s0 * VEC_ROWS)
     else:
         columns = n * s0
     if KIND[0] == "0":
@@ -144,7 +157,8 @@ def _mask(row_mask, column_mask, KIND: tl.constexpr):
 
 @triton.jit
 def _tile_operand(x, m, n, row_mask, column_mask, n1, n2, n3, n4, s0, s1, s2, s3, s4, s5, KIND: tl.constexpr,
-                  COMPUTE: tl.constexpr, OUTER: tl.constexpr, VEC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+                  COMPUTE: tl.constexpr, OUTER: tl.constexpr, VEC: tl.constexpr, VEC_ROWS: tl.constexpr, BM: tl.constexpr,
+                  BN: tl.constexpr):
     if KIND == "number":
         return tl.full((BM, BN), x, COMPUTE)
     elif KIND == "bits":
@@ -152,7 +166,7 @@ def _tile_operand(x, m, n, row_mask, column_mask, n1, n2, n3, n4, s0, s1, s2, s3
     elif KIND == "":
         return None
     else:
-        offsets = _offsets(m, n, n1, n2, n3, n4, s0, s1, s2, s3, s4, s5, KIND, OUTER, VEC)
+        offsets = _offsets(m, n, n1, n2, n3, n4, s0, s1, s2, s3, s4, s5, KIND, OUTER, VEC, VEC_ROWS)
         value = scalar.cast(tl.load(x + offsets, _mask(row_mask, column_mask, KIND)), COMPUTE)
         return tl.broadcast_to(value, (BM, BN))
 
@@ -161,12 +175,15 @@ def _tile_operand(x, m, n, row_mask, column_mask, n1, n2, n3, n4, s0, s1, s2, s3
 def _tile(a, b, c, out, m, n, row_mask, column_mask, n1, n2, n3, n4, a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5,
           c0, c1, c2, c3, c4, c5, o0, o1, o2, o3, o4, o5, FN: tl.constexpr, ARITY: tl.constexpr, A: tl.constexpr,
           B: tl.constexpr, C: tl.constexpr, O: tl.constexpr, COMPUTE: tl.constexpr, FIRST: tl.constexpr,
-          OUTER: tl.constexpr, VEC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    x = _tile_operand(a, m, n, row_mask, column_mask, n1, n2, n3, n4, a0, a1, a2, a3, a4, a5, A, FIRST, OUTER, VEC, BM, BN)
-    y = _tile_operand(b, m, n, row_mask, column_mask, n1, n2, n3, n4, b0, b1, b2, b3, b4, b5, B, COMPUTE, OUTER, VEC, BM, BN)
-    z = _tile_operand(c, m, n, row_mask, column_mask, n1, n2, n3, n4, c0, c1, c2, c3, c4, c5, C, COMPUTE, OUTER, VEC, BM, BN)
+          OUTER: tl.constexpr, VEC: tl.constexpr, VEC_ROWS: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    x = _tile_operand(a, m, n, row_mask, column_mask, n1, n2, n3, n4, a0, a1, a2, a3, a4, a5, A, FIRST, OUTER, VEC,
+                      VEC_ROWS, BM, BN)
+    y = _tile_operand(b, m, n, row_mask, column_mask, n1, n2, n3, n4, b0, b1, b2, b3, b4, b5, B, COMPUTE, OUTER, VEC,
+                      VEC_ROWS, BM, BN)
+    z = _tile_operand(c, m, n, row_mask, column_mask, n1, n2, n3, n4, c0, c1, c2, c3, c4, c5, C, COMPUTE, OUTER, VEC,
+                      VEC_ROWS, BM, BN)
     r = scalar.cast(_apply(FN, ARITY, x, y, z), out.dtype.element_ty)
-    offsets = _offsets(m, n, n1, n2, n3, n4, o0, o1, o2, o3, o4, o5, O, OUTER, VEC)
+    offsets = _offsets(m, n, n1, n2, n3, n4, o0, o1, o2, o3, o4, o5, O, OUTER, VEC, VEC_ROWS)
     tl.store(out + tl.broadcast_to(offsets, (BM, BN)), r, _mask(row_mask, column_mask, "rs"))
 
 
@@ -175,9 +192,11 @@ def _tile(a, b, c, out, m, n, row_mask, column_mask, n1, n2, n3, n4, a0, a1, a2,
 def _strided(a, b, c, out, rows, columns, n1, n2, n3, n4, a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5,
              c0, c1, c2, c3, c4, c5, o0, o1, o2, o3, o4, o5, FN: tl.constexpr, ARITY: tl.constexpr, A: tl.constexpr,
              B: tl.constexpr, C: tl.constexpr, O: tl.constexpr, COMPUTE: tl.constexpr, FIRST: tl.constexpr,
-             OUTER: tl.constexpr, VEC: tl.constexpr, INDEX: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    # `columns`, and the row strides of operands with column stride 1, come divided by VEC: so the compiler knows a factor
+             OUTER: tl.constexpr, VEC: tl.constexpr, VEC_ROWS: tl.constexpr, INDEX: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
+    # `columns`, and the row strides of operands with column stride 1, come divided by VEC: so the compiler knows a factor.
+    # `rows`, and the column strides of operands with row stride 1, come divided by VEC_ROWS.
     columns = columns * VEC
+    rows = rows * VEC_ROWS
     column_blocks = tl.cdiv(columns, BN)
     m0 = (tl.program_id(0) // column_blocks).to(INDEX) * BM
     n0 = (tl.program_id(0) % column_blocks).to(INDEX) * BN
@@ -185,11 +204,12 @@ def _strided(a, b, c, out, rows, columns, n1, n2, n3, n4, a0, a1, a2, a3, a4, a5
     n = n0 + tl.arange(0, BN)
     if (m0 + BM <= rows) & (n0 + BN <= columns):
         _tile(a, b, c, out, m, n, None, None, n1, n2, n3, n4, a0, a1, a2, a3, a4, a5, b0, b1, b2, b3, b4, b5,
-              c0, c1, c2, c3, c4, c5, o0, o1, o2, o3, o4, o5, FN, ARITY, A, B, C, O, COMPUTE, FIRST, OUTER, VEC, BM, BN)
+              c0, c1, c2, c3, c4, c5, o0, o1, o2, o3, o4, o5, FN, ARITY, A, B, C, O, COMPUTE, FIRST, OUTER, VEC, VEC_ROWS,
+              BM, BN)
     else:
         _tile(a, b, c, out, m, n, (m < rows)[:, None], (n < columns)[None, :], n1, n2, n3, n4, a0, a1, a2, a3, a4, a5,
               b0, b1, b2, b3, b4, b5, c0, c1, c2, c3, c4, c5, o0, o1, o2, o3, o4, o5, FN, ARITY, A, B, C, O, COMPUTE, FIRST,
-              OUTER, VEC, BM, BN)
+              OUTER, VEC, VEC_ROWS, BM, BN)
 
 
 @triton.jit
@@ -303,7 +323,10 @@ def _launch_strided(fn: object, arity: int, values: list, kinds: list[str], out:
         bm = min(pow2(rows), max(1, tile(rows * columns, BLOCK) // bn))
     letters = [("0" if not any(t[:-1]) else "1" if len(outer) == 1 and t[0] == 1 and t[1] != 1 else "r")
                + (str(t[-1]) if t[-1] in (0, 1) else "s") for t in table]
-    flat = [[t[-1]] + [s // vec if t[-1] == 1 else s for s in reversed(t[:-1])] + [0] * (MAX_OUTER - len(outer)) for t in table]
+    upright = [letter[0] == "1" and letter[1] == "s" for letter in letters]
+    vec_rows = common_factor(rows, *(t[-1] for t, u in zip(table, upright) if u)) if any(upright) else 1
+    flat = [[t[-1] // vec_rows if u else t[-1], *(s // vec if t[-1] == 1 else s for s in reversed(t[:-1])),
+             *[0] * (MAX_OUTER - len(outer))] for t, u in zip(table, upright)]
     ns = (list(reversed(outer)) + [1] * MAX_OUTER)[:MAX_OUTER - 1]
     kinds, args, k = list(kinds), [], 1
     for position, x in enumerate(values):
@@ -314,9 +337,9 @@ def _launch_strided(fn: object, arity: int, values: list, kinds: list[str], out:
         else:
             args += [0] * (MAX_OUTER + 1)
     index = tl.int64 if rows * columns >= 2**31 or max(span(sizes, t) for t in table) >= 2**31 else tl.int32
-    strided_kernel((cdiv(rows, bm) * cdiv(columns, bn),), *values, out, rows, columns // vec, *ns, *args, *flat[0],
+    strided_kernel((cdiv(rows, bm) * cdiv(columns, bn),), *values, out, rows // vec_rows, columns // vec, *ns, *args, *flat[0],
                    FN=fn, ARITY=arity, A=kinds[0], B=kinds[1], C=kinds[2], O=letters[0], COMPUTE=compute, FIRST=first,
-                   OUTER=len(outer), VEC=vec, INDEX=index, BM=bm, BN=bn)
+                   OUTER=len(outer), VEC=vec, VEC_ROWS=vec_rows, INDEX=index, BM=bm, BN=bn)
 
 
 def copy(src: DeviceArray, dst: DeviceArray) -> None:

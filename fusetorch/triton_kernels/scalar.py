@@ -100,7 +100,8 @@ def pow(x, y):
         result = tl.where(x == x, 1, x).to(x.dtype)
         base = x
         e = y
-        for _ in tl.static_range(x.dtype.primitive_bitwidth):
+        BITS: tl.constexpr = x.dtype.primitive_bitwidth
+        for _ in tl.static_range(BITS):
             result = tl.where((e & 1) != 0, result * base, result)
             base = base * base
             e = e >> 1

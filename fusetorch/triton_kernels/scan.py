@@ -30,8 +30,8 @@ COUNT_BLOCK = 2048
 @triton.jit(do_not_specialize=["n_r", "n_b"])
 def _scan(x, out, n_r, n_b, PRODUCT: tl.constexpr, ACC: tl.constexpr, ROWS: tl.constexpr, VEC: tl.constexpr,
           BR: tl.constexpr, BB: tl.constexpr):
-    """``x`` and ``out`` are contiguous [a, r, b], n_b is 1 where ROWS; the scan runs along r, carried from tile to tile. n_r (where
-    ROWS) or n_b comes divided by VEC."""
+    """The scan of contiguous [a, r, b] runs along r, carried from tile to tile. ROWS: of [b, r] instead. The length of the
+    contiguous dimension comes divided by VEC."""
     if ROWS:
         n_r = n_r * VEC
     else:
@@ -40,8 +40,8 @@ def _scan(x, out, n_r, n_b, PRODUCT: tl.constexpr, ACC: tl.constexpr, ROWS: tl.c
     a = (tl.program_id(0) // blocks).to(tl.int64)
     b = ((tl.program_id(0) % blocks) * BB + tl.arange(0, BB))[None, :]
     if ROWS:
-        x += a * n_r
-        out += a * n_r
+        x += b.to(tl.int64) * n_r
+        out += b.to(tl.int64) * n_r
     else:
         x += a * n_r * n_b + b
         out += a * n_r * n_b + b
@@ -106,10 +106,16 @@ def cumulative(kind: str, x: DeviceArray, dim: int, out_dtype: dtype) -> DeviceA
         n_r = x.shape[dim] if x.shape else 1
         n_a, n_b = prod(x.shape[:dim]), prod(x.shape[dim + 1:])
         acc = accumulator(out_dtype if out_dtype.category >= x.dtype.category else x.dtype)
-        bb = min(pow2(n_b), 64)
         rows = n_b == 1
+        elements = tile(x.size, 4096 // acc.itemsize)
+        if rows:
+            n_a, n_b = 1, n_a
+            br = min(pow2(n_r), elements)
+            bb = min(pow2(n_b), elements // br)
+        else:
+            bb = min(pow2(n_b), 64, elements)
+            br = min(pow2(n_r), elements // bb)
         vec = common_factor(n_r if rows else n_b)
-        br = min(pow2(n_r), max(1, tile(n_r * bb, 2048) // bb))
         scan_kernel((n_a * cdiv(n_b, bb),), x, out, n_r // vec if rows else n_r, n_b if rows else n_b // vec,
                     PRODUCT=kind == "prod", ACC=TRITON_TYPES[acc], ROWS=rows, VEC=vec, BR=br, BB=bb)
     return out
