@@ -158,11 +158,13 @@ class OneCycleLR(_Cyclic):
         if step > self.total_steps:
             raise ValueError(f"Tried to step {step} times. The specified number of total steps is {self.total_steps}")
         first = 0.0
-        for last, lr0, lr1, momentum0, momentum1 in self._schedule_phases:
-            if step <= last:
+        for phase in self._schedule_phases[:-1]:
+            if step <= phase[0]:
                 break
-            if last != self._schedule_phases[-1][0]:
-                first = last
+            first = phase[0]
+        else:
+            phase = self._schedule_phases[-1]
+        last, lr0, lr1, momentum0, momentum1 = phase
         part = (step - first) / (last - first)
         rates = []
         for group in self.optimizer.param_groups:
