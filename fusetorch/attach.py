@@ -1,4 +1,4 @@
-"""Puts the derived methods and operators on :class:`~fusetorch.tensor.Tensor`, and the short cuts that make small CPU tensors fast."""
+"""Puts the derived methods and operators on :class:`~fusetorch.tensor.Tensor`, and the short cuts for small CPU tensors and for CUDA."""
 from __future__ import annotations
 
 from collections.abc import Callable
@@ -11,6 +11,7 @@ from .autograd import GradMode, edge_of, next_order
 from .dispatch import LoopNode, fast_limit
 from .ops.conversion import host_array
 from .ops.opdef import REGISTRY, OpDef, fn
+from .runtime.memory import DeviceArray
 from .tensor import Meta, Tensor
 
 ndarray = np.ndarray
@@ -55,7 +56,10 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
                 y = b._a
                 if type(y) is ndarray and x.dtype is y.dtype and y.size <= fast_limit[0] and x.dtype.kind in kinds:
                     if not ((a._req or b._req) and recorded and GradMode.enabled):
-                        r = ufunc(x, y)
+                        try:
+                            r = ufunc(x, y)
+                        except ValueError:  # the shapes do not broadcast: the ordinary way says so
+                            return general(a, b)
                         t = _new(Tensor)
                         t._a = r if type(r) is ndarray else np.asarray(r)
                         t._req = False
@@ -69,7 +73,32 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
                 t._req = False
                 t._x = None
                 return t
+        if type(x) is DeviceArray and fast_limit[0] >= 0:
+            t = on_device(a, b, x)
+            if t is not None:
+                return t
         return general(a, b)
+
+    def on_device(a: Tensor, b: Any, x: DeviceArray) -> Tensor | None:
+        """Row-major CUDA operands of one shape and dtype, or one and a float: straight to the kernel; ``None`` for all others."""
+        number = type(b) is float and x.dtype.is_floating_point
+        if not x.shape or not (number or (isinstance(b, Tensor) and type(b._a) is DeviceArray and b._a.dtype is x.dtype)):
+            return None
+        entry = shorts.get((x.dtype, number))
+        if entry is None:
+            from . import cuda_backend
+            spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
+            entry = shorts[x.dtype, number] = spec, cuda_backend.short_way(spec)
+        r = entry[1]((x,), (b,)) if number else entry[1]((x, b._a), ())
+        if r is None:
+            return None
+        t = _new(Tensor)
+        t._a = r
+        t._req = False
+        t._x = None
+        if recorded and (a._req or (not number and b._req)) and GradMode.enabled:
+            dispatch.record_loop(entry[0], (a,) if number else (a, b), (b,) if number else (), (t,))
+        return t
 
     def record(a: Tensor, b: Tensor, x: ndarray, y: ndarray) -> Tensor:
         entry = specs.get(x.dtype.num)
@@ -79,7 +108,10 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
             entry = specs[x.dtype.num] = (spec, any(kind != "grad" for kind, _ in reads))
         if not x.ndim or not y.ndim:
             return general(a, b)
-        r = ufunc(x, y)
+        try:
+            r = ufunc(x, y)
+        except ValueError:
+            return general(a, b)
         t = _new(Tensor)
         t._a = r
         t._req = True
@@ -99,6 +131,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         return t
 
     specs: dict[int, Any] = {}
+    shorts: dict[tuple, Any] = {}
     general = _operator(op, slow)
     return method
 

@@ -54,14 +54,29 @@ def loop(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any], axes: tu
     if shape is None:
         shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
     arrays = [a if type(a) is DeviceArray else memory.from_numpy(a, at) for a in arrays]
-    if outs is not None:
-        return _into(spec, arrays, scalars, shape, axes, outs)
     if axes is not None:
         return _reduction(spec, arrays, scalars, shape, axes, at)
+    if outs is not None:
+        return _into(spec, arrays, scalars, shape, outs)
+    result = (spec.kernel_cache.get("flat") or short_way(spec))(arrays, scalars)
+    if result is not None:
+        return [result]
     row_major = spec.op is not None and spec.op.row_major
     results = [memory.empty(shape, d, at) if row_major else _like(shape, d, arrays, at) for d in spec.out_dtypes]
     _elementwise(spec, arrays, scalars, shape, results)
     return results
+
+
+def short_way(spec: LoopSpec) -> Callable[..., DeviceArray | None]:
+    """``f(arrays, scalars, out=None)``: the result of one primitive over row-major arrays, or ``None`` where ``loop`` must do it."""
+    from .triton_kernels.flat import flat
+    how = _one_primitive(spec)
+    found = spec.kernel_cache["flat"] = (None if how is None else flat(*how, spec.out_dtypes[0])) or _no_short_way
+    return found
+
+
+def _no_short_way(arrays: Any, scalars: Any, out: Any = None) -> None:
+    return None
 
 
 def _elementwise(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...],
@@ -71,7 +86,7 @@ def _elementwise(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequenc
     how = spec.kernel_cache.get("cuda")
     if how is None:
         how = spec.kernel_cache["cuda"] = _one_primitive(spec) or ()
-    if how:
+    if how and outs[0].is_contiguous and all(a.shape == shape and a.is_contiguous for a in arrays):
         from .triton_kernels.pointwise import pointwise_into
         primitive, operands, compute = how
         pointwise_into(primitive, [v if kind == "const" else (arrays if kind == "load" else scalars)[v] for kind, v in operands],
@@ -80,17 +95,17 @@ def _elementwise(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequenc
         _generated(spec, arrays, scalars, shape, None, outs)
 
 
-def _into(spec: LoopSpec, arrays: list[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...], axes: tuple[int, ...] | None,
+def _into(spec: LoopSpec, arrays: list[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...],
           outs: Sequence[DeviceArray]) -> list[DeviceArray]:
     """Writes straight into ``outs`` unless an input overlaps one in another layout."""
     for o in outs:
-        if o.shape != shape and axes is None:
+        if o.shape != shape:
             raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
     same = all(o.dtype is d for o, d in zip(outs, spec.out_dtypes))
-    if not same or axes is not None or any(_clash(a, o) for a in arrays for o in outs):
-        for o, r in zip(outs, loop(spec, arrays, scalars, axes, None)):
+    if not same or any(_clash(a, o) for a in arrays for o in outs):
+        for o, r in zip(outs, loop(spec, arrays, scalars, None, None)):
             copy(o, r)
-    else:
+    elif (spec.kernel_cache.get("flat") or short_way(spec))(arrays, scalars, outs[0]) is None:
         _elementwise(spec, arrays, scalars, shape, outs)
     return list(outs)
 
@@ -149,7 +164,8 @@ def _generated(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequence[
         call = schedule(shape, axes or (), [_operand(a, rank) for a in arrays], [_operand(o, rank) for o in outs], spec.values,
                         spec.full, spec.scalars)
         if len(spec.kernel_cache) >= 256:
-            spec.kernel_cache.clear()
+            for old in [k for k in spec.kernel_cache if isinstance(k, tuple)]:
+                del spec.kernel_cache[old]
         bound = spec.kernel_cache[key] = triton_loop(call.kernel).bind(call.sizes, call.strides)
     bound(everything, scalars)
 

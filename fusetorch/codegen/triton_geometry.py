@@ -61,7 +61,7 @@ def choose(kernel: LoopKernel, layout: Layout, sizes: Sequence[int], strides: Se
         chunk = cdiv(tiles, splits)
         if cdiv(tiles, chunk) > 1:
             return Geometry("split", bm, bn, 4, cdiv(tiles, chunk), chunk)
-    return Geometry("loop", bm, bn, 4)
+    return Geometry("loop", bm, bn, 4) if layout.vertical else Geometry("loop", bm, 2 * bn, 8)
 
 
 def _map(kernel: LoopKernel, layout: Layout, rows: int, columns: int, larger: int) -> Geometry:

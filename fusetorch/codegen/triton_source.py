@@ -58,14 +58,13 @@ class Param:
 
 @dataclass(frozen=True)
 class Launch:
-    """One kernel of a generated module. ``shares_rows``: several programs, numbered by grid axis 1, work on one row. ``parts`` are the dtypes of
-    the partial results that it writes, numbered from ``first_part``."""
+    """One kernel of a generated module. ``shares_rows``: several programs, numbered by grid axis 1, work on one row. ``parts`` are
+    the dtypes of the partial results that it writes; the kernels' parts are numbered on."""
 
     name: str
     params: tuple[Param, ...]
     constexprs: tuple[str, ...]
     shares_rows: bool
-    first_part: int = 0
     parts: tuple[dtype, ...] = ()
 
 
@@ -557,7 +556,7 @@ class _Writer:
                     scope.add(f"tl.store(part{at} + {row}, {one}[:, None], mask_r)  # {e.attr}")
                     made.append(accumulator(e))
             done = self.kernel_function(f"{self.name}_part{number + 1}", scope.lines)
-            launches.append(Launch(done.name, done.params, done.constexprs, True, self.part_number(stage[0]), tuple(made)))
+            launches.append(Launch(done.name, done.params, done.constexprs, True, tuple(made)))
         self._numbers.clear()
         scope = self.split_scope()
         self.gather(scope, [e for s in self.stages for e in s])
