@@ -21,6 +21,7 @@ from .dtypes import (  # noqa: E402
     set_default_dtype, uint8)
 from .dtypes import bool_ as bool  # noqa: E402
 from .ops.creation import get_default_device, set_default_device  # noqa: E402
+from .ops.random import Generator, default_generator  # noqa: E402
 from .printing import set_printoptions  # noqa: E402
 from .runtime.device import device  # noqa: E402
 from .shapes import Size  # noqa: E402
