@@ -150,7 +150,7 @@ def _make_grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, .
         if g is None:
             results.append(None)
             continue
-        if g.op == "const" and g.attr == 0:  # flat everywhere, such as floor
+        if not any(e.op == "load" for e in walk([g])):  # free of the incoming gradient: flat everywhere, such as floor
             results.append(("zero", None))
             continue
         bare = g
@@ -294,6 +294,8 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
         elif o is None:
             key.append(None)
         elif isinstance(o, (bool, int, float)):
+            if op.numbers != "any" and (op.numbers == "none" or not key):
+                raise _not_a_tensor(op, len(key), o)
             key.append(bool if isinstance(o, bool) else int if isinstance(o, int) else float)
             scalars.append(o)
         elif isinstance(o, (np.number, np.bool_)):
@@ -301,9 +303,7 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
             key.append(type(o))
             scalars.append(o)
         else:
-            k = len(key)
-            raise TypeError(f"{op.name}(): argument '{op.operands[k]}' (position {k + 1}) must be Tensor or Number, "
-                            f"not {type(o).__name__}")
+            raise _not_a_tensor(op, len(key), o)
     if params:
         k = 0
         for p in op.params:
@@ -321,6 +321,11 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
     if spec is None:
         spec = op.specs[key_t] = loop_spec(op, key[:len(op.operands)], params)
     return spec, tensors, scalars
+
+
+def _not_a_tensor(op: OpDef, k: int, o: Any) -> TypeError:
+    wanted = "Tensor" if op.numbers == "none" or (op.numbers == "rest" and k == 0) else "Tensor or Number"
+    return TypeError(f"{op.name}(): argument '{op.operands[k]}' (position {k + 1}) must be {wanted}, not {type(o).__name__}")
 
 
 def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), out: Tensor | None = None) -> Any:
@@ -369,6 +374,7 @@ def write_out(name: str, result: Any, out: Any) -> Any:
                            "arguments requires grad.")
     if not can_cast(result.dtype, out.dtype):
         raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {out.dtype}")
+    check_inplace(out, name)
     if out._a.shape != result._a.shape:
         out._a = result.to(out.dtype)._a
     else:

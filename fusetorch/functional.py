@@ -1,6 +1,7 @@
 """The public functions, derived from the registry: one per :class:`~fusetorch.ops.opdef.OpDef`, with its signature and docs."""
 from __future__ import annotations
 
+import functools
 import inspect
 from collections.abc import Callable
 from typing import Any
@@ -37,7 +38,7 @@ def _tuple(names: list[str]) -> str:
 def derive(op: OpDef) -> Callable[..., Any]:
     """The public function of an op."""
     if op.kind == "composite":
-        f = op.body
+        f = _with_out(op) if op.out else op.body
         f.op = op
         return f
     operands = _tuple(list(op.operands))
@@ -49,6 +50,16 @@ def derive(op: OpDef) -> Callable[..., Any]:
             "view": f"call(op, input, {rest})",
             "opaque": f"call(op, {operands}, {rest}, out)"}[op.kind]
     return _build(op.name, sig, call, env, op)
+
+
+def _with_out(op: OpDef) -> Callable[..., Any]:
+    body = op.body
+
+    @functools.wraps(body)
+    def f(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+        r = body(*args, **kwargs)
+        return r if out is None else dispatch.write_out(op.name, r, out)
+    return f
 
 
 def derive_inplace(op: OpDef) -> Callable[..., Any]:

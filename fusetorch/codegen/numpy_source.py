@@ -39,7 +39,8 @@ def numpy_function(values: Sequence[Expr], out_dtypes: Sequence[dtype], n_inputs
             continue
         t = names[e] = f"t{len(names)}"
         if e.op == "scalar":
-            text = f"{bind(e.dtype.np.type, 'k')}(s{e.attr})"
+            make = e.dtype.np.type if e.dtype.is_floating_point else _integer(e.dtype.np)
+            text = f"{bind(make, 'k')}(s{e.attr})"
         elif e.op == "count":
             text = f"np.int64({bind(_count, 'f')}(shape, axes))"
         elif e.op == "iota":
@@ -47,7 +48,8 @@ def numpy_function(values: Sequence[Expr], out_dtypes: Sequence[dtype], n_inputs
         elif e.op == "reduce" and e.attr.startswith("arg"):
             text = f"{bind(_arg_reduce, 'f')}({e.attr!r}, {_full(args[0], bind)}, axes)"
         elif e.op == "reduce":
-            text = (f"{bind(_UFUNC_REDUCE[e.attr].reduce, 'f')}({_full(args[0], bind)}, axis=axes, "
+            reduce = _EXTREMUM.get(e.attr, _UFUNC_REDUCE[e.attr].reduce)
+            text = (f"{bind(reduce, 'f')}({_full(args[0], bind)}, axis=axes, "
                     f"dtype={bind(e.dtype.np, 'd')}, keepdims=True)")
         elif e.op == "cast":
             text = f"{bind(_cast, 'f')}({args[0]}, {bind(e.dtype.np, 'd')})"
@@ -67,6 +69,33 @@ def numpy_function(values: Sequence[Expr], out_dtypes: Sequence[dtype], n_inputs
     f = env["f"]
     f.source = src
     return f
+
+
+def _integer(d: np.dtype) -> Callable[[Any], Any]:
+    """Makes a Python number a NumPy integer; what does not fit wraps, as it does in a tensor."""
+    kind = d.type
+
+    def make(value: Any) -> Any:
+        try:
+            return kind(value)
+        except OverflowError:
+            return np.asarray(int(value) & (1 << 64) - 1, np.uint64).astype(d)[()]
+    return make
+
+
+def _extremum(ufunc: np.ufunc, sign: int) -> Callable[..., np.ndarray]:
+    """max and min, which NumPy refuses to take of no elements: they are the dtype's limit then."""
+    def reduce(a: np.ndarray, axis: tuple[int, ...], dtype: np.dtype, keepdims: bool) -> np.ndarray:
+        if a.size:
+            return ufunc.reduce(a, axis=axis, dtype=dtype, keepdims=keepdims)
+        limit: Any = -sign * np.inf
+        if dtype.kind in "iu":
+            limit = np.iinfo(dtype).min if sign > 0 else np.iinfo(dtype).max
+        return np.full([1 if d in axis else n for d, n in enumerate(a.shape)], sign < 0 if dtype.kind == "b" else limit, dtype)
+    return reduce
+
+
+_EXTREMUM = {"max": _extremum(np.maximum, 1), "min": _extremum(np.minimum, -1)}
 
 
 def _full(name: str, bind: Callable[[Any, str], str]) -> str:

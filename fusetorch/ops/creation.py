@@ -77,7 +77,7 @@ def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_
         from .. import cpu_backend
         a = np.zeros(shape, d.np) if value == 0 and not isinstance(value, bool) else cpu_backend.empty(shape, d)
         if value is not None and not (value == 0 and not isinstance(value, bool)):
-            a.fill(value)
+            a.fill(value if d.category != 1 else np.asarray(int(value) & (1 << 64) - 1, np.uint64).astype(d.np))
         t = wrap(a)
     else:
         from .. import cuda_backend
@@ -174,26 +174,26 @@ def scalar_tensor(s, *, dtype=None, device=None, requires_grad=False):
 # ---- filled
 
 
-@composite(method=False)
-def empty(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, memory_format=None, out=None):
+@composite(out=True, method=False)
+def empty(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, memory_format=None):
     """Uninitialised memory (filled with zeros while tracing)."""
     return _filled(_sizes(size), None, dtype or get_default_dtype(), device, requires_grad)
 
 
-@composite(method=False)
-def zeros(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+@composite(out=True, method=False)
+def zeros(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Zeros."""
     return _filled(_sizes(size), 0, dtype or get_default_dtype(), device, requires_grad)
 
 
-@composite(method=False)
-def ones(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+@composite(out=True, method=False)
+def ones(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Ones."""
     return _filled(_sizes(size), 1, dtype or get_default_dtype(), device, requires_grad)
 
 
-@composite(method=False)
-def full(size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+@composite(out=True, method=False)
+def full(size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """``fill_value`` everywhere; its dtype unless given."""
     if isinstance(fill_value, Tensor):
         dtype = dtype or fill_value.dtype
@@ -214,7 +214,7 @@ _like(0, "Zeros like ``input``.", "zeros_like")
 _like(1, "Ones like ``input``.", "ones_like")
 
 
-@composite(method=False)
+@composite(out=True, method=False)
 def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None):
     """``fill_value`` everywhere, shape and dtype of ``input``."""
     return _filled(input._a.shape, fill_value, dtype or input.dtype, device or input.device, requires_grad)
@@ -247,14 +247,18 @@ def new_tensor(input, data, *, dtype=None, device=None, requires_grad=False):
 # ---- ranges
 
 
-@composite(method=False)
-def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+@composite(out=True, method=False)
+def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """``start, start + step, ...`` up to but not including ``end``."""
     start, end, step = [x.item() if isinstance(x, Tensor) else x for x in (start, end, step)]
+    if dtype is int64:
+        start, end, step = [x if x is None else int(x) for x in (start, end, step)]
     if end is None:
         start, end = 0, start
     if step == 0:
-        raise RuntimeError("step must be nonzero")
+        raise ValueError("step must be nonzero")
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:
         raise RuntimeError("upper bound and lower bound inconsistent with step sign")
     if dtype is None:
@@ -264,25 +268,40 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     return place(a.astype(dtype.np), device, requires_grad)
 
 
-@composite(method=False)
-def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False, layout=None, out=None):
+@composite(out=True, method=False)
+def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False, layout=None):
     """``steps`` numbers evenly from ``start`` to ``end``, both included."""
-    start, end = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
-    a = np.linspace(start, end, steps)
     d = dtype or get_default_dtype()
-    return place((a if d.is_floating_point else np.trunc(a)).astype(d.np), device, requires_grad)
+    return place(_spaced(start, end, steps, d).astype(d.np), device, requires_grad)
 
 
-@composite(method=False)
-def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, layout=None, out=None):
+def _spaced(start: Any, end: Any, steps: int, d: dtype) -> np.ndarray:
+    start, end = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    if d.is_floating_point:
+        return np.linspace(start, end, steps)
+    return np.trunc(np.linspace(int(start), int(end), steps))
+
+
+@composite(out=True, method=False)
+def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, layout=None):
     """``base`` to the powers ``linspace(start, end, steps)``."""
-    a = np.power(float(base), np.linspace(start, end, steps))
-    return place(a.astype((dtype or get_default_dtype()).np), device, requires_grad)
+    d = dtype or get_default_dtype()
+    start, end = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
+    if steps < 0:
+        raise RuntimeError("number of steps must be non-negative")
+    if not d.is_floating_point:
+        start, end = int(start), int(end)
+    return place(np.asarray(np.power(float(base), np.linspace(start, end, steps))).astype(d.np), device, requires_grad)
 
 
-@composite(method=False)
-def eye(n, m=None, *, dtype=None, device=None, requires_grad=False, layout=None, out=None):
+@composite(out=True, method=False)
+def eye(n, m=None, *, dtype=None, device=None, requires_grad=False, layout=None):
     """The identity matrix."""
+    for name, size in (("n", n), ("m", m)):
+        if size is not None and size < 0:
+            raise RuntimeError(f"{name} must be greater or equal to 0, got {size}")
     return place(np.eye(n, n if m is None else m, dtype=(dtype or get_default_dtype()).np), device, requires_grad)
 
 

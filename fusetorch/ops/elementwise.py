@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, dtype, float32
+from ..dtypes import bool_, dtype, float32, int64
 from . import primitives as P
 from .expr import Expr, cast, const
 from .opdef import As, compute_dtype, elementwise
@@ -21,13 +21,13 @@ def _scaled(other: Any, alpha: Any) -> Any:
     return other if alpha is None else other * cast(alpha, other.dtype)
 
 
-@elementwise(inplace=True, operators=("__add__",), oracle=np.add)
+@elementwise(inplace=True, numbers="any", operators=("__add__",), oracle=np.add)
 def add(input, other, *, alpha: float = None):
     """``input + alpha * other``."""
     return input + _scaled(other, alpha)
 
 
-@elementwise(inplace=True, operators=("__sub__",), aliases=("subtract",), oracle=np.subtract)
+@elementwise(inplace=True, numbers="any", operators=("__sub__",), aliases=("subtract",), oracle=np.subtract)
 def sub(input, other, *, alpha: float = None):
     """``input - alpha * other``."""
     if input.dtype is bool_:
@@ -36,26 +36,26 @@ def sub(input, other, *, alpha: float = None):
     return input - _scaled(other, alpha)
 
 
-@elementwise(inplace=True, operators=("__mul__",), aliases=("multiply",), oracle=np.multiply)
+@elementwise(inplace=True, numbers="any", operators=("__mul__",), aliases=("multiply",), oracle=np.multiply)
 def mul(input, other):
     """``input * other``."""
     return input * other
 
 
-@elementwise(inplace=True, method=True, function=True, name="true_divide", promote="float", operators=("__truediv__",),
+@elementwise(inplace=True, method=True, function=True, name="true_divide", promote="float", numbers="any", operators=("__truediv__",),
              oracle=np.true_divide)
 def true_divide(input, other):
     """``input / other``; integers divide to the default floating dtype."""
     return input / other
 
 
-@elementwise(inplace=True, operators=("__floordiv__",), differentiable=False, oracle=np.floor_divide)
+@elementwise(inplace=True, numbers="any", operators=("__floordiv__",), oracle=np.floor_divide)
 def floor_divide(input, other):
     """``input / other`` rounded down."""
     return P.floor_divide(input, other)
 
 
-@elementwise(inplace=True, name="trunc_divide", function=False, method=False, differentiable=False,
+@elementwise(inplace=True, name="trunc_divide", numbers="any", function=False, method=False,
              oracle=lambda a, b: np.trunc(np.true_divide(a, b)).astype(np.result_type(a, b)))
 def trunc_divide(input, other):
     """``input / other`` rounded towards zero."""
@@ -66,7 +66,7 @@ def trunc_divide(input, other):
     return P.where(inexact & (q < 0), q + 1, q)
 
 
-@elementwise(inplace=True, operators=("__mod__",), oracle=np.remainder)
+@elementwise(inplace=True, numbers="any", operators=("__mod__",), oracle=np.remainder)
 def remainder(input, other):
     """The remainder with the divisor's sign, as Python's ``%``."""
     return P.remainder(input, other)
@@ -78,7 +78,7 @@ def fmod(input, other):
     return P.fmod(input, other)
 
 
-@elementwise(inplace=True, operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0))
+@elementwise(inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0))
 def pow(input, exponent):
     """``input ** exponent``."""
     return P.pow(input, exponent)
@@ -120,7 +120,7 @@ def reciprocal(input):
 @elementwise(inplace=True, oracle=np.square)
 def square(input):
     """``input * input``."""
-    return input * input
+    return cast(input, int64) * cast(input, int64) if input.dtype is bool_ else input * input
 
 
 @elementwise(oracle=np.positive)
@@ -131,25 +131,25 @@ def positive(input):
     return input * 1
 
 
-@elementwise(oracle=np.maximum)
+@elementwise(numbers="none", oracle=np.maximum)
 def maximum(input, other):
     """The larger operand; NaN if either is NaN."""
     return P.maximum(input, other)
 
 
-@elementwise(oracle=np.minimum)
+@elementwise(numbers="none", oracle=np.minimum)
 def minimum(input, other):
     """The smaller operand; NaN if either is NaN."""
     return P.minimum(input, other)
 
 
-@elementwise(oracle=np.fmax)
+@elementwise(numbers="none", oracle=np.fmax)
 def fmax(input, other):
     """The larger operand, ignoring a NaN."""
     return P.fmax(input, other)
 
 
-@elementwise(oracle=np.fmin)
+@elementwise(numbers="none", oracle=np.fmin)
 def fmin(input, other):
     """The smaller operand, ignoring a NaN."""
     return P.fmin(input, other)
@@ -174,7 +174,7 @@ def addcdiv(input, tensor1, tensor2, *, value: float = None):
     return input + (tensor1 / tensor2 if value is None else cast(value, tensor1.dtype) * (tensor1 / tensor2))
 
 
-@elementwise(promote="float", oracle=np.hypot, domain=(0.3, 3.0))
+@elementwise(numbers="none", promote="float", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
 def hypot(input, other):
     """``sqrt(input**2 + other**2)`` without overflow on the way."""
     a, b = P.abs(input), P.abs(other)
@@ -218,8 +218,7 @@ _unary("erf", P.erf, lambda a: _scipy("erf")(a), "The error function.")
 _unary("erfc", P.erfc, lambda a: _scipy("erfc")(a), "``1 - erf(input)``.")
 _unary("erfinv", P.erfinv, lambda a: _scipy("erfinv")(a), "The inverse of ``erf``.", (-0.9, 0.9))
 _unary("lgamma", P.lgamma, lambda a: _scipy("gammaln")(a), "The logarithm of the absolute gamma function.", (0.3, 3.0))
-_unary("digamma", P.digamma, lambda a: _scipy("digamma")(a), "The derivative of ``lgamma``.", (0.3, 3.0),
-       differentiable=False)
+_unary("digamma", P.digamma, lambda a: _scipy("digamma")(a), "The derivative of ``lgamma``.", (0.3, 3.0))
 _unary("sigmoid", P.sigmoid, lambda a: 1 / (1 + np.exp(-a)), "``1 / (1 + exp(-input))``.", nn=True)
 
 
@@ -228,7 +227,7 @@ def _scipy(name: str) -> Any:
     return getattr(scipy.special, name)
 
 
-@elementwise(promote="float", inplace=True, aliases=("arctan2",), oracle=np.arctan2)
+@elementwise(numbers="none", promote="float", inplace=True, aliases=("arctan2",), oracle=np.arctan2)
 def atan2(input, other):
     """The angle of the point (other, input)."""
     return P.atan2(input, other)
@@ -241,14 +240,14 @@ def logit(input, eps: float = None):
     return P.log(x / (1 - x))
 
 
-@elementwise(promote="float", oracle=np.logaddexp)
+@elementwise(numbers="none", promote="float", oracle=np.logaddexp)
 def logaddexp(input, other):
     """``log(exp(input) + exp(other))`` without overflow."""
     m = P.maximum(input, other)
     return P.where(P.isinf(m) & P.eq(input, other), input, m + P.log1p(P.exp(-P.abs(input - other))))
 
 
-@elementwise(promote="float", inplace=True, oracle=lambda a, b: _scipy("xlogy")(a, b), domain=(0.2, 3.0))
+@elementwise(numbers="any", promote="float", inplace=True, oracle=lambda a, b: _scipy("xlogy")(a, b), domain=(0.2, 3.0))
 def xlogy(input, other):
     """``input * log(other)``, 0 where ``input`` is 0 (and ``other`` is not NaN)."""
     return P.where(P.eq(input, 0) & ~P.isnan(other), P.where(P.isnan(other), other, 0.0), input * P.log(other))
@@ -319,19 +318,19 @@ def logical_not(input):
     return P.logical_not(input)
 
 
-@elementwise(inplace=True, differentiable=False, promote="none", oracle=np.logical_and)
+@elementwise(numbers="none", inplace=True, differentiable=False, promote="none", oracle=np.logical_and)
 def logical_and(input, other):
     """True where both operands are not zero."""
     return P.truth(input) & P.truth(other)
 
 
-@elementwise(inplace=True, differentiable=False, promote="none", oracle=np.logical_or)
+@elementwise(numbers="none", inplace=True, differentiable=False, promote="none", oracle=np.logical_or)
 def logical_or(input, other):
     """True where an operand is not zero."""
     return P.truth(input) | P.truth(other)
 
 
-@elementwise(inplace=True, differentiable=False, promote="none", oracle=np.logical_xor)
+@elementwise(numbers="none", inplace=True, differentiable=False, promote="none", oracle=np.logical_xor)
 def logical_xor(input, other):
     """True where exactly one operand is not zero."""
     return P.truth(input) ^ P.truth(other)
@@ -348,7 +347,7 @@ def _bits(name: str, prim: Any, operator: str, oracle: Any, doc: str) -> None:
         _no_floats(name, input, other)
         return prim(input, other)
     f.__doc__ = doc
-    elementwise(name=name, inplace=True, differentiable=False, operators=(operator,), oracle=oracle)(f)
+    elementwise(name=name, inplace=True, differentiable=False, numbers="any", operators=(operator,), oracle=oracle)(f)
 
 
 _bits("bitwise_and", P.bitwise_and, "__and__", np.bitwise_and, "Bitwise and (logical on bool).")
@@ -413,7 +412,7 @@ def nan_to_num(input, nan: float = None, posinf: float = None, neginf: float = N
     return P.where(P.eq(x, math.inf), top, P.where(P.eq(x, -math.inf), bottom, x))
 
 
-@elementwise(differentiable=False, oracle=lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: np.isclose(a, b, rtol, atol, equal_nan))
+@elementwise(numbers="none", differentiable=False, oracle=lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: np.isclose(a, b, rtol, atol, equal_nan))
 def isclose(input, other, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False):
     """Whether ``|input - other| <= atol + rtol * |other|``, or both are equal."""
     close = P.eq(input, other)
@@ -424,16 +423,18 @@ def isclose(input, other, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: boo
     return close | (P.isfinite(b) & (P.abs(a - b) <= cast(atol, d) + cast(rtol, d) * P.abs(b)))
 
 
-@elementwise(promote="float", oracle=np.heaviside, differentiable=False)
+@elementwise(numbers="none", inplace=True, oracle=np.heaviside, differentiable=False)
 def heaviside(input, values):
     """0 below zero, ``values`` at zero, 1 above."""
+    if input.dtype is not values.dtype:
+        raise RuntimeError("heaviside is not yet implemented for tensors with different dtypes.")
     return P.where(P.eq(input, 0), values, P.where(input < 0, const(0, input.dtype), const(1, input.dtype)))
 
 
 # ---- selection
 
 
-@elementwise(name="where_elementwise", function=False, method=False, keep=("condition",), oracle=np.where)
+@elementwise(numbers="any", name="where_elementwise", function=False, method=False, keep=("condition",), oracle=np.where)
 def where_elementwise(condition, input, other):
     """``input`` where ``condition``, else ``other``."""
     return P.where(P.truth(condition), input, other)
@@ -441,7 +442,7 @@ def where_elementwise(condition, input, other):
 
 @elementwise(inplace=True, keep=("mask", "value"), oracle=lambda a, m, v: np.where(m, v, a))
 def masked_fill(input, mask, value):
-    """``value`` where ``mask``, else ``input`` (whose dtype is kept)."""
+    """``value`` (a number or 0-d tensor) where ``mask``, else ``input`` (whose dtype is kept)."""
     return P.where(P.truth(mask), cast(value, input.dtype), input)
 
 

@@ -18,7 +18,7 @@ def _positions(shape: Sequence[int], index: np.ndarray, dim: int) -> tuple[np.nd
     if index.size:
         lo, hi, n = int(index.min()), int(index.max()), shape[dim]
         if lo < 0 or hi >= n:
-            raise IndexError(f"index {lo if lo < 0 else hi} is out of bounds for dimension {dim} with size {n}")
+            raise RuntimeError(f"index {lo if lo < 0 else hi} is out of bounds for dimension {dim} with size {n}")
     grid = np.ogrid[tuple(slice(n) for n in index.shape)]
     return tuple(index if k == dim else grid[k] for k in range(index.ndim))
 
@@ -137,9 +137,8 @@ def _(ctx: Any, g: Any) -> Any:
         mine = forget(mine)
     count = fn.scatter_dim(mine, same, index, dim, "sum", True)
     share = g / fn.where(count == 0, fn.ones_like(count), count)
-    untouched = g if include else fn.where(count == 0, g, zero)
     hit = fn.scatter_dim(fn.zeros_like(g), zero.expand(index.shape) + 1, index, dim, "none", True)
-    gx = fn.where(hit == 0, untouched, share * mine if include else zero)
+    gx = fn.where(hit == 0, g, share * mine if include else zero)
     return gx, at(share) * same
 
 
@@ -155,12 +154,12 @@ def _padded(x: Any, shape: Sequence[int]) -> Any:
 
 def _check_index(name: str, input: Any, dim: int, index: Any, against: Any = None) -> int:
     d = wrap_dim(dim, input.ndim)
-    if index.dtype.name not in ("int64", "int32"):
+    if index.dtype.name not in ("int64", "int32") and index.numel():
         raise RuntimeError(f"{name}(): Expected dtype int32/int64 for index, got {index.dtype}")
-    if max(index.ndim, 1) != max(input.ndim, 1):
-        raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as self tensor ({index.ndim} and {input.ndim})")
     if not index.numel():
         return d
+    if max(index.ndim, 1) != max(input.ndim, 1):
+        raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as self tensor ({index.ndim} and {input.ndim})")
     for k in range(min(index.ndim, input.ndim)):
         if k != d and index._a.shape[k] > input._a.shape[k]:
             raise RuntimeError(f"{name}(): Size does not match at dimension {k} expected index {list(index.shape)} to be no larger than self "
@@ -179,10 +178,12 @@ def _raised(*tensors: Any) -> list[Any]:
     return [t.reshape(1) if t.ndim == 0 else t for t in tensors]
 
 
-@composite()
-def gather(input, dim, index, *, sparse_grad=False, out=None):
+@composite(out=True)
+def gather(input, dim, index, *, sparse_grad=False):
     """``out[i][j] = input[index[i][j]][j]`` (for ``dim`` 0): elements picked along ``dim``; the shape is that of ``index``."""
     d = _check_index("gather", input, dim, index)
+    if not index.numel():
+        return fn.gather_dim(*_raised(input, index), d) if index.ndim == input.ndim else input.reshape(-1)[:0].reshape(index._a.shape)
     x, i = _raised(input, index)
     r = fn.gather_dim(x, i, d)
     return r.reshape(()) if not index.ndim else r
@@ -192,6 +193,8 @@ def _scatter_call(name: str, input: Any, dim: int, index: Any, src: Any, reduce:
     d = _check_index(name, input, dim, index, src)
     if src.dtype is not input.dtype:
         raise RuntimeError(f"{name}(): Expected self.dtype to be equal to src.dtype, got {input.dtype} and {src.dtype}")
+    if not index.numel():
+        return input if inplace else input.clone()
     i, s = _raised(index, src)
     if inplace:
         write(scatter_dim, input if input.ndim else input.view(1), (s, i), (d, reduce, include_self), name + "_")
@@ -214,7 +217,7 @@ def _legacy(name: str, reduce: Any) -> str:
         raise RuntimeError(f"{name}(): reduce argument must be either add or multiply, got {reduce!r}") from None
 
 
-@composite()
+@composite(out=True)
 def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     """``input`` with ``src`` (a tensor or a number) written at ``index`` along ``dim``: ``out[index[i][j]][j] = src[i][j]`` for ``dim`` 0.
     ``reduce``: ``None``, ``"add"`` or ``"multiply"``."""
@@ -229,7 +232,7 @@ def scatter_(input, dim, index, src=None, *, value=None, reduce=None):
     return _scatter_call("scatter", input, dim, index, _source(input, index, src, value), how, True, True)
 
 
-@composite()
+@composite(out=True)
 def scatter_add(input, dim, index, src):
     """``input`` with ``src`` added at ``index`` along ``dim``."""
     return _scatter_call("scatter_add", input, dim, index, src, "sum", True, False)
@@ -247,7 +250,7 @@ def _reduce_name(name: str, reduce: str) -> str:
     return reduce
 
 
-@composite()
+@composite(out=True)
 def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     """``src`` reduced into ``input`` at ``index`` along ``dim``, by ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``."""
     how = _reduce_name("scatter_reduce", reduce)
@@ -270,7 +273,7 @@ def scatter_reduce_(input, dim, index, src, reduce, *, include_self=True):
                    lambda before: scatter_reduce.body(before, dim, index, src, reduce, include_self=include_self))
 
 
-@composite()
+@composite(out=True)
 def take_along_dim(input, indices, dim=None):
     """``gather`` with the shapes broadcast outside ``dim``; the flattened tensor if ``dim`` is ``None``."""
     if indices.dtype is not int64:
@@ -286,4 +289,4 @@ def take_along_dim(input, indices, dim=None):
     common = broadcast_shapes(sizes, others)
     x = input.expand([n if k == d else common[k] for k, n in enumerate(input._a.shape)])
     i = indices.expand([n if k == d else common[k] for k, n in enumerate(indices._a.shape)])
-    return gather.body(x, d, i)
+    return gather.body(x, d, fn.where(i < 0, i + x._a.shape[d], i))

@@ -510,7 +510,7 @@ def index_put_(input, indices, values, accumulate=False):
     return write(put_at, input, (values, parts), (dims, bool(accumulate)), "index_put_")
 
 
-@composite()
+@composite(out=True)
 def nonzero(input, *, as_tuple=False):
     """The positions of elements that are not zero, as an int64 tensor (count, dimensions) or a tuple of one tensor per dimension."""
     from .conversion import host_array
@@ -523,13 +523,13 @@ def nonzero(input, *, as_tuple=False):
     return place(where, input.device)
 
 
-@composite()
+@composite(out=True)
 def argwhere(input):
     """``nonzero`` as one tensor."""
     return nonzero.body(input)
 
 
-@composite()
+@composite(out=True)
 def masked_select(input, mask):
     """The elements where ``mask``, in order, as a vector."""
     if mask.dtype is not bool_:
@@ -615,7 +615,7 @@ def _same_kind(input: Any, source: Any, name: str) -> None:
                            f"{source.dtype}")
 
 
-@composite()
+@composite(out=True)
 def index_select(input, dim, index):
     """The slices ``index`` (a vector) of ``dim``, as a copy."""
     d, index = _index_dim(input, dim, index, "index_select")
@@ -636,8 +636,7 @@ def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
         if source.ndim == 0 and input.ndim == 1 and index.numel() == 1:
             source = source.reshape(1)
         if source._a.shape != want:
-            error = RuntimeError if accumulate and source.ndim == input.ndim and source._a.shape[d] == want[d] else IndexError
-            raise error(f"{name}(): Number of indices ({index.numel()}) should be equal to source.size(dim), and the other sizes equal to "
+            raise (RuntimeError if accumulate else IndexError)(f"{name}(): Number of indices ({index.numel()}) should be equal to source.size(dim), and the other sizes equal to "
                         f"those of self: got self {list(input.shape)}, source {list(source.shape)}, dim = {d}")
         return d, index, source * alpha if alpha != 1 else source
 
@@ -687,8 +686,10 @@ def _fill_value(input: Any, value: Any) -> Any:
 def index_fill(input, dim, index, value):
     """``input`` with the slices ``index`` of ``dim`` filled with ``value``."""
     d, index = _index_dim(input, dim, index, "index_fill")
-    r = fn.put_at(input if input.ndim else input.reshape(1), _fill_value(input, value), [index], (d,), False)
-    return r if input.ndim else r.reshape(())
+    n = input._a.shape[d] if input.ndim else 1
+    yes = fn.full((), True, dtype=bool_, device=input.device)
+    chosen = fn.put_at(fn.zeros((n,), dtype=bool_, device=input.device), yes, [index], (0,), False)
+    return fn.masked_fill(input, chosen.reshape([-1 if k == d else 1 for k in range(input.ndim)]), _fill_value(input, value))
 
 
 @composite(function=False)
@@ -699,7 +700,7 @@ def index_fill_(input, dim, index, value):
     return input
 
 
-@composite()
+@composite(out=True)
 def take(input, index):
     """The elements of the flattened ``input`` at the positions ``index`` (int64), in the shape of ``index``."""
     if index.dtype is not int64:
@@ -709,7 +710,7 @@ def take(input, index):
     return fn.index(input.reshape(-1), [index], (0,))
 
 
-@composite()
+@composite(inplace=True)
 def put(input, index, source, accumulate=False):
     """``input`` with ``source`` written (or added) at the positions ``index`` of the flattened tensor."""
     if index.dtype is not int64:

@@ -15,6 +15,7 @@ from .creation import place
 from .expr import const, iota
 from .indexing import device_write
 from .opdef import composite, elementwise, fn, opaque
+from .views import variadic
 
 
 def _tensors(name: str, tensors: Any) -> list[Tensor]:
@@ -70,12 +71,12 @@ def _(ctx: Any, g: Any) -> Any:
     return out
 
 
-@composite(aliases=("concat", "concatenate"), method=False)
-def cat(tensors, dim=0, *, out=None):
+@composite(out=True, aliases=("concat", "concatenate"), method=False)
+def cat(tensors, dim=0):
     """The tensors one after the other along ``dim``. Dtypes are promoted; a 1-D tensor without elements is skipped, as in PyTorch."""
     ts = _tensors("cat", tensors)
     if not ts:
-        raise RuntimeError("torch.cat(): expected a non-empty list of Tensors")
+        raise ValueError("torch.cat(): expected a non-empty list of Tensors")
     for k, t in enumerate(ts):
         if not t.ndim:
             raise RuntimeError(f"zero-dimensional tensor (at position {k}) cannot be concatenated")
@@ -97,15 +98,11 @@ def cat(tensors, dim=0, *, out=None):
                 raise RuntimeError(f"Sizes of tensors must match except in dimension {d}. Expected size {n} but got size {m} for tensor "
                                    f"number {k} in the list.")
     kept = [t if t.dtype is want else t.to(want) for t in kept]
-    r = fn.cat_dim(kept, d)
-    if out is None:
-        return r
-    from ..dispatch import write_out
-    return write_out("cat", r, out)
+    return fn.cat_dim(kept, d)
 
 
-@composite(method=False)
-def stack(tensors, dim=0, *, out=None):
+@composite(out=True, method=False)
+def stack(tensors, dim=0):
     """Tensors of one shape as the slices of a new dimension ``dim``."""
     ts = _tensors("stack", tensors)
     if not ts:
@@ -116,7 +113,7 @@ def stack(tensors, dim=0, *, out=None):
             raise RuntimeError(f"stack expects each tensor to be equal size, but got {list(first)} at entry 0 and {list(t.shape)} at entry "
                                f"{k}")
     d = wrap_dim(dim, len(first) + 1)
-    return cat.body([t.unsqueeze(d) for t in ts], d, out=out)
+    return cat.body([t.unsqueeze(d) for t in ts], d)
 
 
 def _at_least(rank: int, t: Tensor) -> Tensor:
@@ -149,30 +146,30 @@ def _nonempty(name: str, tensors: Any) -> list[Tensor]:
     return ts
 
 
-@composite(method=False)
-def hstack(tensors, *, out=None):
+@composite(out=True, method=False)
+def hstack(tensors):
     """Joined along dimension 1 (0 for vectors)."""
     ts = [_at_least(1, t) for t in _nonempty("hstack", tensors)]
-    return cat.body(ts, 0 if ts[0].ndim == 1 else 1, out=out)
+    return cat.body(ts, 0 if ts[0].ndim == 1 else 1)
 
 
-@composite(method=False, aliases=("row_stack",))
-def vstack(tensors, *, out=None):
+@composite(out=True, method=False, aliases=("row_stack",))
+def vstack(tensors):
     """Joined along dimension 0, vectors as rows."""
-    return cat.body([_at_least(2, t) for t in _nonempty("vstack", tensors)], 0, out=out)
+    return cat.body([_at_least(2, t) for t in _nonempty("vstack", tensors)], 0)
 
 
-@composite(method=False)
-def dstack(tensors, *, out=None):
+@composite(out=True, method=False)
+def dstack(tensors):
     """Joined along dimension 2."""
-    return cat.body([_at_least(3, t) for t in _nonempty("dstack", tensors)], 2, out=out)
+    return cat.body([_at_least(3, t) for t in _nonempty("dstack", tensors)], 2)
 
 
-@composite(method=False)
-def column_stack(tensors, *, out=None):
+@composite(out=True, method=False)
+def column_stack(tensors):
     """Joined along dimension 1, vectors as columns."""
     ts = [t.reshape(-1, 1) if t.ndim <= 1 else t for t in _nonempty("column_stack", tensors)]
-    return cat.body(ts, 1, out=out)
+    return cat.body(ts, 1)
 
 
 @composite(method=False)
@@ -196,9 +193,9 @@ def block_diag(*tensors):
 
 
 @composite(function=False)
-def repeat(input, *repeats):
+def repeat(input, *args, repeats=None):
     """The tensor repeated ``repeats[d]`` times along each dimension ``d`` (there may be new leading ones)."""
-    reps = tuple(repeats[0]) if len(repeats) == 1 and isinstance(repeats[0], (tuple, list)) else repeats
+    reps = variadic("repeat", args, repeats)
     shape = input._a.shape
     if len(reps) < len(shape):
         raise RuntimeError("Number of dimensions of repeat dims can not be smaller than number of dimensions of tensor")
@@ -213,9 +210,9 @@ def repeat(input, *repeats):
 
 
 @composite()
-def tile(input, *dims):
+def tile(input, *args, dims=None):
     """``repeat`` with missing leading factors taken as 1."""
-    reps = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    reps = variadic("tile", args, dims)
     return repeat.body(input, (1,) * (input.ndim - len(reps)) + tuple(reps))
 
 
@@ -257,9 +254,9 @@ def _host_counts(repeats: Tensor) -> np.ndarray:
 
 
 @composite()
-def flip(input, *dims):
+def flip(input, *args, dims=None):
     """The order of the elements reversed along ``dims``, as a copy."""
-    given = tuple(dims[0]) if len(dims) == 1 and isinstance(dims[0], (tuple, list)) else dims
+    given = variadic("flip", args, dims)
     chosen = [wrap_dim(d, input.ndim) for d in given]
     if len(set(chosen)) != len(chosen):
         raise RuntimeError(f"dim {chosen[0]} appears multiple times in the list of dims")
@@ -283,7 +280,7 @@ def flipud(input):
     return flip.body(input, 0)
 
 
-@composite()
+@composite(out=True)
 def roll(input, shifts, dims=None):
     """The elements moved by ``shifts`` along ``dims``, those that fall off coming back at the other end."""
     s = (shifts,) if isinstance(shifts, int) else tuple(shifts)
@@ -295,6 +292,8 @@ def roll(input, shifts, dims=None):
     if len(s) != len(ds):
         raise RuntimeError(f"shifts and dimensions must align. shifts: {len(s)}, dims:{len(ds)}" if s else "`shifts` required")
     out = input
+    if not input.ndim and ds:
+        raise IndexError(f"Dimension specified as {ds[0]} but tensor has no dimensions")
     for k, d in zip(s, ds):
         out = _roll(out, k, wrap_dim(d, input.ndim))
     return out
@@ -362,7 +361,6 @@ def meshgrid(*tensors, indexing=None):
     shape = [t.numel() for t in ts]
     grids = [t.reshape([-1 if k == d else 1 for k in range(len(ts))]).expand(shape) for d, t in enumerate(ts)]
     if swap:
-        grids = [g.transpose(0, 1) for g in grids]
         grids[0], grids[1] = grids[1], grids[0]
     return tuple(grids)
 
@@ -429,7 +427,7 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     return fn.diagonal_put(fn.zeros(shape, dtype=input.dtype, device=input.device), input, offset, a, b)
 
 
-@composite()
+@composite(out=True)
 def diag(input, diagonal=0):
     """A vector as a diagonal matrix; the diagonal of a matrix as a vector."""
     if input.ndim == 1:
@@ -491,13 +489,18 @@ def pad(input, pad, mode="constant", value=None):
         raise ValueError(f"Padding mode \"{mode}\" doesn't take in value argument")
     if not input.ndim - 2 <= len(pad) // 2 < input.ndim:
         raise NotImplementedError("Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now")
+    sizes = input._a.shape
     out = input
+    if mode == "circular":  # what is cut off does not come back
+        out = _pad_constant(input, {d: (min(a, 0), min(b, 0)) for d, (a, b) in amounts.items()}, 0)
     for d, (before, after) in amounts.items():
-        n = out._a.shape[d]
+        n = sizes[d]
         limit = n - 1 if mode == "reflect" else n if mode == "circular" else None
         if limit is not None and max(before, after) > limit:
             raise RuntimeError(f"Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) at "
                                f"dimension {d} of input {list(input.shape)}")
+        if mode == "circular":
+            before, after, n = max(before, 0), max(after, 0), out._a.shape[d]
         if before == after == 0:
             continue
         at = np.arange(-before, n + after)

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from ..shapes import broadcast_shapes, wrap_dim
+from ..shapes import wrap_dim
 from . import primitives as P
 from .expr import cast, const, count, iota, reduce
 from .opdef import As, composite, elementwise, fn, reduction
@@ -449,8 +449,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     if var.shape != input.shape:
         if var.shape == input.shape[:-1]:
             var = var.unsqueeze(-1)
-        elif not (input.shape[:-1] == var.shape[:-1] and var._a.shape[-1] == 1) and tuple(broadcast_shapes(var.shape, input.shape)) != tuple(
-                input.shape):
+        elif input.ndim != var.ndim or any(n not in (1, m) for n, m in zip(var._a.shape, input._a.shape)):
             raise ValueError("var is of incorrect size")
     _how(reduction, None, None)
     with_floor = fn.clamp(var.detach(), min=eps) - var.detach() + var
@@ -490,8 +489,8 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     return fn.vector_norm_dims(x1 - x2 + eps, float(p), -1, keepdim)
 
 
-@composite(nn=True, function=False, method=False)
-def normalize(input, p=2.0, dim=1, eps=1e-12, out=None):
+@composite(out=True, nn=True, function=False, method=False)
+def normalize(input, p=2.0, dim=1, eps=1e-12):
     """``input`` divided by its ``p``-norm along ``dim``, which is taken as at least ``eps``."""
     return input / fn.vector_norm_dims(input, float(p), dim, True).clamp(min=eps).expand(input._a.shape)
 
@@ -545,6 +544,8 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
                         reduction="mean"):
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` of ``p``-norm distances."""
     reduction = _how(reduction, size_average, reduce)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
     if not anchor.ndim == positive.ndim == negative.ndim:
         raise RuntimeError(f"The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "
                            f"{anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs")
@@ -562,6 +563,8 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
 def prelu(input, weight):
     """``x`` if positive, else ``weight * x``; ``weight`` has one element, or one for each channel (dimension 1)."""
     n = weight.numel()
+    if weight.ndim > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")
     if n != 1:
         if input.ndim == 0:
             raise RuntimeError("Not allow zero-dim input tensor.")

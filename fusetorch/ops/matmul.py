@@ -8,7 +8,8 @@ import numpy as np
 from ..dtypes import HALVES, FROM_NUMPY, bool_, dtype
 from ..runtime import blas
 from ..shapes import broadcast_shapes
-from .opdef import composite, fn, opaque
+from .expr import cast
+from .opdef import composite, elementwise, fn, opaque
 
 
 def _check(name: str, a: Any, b: Any) -> None:
@@ -49,13 +50,14 @@ def _(ctx: Any, g: Any) -> Any:
         return ga, None
     if len(ctx.shape(1)) == 2 and len(ctx.shape(0)) > 2:
         # one product over all rows instead of a batch of products that is then summed
-        gb = fn.bmm_general(a.reshape(-1, a.shape[-1]).transpose(0, 1), g.reshape(-1, g.shape[-1]))
+        n = _count(a._a.shape[:-1])
+        gb = fn.bmm_general(a.reshape(n, a.shape[-1]).transpose(0, 1), g.reshape(n, g.shape[-1]))
     else:
         gb = sum_to_size(fn.bmm_general(a.transpose(-1, -2), g), ctx.shape(1))
     return ga, gb
 
 
-@composite(operators=("__matmul__",))
+@composite(out=True, operators=("__matmul__",))
 def matmul(input, other):
     """The matrix product, with PyTorch's rules for vectors (1-D operands) and batches (leading dimensions broadcast)."""
     m, n = input.ndim, other.ndim
@@ -72,7 +74,7 @@ def matmul(input, other):
                            f"{'x'.join(map(str, b.shape))})")
     if n <= 2 and m > 2:
         # one large product instead of a batch of small ones
-        flat = fn.bmm_general(a.reshape(-1, a._a.shape[-1]), b)
+        flat = fn.bmm_general(a.reshape(_count(a._a.shape[:-1]), a._a.shape[-1]), b)
         out = flat.reshape(*a._a.shape[:-1], b._a.shape[-1])
     else:
         out = fn.bmm_general(a, b)
@@ -81,7 +83,7 @@ def matmul(input, other):
     return out.squeeze(-1) if n == 1 else out
 
 
-@composite()
+@composite(out=True)
 def mm(input, mat2):
     """The product of two matrices."""
     if input.ndim != 2 or mat2.ndim != 2:
@@ -89,7 +91,7 @@ def mm(input, mat2):
     return matmul.body(input, mat2)
 
 
-@composite()
+@composite(out=True)
 def bmm(input, mat2):
     """The product of two batches of matrices."""
     if input.ndim != 3 or mat2.ndim != 3:
@@ -101,7 +103,7 @@ def bmm(input, mat2):
     return fn.bmm_general(input, mat2)
 
 
-@composite()
+@composite(out=True)
 def mv(input, vec):
     """The product of a matrix and a vector."""
     if input.ndim != 2 or vec.ndim != 1:
@@ -109,7 +111,7 @@ def mv(input, vec):
     return matmul.body(input, vec)
 
 
-@composite()
+@composite(out=True)
 def dot(input, tensor):
     """The inner product of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
@@ -117,7 +119,7 @@ def dot(input, tensor):
     return matmul.body(input, tensor)
 
 
-@composite()
+@composite(out=True)
 def inner(input, other):
     """The sum of products over the last dimensions."""
     if input.ndim == 0 or other.ndim == 0:
@@ -125,7 +127,7 @@ def inner(input, other):
     return fn.tensordot(input, other, dims=([-1], [-1]))
 
 
-@composite(aliases=("ger",))
+@composite(out=True, aliases=("ger",))
 def outer(input, vec2):
     """The outer product of two vectors."""
     if input.ndim != 1 or vec2.ndim != 1:
@@ -133,8 +135,8 @@ def outer(input, vec2):
     return input.unsqueeze(1) * vec2
 
 
-@composite(method=False)
-def tensordot(a, b, dims=2, out=None):
+@composite(out=True, method=False)
+def tensordot(a, b, dims=2):
     """The sum of products over the last ``dims`` dimensions of ``a`` and the first of ``b``, or over the two given lists."""
     if isinstance(dims, int):
         da, db = list(range(a.ndim - dims, a.ndim)), list(range(dims))
@@ -144,6 +146,12 @@ def tensordot(a, b, dims=2, out=None):
     ra, rb = [d for d in range(a.ndim) if d not in da], [d for d in range(b.ndim) if d not in db]
     n = 1
     for x, y in zip(da, db):
+        if 1 in (a._a.shape[x], b._a.shape[y]) and a._a.shape[x] != b._a.shape[y]:
+            # a size of 1 broadcasts: the other operand is summed first
+            if a._a.shape[x] == 1:
+                b = b.sum(y, keepdim=True, dtype=b.dtype)
+            else:
+                a = a.sum(x, keepdim=True, dtype=a.dtype)
         if a._a.shape[x] != b._a.shape[y]:
             raise RuntimeError(f"contracted dimensions need to match, but first has size {a._a.shape[x]} in dim {x} and second has size "
                                f"{b._a.shape[y]} in dim {y}")
@@ -154,45 +162,68 @@ def tensordot(a, b, dims=2, out=None):
     return fn.bmm_general(left, right).reshape(*sa, *sb)
 
 
-def _count(sizes: list[int]) -> int:
+def _count(sizes: Any) -> int:
     n = 1
     for s in sizes:
         n *= s
     return n
 
 
-@composite()
+@composite(out=True, inplace=True)
 def addmm(input, mat1, mat2, *, beta=1, alpha=1):
     """``beta * input + alpha * mat1 @ mat2``."""
     p = mm.body(mat1, mat2)
     return _blend(input, p, beta, alpha)
 
 
-@composite()
+@composite(out=True, inplace=True)
 def addbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """``beta * input + alpha * (batch1 @ batch2).sum(0)``."""
     return _blend(input, bmm.body(batch1, batch2).sum(0), beta, alpha)
 
 
-@composite()
+@composite(out=True, inplace=True)
 def baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """``beta * input + alpha * batch1 @ batch2``."""
     return _blend(input, bmm.body(batch1, batch2), beta, alpha)
 
 
-@composite()
+@composite(out=True, inplace=True)
 def addmv(input, mat, vec, *, beta=1, alpha=1):
     """``beta * input + alpha * mat @ vec``."""
     return _blend(input, mv.body(mat, vec), beta, alpha)
 
 
-@composite()
+@composite(out=True, inplace=True)
 def addr(input, vec1, vec2, *, beta=1, alpha=1):
     """``beta * input + alpha * outer(vec1, vec2)``."""
-    return _blend(input, outer.body(vec1, vec2), beta, alpha)
+    if vec1.ndim != 1 or vec2.ndim != 1:
+        raise RuntimeError(f"addr: Expected 1-D argument vec1 and vec2, but got {vec1.ndim}-D and {vec2.ndim}-D")
+    shape = (vec1.numel(), vec2.numel())
+    if tuple(broadcast_shapes(input.shape, shape)) != shape:
+        raise RuntimeError(f"addr: expected input of shape {list(input.shape)} to broadcast to {list(shape)}")
+    if beta == 0 or not input.dtype.is_floating_point:
+        return _blend(input, outer.body(vec1, vec2), beta, alpha)
+    return fn.addcmul_scaled(input, vec1.unsqueeze(1), vec2, beta, alpha)
+
+
+@elementwise(name="scaled_sum", function=False, method=False, oracle=lambda a, p, beta=1, alpha=1: beta * a + alpha * p)
+def scaled_sum(input, product, beta: float = 1.0, alpha: float = 1.0):
+    """``beta * input + alpha * product``, rounded once."""
+    return input * cast(beta, input.dtype) + product * cast(alpha, input.dtype)
+
+
+@elementwise(name="addcmul_scaled", function=False, method=False, oracle=lambda a, b, c, beta=1, alpha=1: beta * a + alpha * b * c)
+def addcmul_scaled(input, a, b, beta: float = 1.0, alpha: float = 1.0):
+    """``beta * input + alpha * a * b``, rounded once."""
+    return input * cast(beta, input.dtype) + a * b * cast(alpha, input.dtype)
 
 
 def _blend(input: Any, p: Any, beta: Any, alpha: Any) -> Any:
+    if not p.dtype.is_floating_point:
+        beta, alpha = int(beta), int(alpha)
+    if beta != 0 and p.dtype.is_floating_point and not alpha == beta == 1:
+        return fn.scaled_sum(input, p, beta, alpha)
     p = p if alpha == 1 else p * alpha
     if beta == 0:  # NaN in input must not spread
         return p.expand(broadcast_shapes(input.shape, p.shape))

@@ -86,6 +86,9 @@ class OpDef:
     random: bool = False                # draws from the generator
     n_outputs: int = 1
     row_major: bool = False             # the result is row-major whatever the operands' layout
+    numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
+    out: bool = False                   # a composite that takes ``out=``, as the other kinds do
+    nonempty: bool = False              # a reduction without a value for no elements
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:

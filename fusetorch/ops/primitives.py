@@ -71,7 +71,8 @@ mul = _row("mul", 2, np.multiply, {"f": "fmul {t} {0}, {1}", "i": "mul {t} {0}, 
            lambda g, y, a, b: (g * b, g * a))
 div = _row("div", 2, np.true_divide, _f("fdiv {t} {0}, {1}"), lambda g, y, a, b: (g / b, -g * (a / b) / b))
 floor_divide = _row("floor_divide", 2, np.floor_divide,
-                    {"f": "@floor_divide", "s": "@floor_divide", "u": "@floor_divide"})
+                    {"f": "@floor_divide", "s": "@floor_divide", "u": "@floor_divide"},
+                    lambda g, y, a, b: (_zero_like(g), _zero_like(g)))
 remainder = _row("remainder", 2, np.remainder, {"f": "@remainder", "s": "@remainder", "u": "@remainder"},
                  lambda g, y, a, b: (g, -g * floor_divide(a, b)))
 fmod = _row("fmod", 2, np.fmod, {"f": "@fmod", "s": "@fmod", "u": "@fmod"},
@@ -85,11 +86,24 @@ def _pow_vjp(g: Expr, y: Expr, a: Expr, b: Expr) -> tuple[Expr, Expr]:
     return da, db
 
 
-pow = _row("pow", 2, np.power, {"f": "@pow", "s": "@ipow", "u": "@ipow"}, _pow_vjp)
+def _np_pow(a: Any, b: Any) -> Any:
+    if getattr(b, "dtype", np.dtype(float)).kind in "ib" and np.any(np.less(b, 0)):
+        # an integer to a negative power: 1 / that, rounded towards zero; 0 gives 0
+        a, b = np.broadcast_arrays(a, b)
+        whole = np.power(a, np.abs(b))
+        return np.where(b >= 0, whole, np.where(np.abs(whole) == 1, whole, 0)).astype(whole.dtype)
+    return np.power(a, b)
+
+
+pow = _row("pow", 2, _np_pow, {"f": "@pow", "s": "@ipow", "u": "@ipow"}, _pow_vjp)
 neg = _row("neg", 1, np.negative, {"f": "fneg {t} {0}", "i": "sub {t} 0, {0}"}, lambda g, y, a: (-g,))
 abs = _row("abs", 1, np.abs, {"f": "%fabs", "s": "@iabs", "u": "@identity", "b": "@identity"},
            lambda g, y, a: (g * sign(a),))
-sign = _row("sign", 1, np.sign, {"f": "@sign", "s": "@sign", "u": "@sign", "b": "@identity"},
+def _np_sign(a: Any) -> Any:
+    return a if a.dtype.kind == "b" else np.sign(a)
+
+
+sign = _row("sign", 1, _np_sign, {"f": "@sign", "s": "@sign", "u": "@sign", "b": "@identity"},
             lambda g, y, a: (_zero_like(g),))
 maximum = _row("maximum", 2, np.maximum, {"f": "%maximum", "s": "%smax", "u": "%umax", "b": "or {t} {0}, {1}"},
                lambda g, y, a, b: _tie(g, a, b, a > b))
@@ -166,7 +180,21 @@ erfc = _row("erfc", 1, _special("erfc"), _f("@erfc"),
 erfinv = _row("erfinv", 1, _special("erfinv"), _f("@erfinv"),
               lambda g, y, a: (g * (exp(y * y) * (math.sqrt(math.pi) / 2)),))
 lgamma = _row("lgamma", 1, _special("lgamma"), _f("@lgamma"), lambda g, y, a: (g * digamma(a),))
-digamma = _row("digamma", 1, _special("digamma"), _f("@digamma"))
+digamma = _row("digamma", 1, _special("digamma"), _f("@digamma"), lambda g, y, a: (g * _trigamma(a),))
+
+
+def _trigamma(x: Expr) -> Expr:
+    """The derivative of digamma: reflection below zero, recurrence up to 6, then the asymptotic series (Abramowitz and Stegun 6.4)."""
+    s = sin(x * math.pi)
+    negative = x < 0.5
+    z = where(negative, 1 - x, x)
+    total: Any = None
+    for _ in range(6):
+        total = 1 / (z * z) if total is None else total + 1 / (z * z)
+        z = z + 1
+    w = 1 / (z * z)
+    series = 1 / z + w * 0.5 + w / z * (1 / 6 - w * (1 / 30 - w * (1 / 42 - w * (1 / 30 - w * 5 / 66))))
+    return where(negative, math.pi**2 / (s * s) - (total + series), total + series)
 
 # ---- rounding
 floor = _row("floor", 1, np.floor, {"f": "%floor", "i": "@identity"}, lambda g, y, a: (_zero_like(g),))

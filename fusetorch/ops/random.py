@@ -227,27 +227,24 @@ def _floating(name: str, d: dtype | None) -> dtype:
     return d
 
 
-def _finish(t: Tensor, requires_grad: bool, out: Any = None) -> Tensor:
-    if out is not None:
-        from ..dispatch import write_out
-        return write_out("random", t, out)
+def _finish(t: Tensor, requires_grad: bool) -> Tensor:
     if requires_grad:
         t.requires_grad = True
     return t
 
 
-@composite(method=False)
-def rand(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+@composite(out=True, method=False)
+def rand(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Uniform numbers in [0, 1)."""
     d = _floating("rand", dtype)
-    return _finish(draw("draw_uniform", _sizes(size), d, as_device(device), (d,), generator), requires_grad, out)
+    return _finish(draw("draw_uniform", _sizes(size), d, as_device(device), (d,), generator), requires_grad)
 
 
-@composite(method=False)
-def randn(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+@composite(out=True, method=False)
+def randn(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Numbers of the standard normal distribution."""
     d = _floating("randn", dtype)
-    return _finish(draw("draw_normal", _sizes(size), d, as_device(device), (d,), generator), requires_grad, out)
+    return _finish(draw("draw_normal", _sizes(size), d, as_device(device), (d,), generator), requires_grad)
 
 
 def _integers(shape: Sequence[int], low: int, high: int, d: dtype, device: Any, generator: Any) -> Tensor:
@@ -258,26 +255,25 @@ def _integers(shape: Sequence[int], low: int, high: int, d: dtype, device: Any, 
     return t if d is int64 else t.to(d)
 
 
-@composite(method=False)
-def randint(low, high=None, size=None, *, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False,
-            out=None):
+@composite(out=True, method=False)
+def randint(low, high=None, size=None, *, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Integers in [low, high), int64 unless ``dtype`` is given: ``randint(high, size)`` or ``randint(low, high, size)``."""
     if size is None:
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
     t = _integers(_sizes((size,) if isinstance(size, int) else tuple(size)), int(low), int(high), dtype or int64, as_device(device), generator)
-    return _finish(t, requires_grad, out)
+    return _finish(t, requires_grad)
 
 
-@composite(method=False)
-def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False, layout=None, pin_memory=False, out=None):
+@composite(out=True, method=False)
+def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False, layout=None, pin_memory=False):
     """A random order of 0 .. n-1. The order is made on the CPU whatever the device."""
     if n < 0:
         raise RuntimeError(f"n must be non-negative, got {n}")
     keys = _integers((n,), 0, (1 << 63) - 1, int64, as_device("cpu"), generator) if n else fn.empty((0,), dtype=int64, device="cpu")
     t = fn.argsort(keys, stable=True).to(device=as_device(device), dtype=dtype)
-    return _finish(t, requires_grad, out)
+    return _finish(t, requires_grad)
 
 
 def _like(name: str, doc: str) -> None:
@@ -293,7 +289,7 @@ _like("rand", "Uniform numbers in [0, 1), in the shape, dtype and device of ``in
 _like("randn", "Standard normal numbers, in the shape, dtype and device of ``input``.")
 
 
-@composite(method=False)
+@composite(out=True, method=False)
 def randint_like(input, low, high=None, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None, generator=None):
     """Integers in [low, high), in the shape, dtype and device of ``input``."""
     if high is None:
@@ -302,8 +298,8 @@ def randint_like(input, low, high=None, *, dtype=None, device=None, requires_gra
     return _finish(t, requires_grad)
 
 
-@composite()
-def bernoulli(input, p=None, *, generator=None, out=None):
+@composite(out=True)
+def bernoulli(input, p=None, *, generator=None):
     """1 with the probability that each element of ``input`` says (or ``p``), else 0."""
     if p is not None:
         input = fn.full_like(input, p) if not isinstance(p, Tensor) else p.to(input.dtype).expand(input._a.shape)
@@ -314,8 +310,8 @@ def bernoulli(input, p=None, *, generator=None, out=None):
     return draw_on("draw_bernoulli", [input.detach()], (), generator)
 
 
-@composite(method=False)
-def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, device=None, requires_grad=False):
+@composite(out=True, method=False)
+def normal(mean, std=1.0, size=None, *, generator=None, dtype=None, device=None, requires_grad=False):
     """Normal numbers: of a ``size`` with numbers ``mean`` and ``std``, or with one for each element of tensors."""
     tensors = [t for t in (mean, std) if isinstance(t, Tensor)]
     if not tensors:
@@ -324,13 +320,13 @@ def normal(mean, std=1.0, size=None, *, generator=None, out=None, dtype=None, de
         _check_std(std)
         d = _floating("normal", dtype)
         t = draw("draw_normal", _sizes(tuple(size) if not isinstance(size, int) else (size,)), d, as_device(device), (d, mean, std), generator)
-        return _finish(t, requires_grad, out)
+        return _finish(t, requires_grad)
     like = tensors[0]
     m, s = (v if isinstance(v, Tensor) else fn.full_like(like, v) for v in (mean, std))
     m, s = fn.broadcast_tensors(m, s)
     if not _tracing() and s.device.type == "cpu" and s.numel() and bool((s < 0).any()):
         raise RuntimeError("normal expects all elements of std >= 0.0")
-    return _finish(draw_on("draw_normal_like", [m, s], (s.dtype,), generator), False, out)
+    return _finish(draw_on("draw_normal_like", [m, s], (s.dtype,), generator), False)
 
 
 def _check_std(std: float) -> None:
@@ -343,7 +339,7 @@ def _tracing() -> bool:
     return tracer[0] is not None
 
 
-@composite()
+@composite(out=True)
 def multinomial(input, num_samples, replacement=False, *, generator=None):
     """Indices (int64) drawn in proportion to the weights in each row of ``input`` (one or two dimensions)."""
     if not 0 < input.ndim <= 2:

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import dtype, int64
+from ..dtypes import dtype, int64, uint8
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, compute_dtype, fn, reduction
@@ -79,13 +79,13 @@ def _(ctx: Any, g: Any) -> Any:
     return (spread(ctx, g) * rest).to(ctx.dtype(0))
 
 
-@reduction(oracle=lambda a, dim=None, keepdim=False: np.max(a, axis=dim, keepdims=keepdim))
+@reduction(nonempty=True, oracle=lambda a, dim=None, keepdim=False: np.max(a, axis=dim, keepdims=keepdim))
 def amax(input, dim=None, keepdim=False):
     """The largest element; equal ones share the gradient."""
     return reduce("max", input)
 
 
-@reduction(oracle=lambda a, dim=None, keepdim=False: np.min(a, axis=dim, keepdims=keepdim))
+@reduction(nonempty=True, oracle=lambda a, dim=None, keepdim=False: np.min(a, axis=dim, keepdims=keepdim))
 def amin(input, dim=None, keepdim=False):
     """The smallest element; equal ones share the gradient."""
     return reduce("min", input)
@@ -137,16 +137,20 @@ def argmin_dims(input, dim=None, keepdim=False):
     return reduce("argmin", input)
 
 
+def _truth_as(input: Any, e: Any) -> Any:
+    return cast(e, uint8) if input.dtype is uint8 else e  # PyTorch keeps the old byte masks
+
+
 @reduction(differentiable=False, promote="none", oracle=lambda a, dim=None, keepdim=False: np.any(a, axis=dim, keepdims=keepdim))
 def any(input, dim=None, keepdim=False):
     """Whether an element is not zero."""
-    return reduce("max", P.truth(input))
+    return _truth_as(input, reduce("max", P.truth(input)))
 
 
 @reduction(differentiable=False, promote="none", oracle=lambda a, dim=None, keepdim=False: np.all(a, axis=dim, keepdims=keepdim))
 def all(input, dim=None, keepdim=False):
     """Whether every element is not zero."""
-    return reduce("min", P.truth(input))
+    return _truth_as(input, reduce("min", P.truth(input)))
 
 
 @reduction(name="var_mean_dims", function=False, method=False, n_outputs=2)

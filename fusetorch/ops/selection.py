@@ -23,6 +23,9 @@ def _check_nonempty(input: Any, name: str, dim: int | None) -> None:
 
 
 def _extremum(input: Any, dim: Any, keepdim: bool, name: str, reduce_all: Any, pair: Any, binary: Any, result: Any) -> Any:
+    if not isinstance(input, Tensor):
+        raise TypeError(f"{name}() received an invalid combination of arguments - got ({type(input).__name__}, {type(dim).__name__}), "
+                        "expected a Tensor first")
     if dim is None:
         _check_nonempty(input, name, None)
         return reduce_all(input)
@@ -33,39 +36,39 @@ def _extremum(input: Any, dim: Any, keepdim: bool, name: str, reduce_all: Any, p
     return result(values, indices)
 
 
-@composite(name="max")
-def max_(input, dim=None, keepdim=False, *, other=None, out=None):
+@composite(out=True, name="max")
+def max_(input, dim=None, keepdim=False, *, other=None):
     """The largest element; with ``dim``, ``(values, indices)``; with a tensor, the elementwise maximum."""
     return _extremum(input, other if other is not None else dim, keepdim, "max", fn.amax, fn.max_with_index, fn.maximum, max_result)
 
 
-@composite(name="min")
-def min_(input, dim=None, keepdim=False, *, other=None, out=None):
+@composite(out=True, name="min")
+def min_(input, dim=None, keepdim=False, *, other=None):
     """The smallest element; with ``dim``, ``(values, indices)``; with a tensor, the elementwise minimum."""
     return _extremum(input, other if other is not None else dim, keepdim, "min", fn.amin, fn.min_with_index, fn.minimum, min_result)
 
 
-@composite()
+@composite(out=True)
 def aminmax(input, *, dim=None, keepdim=False):
     """The smallest and the largest element."""
     return aminmax_result(fn.amin(input, dim, keepdim), fn.amax(input, dim, keepdim))
 
 
-@composite()
+@composite(out=True)
 def argmax(input, dim=None, keepdim=False):
     """The position of the largest element (in the flattened tensor if ``dim`` is ``None``)."""
     _check_nonempty(input, "argmax", dim)
     return fn.argmax_dims(input, dim, keepdim)
 
 
-@composite()
+@composite(out=True)
 def argmin(input, dim=None, keepdim=False):
     """The position of the smallest element (in the flattened tensor if ``dim`` is ``None``)."""
     _check_nonempty(input, "argmin", dim)
     return fn.argmin_dims(input, dim, keepdim)
 
 
-@composite()
+@composite(out=True)
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """The product of all elements, or along ``dim``."""
     return fn.prod_dims(input, dim, keepdim, dtype=dtype)
@@ -88,14 +91,14 @@ def _spread_args(dim: Any, unbiased: Any) -> tuple[Any, Any]:
     return (None, dim) if isinstance(dim, bool) else (dim, unbiased)
 
 
-@composite()
+@composite(out=True)
 def var(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """The variance over ``dim``, dividing by the count less ``correction`` (1 unless given)."""
     dim, unbiased = _spread_args(dim, unbiased)
     return fn.var_mean_dims(input, dim, keepdim, correction=_correction(unbiased, correction))[0]
 
 
-@composite()
+@composite(out=True)
 def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """The square root of the variance."""
     return var.body(input, dim, unbiased, keepdim, correction=correction).sqrt()
@@ -115,7 +118,7 @@ def std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     return v.sqrt(), m
 
 
-@composite()
+@composite(out=True)
 def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     """The vector norm of all elements, or over ``dim`` (``p`` a number, ``"fro"`` or infinite)."""
     if p == "nuc":
@@ -124,7 +127,7 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     return fn.vector_norm_dims(x, 2.0 if p in ("fro", None) else float(p), dim, keepdim)
 
 
-@composite()
+@composite(out=True)
 def where(condition, input=None, other=None):
     """``input`` where ``condition``, else ``other``; with the condition alone, ``nonzero`` as a tuple."""
     if input is None:
@@ -155,15 +158,15 @@ def result_type(tensor1, tensor2):
     return dtypes.result_type(*groups)
 
 
-@composite(aliases=("divide",), operators=())
-def div(input, other, *, rounding_mode=None, out=None):
+@composite(out=True, aliases=("divide",), operators=())
+def div(input, other, *, rounding_mode=None):
     """``input / other``, then rounded as ``rounding_mode`` says: ``None``, ``"floor"`` or ``"trunc"``."""
     if rounding_mode is None:
-        return fn.true_divide(input, other, out=out)
+        return fn.true_divide(input, other)
     if rounding_mode == "floor":
-        return fn.floor_divide(input, other, out=out)
+        return fn.floor_divide(input, other)
     if rounding_mode == "trunc":
-        return fn.trunc_divide(input, other, out=out)
+        return fn.trunc_divide(input, other)
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
 
@@ -179,4 +182,6 @@ def div_(input, other, *, rounding_mode=None):
 @composite()
 def rsub(input, other, *, alpha=1):
     """``other - alpha * input``."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"rsub(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
     return fn.sub(other, input, alpha=alpha) if isinstance(other, Tensor) else other - (input if alpha == 1 else input * alpha)

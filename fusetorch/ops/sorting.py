@@ -125,25 +125,25 @@ def _(a: Any, k: int, dim: int, largest: bool) -> tuple[Any, Any]:
 topk_dim.vjp("out1")(_pick_vjp)
 
 
-@composite()
+@composite(out=True)
 def sort(input, dim=-1, descending=False, stable=False):
     """``(values, indices)`` in order along ``dim``; equal elements keep their order, and NaN counts as largest."""
     return sort_result(*fn.sort_dim(input, wrap_dim(dim, input.ndim), bool(descending)))
 
 
-@composite()
+@composite(out=True)
 def argsort(input, dim=-1, descending=False, stable=False):
     """The indices that ``sort`` returns."""
     return fn.sort_dim(input, wrap_dim(dim, input.ndim), bool(descending))[1]
 
 
-@composite()
+@composite(out=True)
 def msort(input):
     """``sort`` along dimension 0, the values alone."""
     return fn.sort_dim(input, 0, False)[0]
 
 
-@composite()
+@composite(out=True)
 def topk(input, k, dim=-1, largest=True, sorted=True):
     """``(values, indices)`` of the ``k`` largest (or smallest) elements along ``dim``, in order."""
     d = wrap_dim(dim, input.ndim)
@@ -155,7 +155,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     return topk_result(*fn.topk_dim(input, int(k), d, bool(largest)))
 
 
-@composite()
+@composite(out=True)
 def kthvalue(input, k, dim=-1, keepdim=False):
     """``(values, indices)`` of the ``k``-th smallest element along ``dim``, counted from 1."""
     d = wrap_dim(dim, input.ndim)
@@ -206,7 +206,7 @@ _median_op("median", False, "The lower median of all elements, or ``(values, ind
 _median_op("nanmedian", True, "``median`` without the NaNs.")
 
 
-@composite()
+@composite(out=True)
 def mode(input, dim=-1, keepdim=False):
     """``(values, indices)`` of the most frequent element along ``dim`` (the smallest of them), and a last position of it."""
     from .conversion import host_array
@@ -267,13 +267,13 @@ def _quantile(input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, i
     return out.squeeze(0) if q.ndim == 0 else out
 
 
-@composite()
+@composite(out=True)
 def quantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """The ``q``-quantiles (``q`` in [0, 1], a number or a vector, which becomes the first dimension)."""
     return _quantile(input, q, dim, keepdim, interpolation, False)
 
 
-@composite()
+@composite(out=True)
 def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """``quantile`` without the NaNs."""
     return _quantile(input, q, dim, keepdim, interpolation, True)
@@ -307,8 +307,8 @@ def _(sequence: Any, values: Any, right: bool) -> Any:
     return ((s <= v) if right else (s < v)).sum(-1)._a
 
 
-@composite(method=False)
-def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None, out=None):
+@composite(out=True, method=False)
+def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None):
     """Positions at which ``input`` would be inserted to keep ``sorted_sequence`` in order: left of equal elements, or ``right`` of them."""
     if side is not None:
         if side not in ("left", "right"):
@@ -335,8 +335,8 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
     return r.to(int32) if out_int32 else r
 
 
-@composite()
-def bucketize(input, boundaries, *, out_int32=False, right=False, out=None):
+@composite(out=True)
+def bucketize(input, boundaries, *, out_int32=False, right=False):
     """``searchsorted(boundaries, input)`` for one row of ``boundaries``."""
     if boundaries.ndim != 1:
         raise RuntimeError(f"bucketize(): boundaries tensor must be 1 dimension, but got dim({boundaries.ndim})")
@@ -362,7 +362,7 @@ def bincount(input, weights=None, minlength=0):
     return place(r.astype(want), input.device)
 
 
-@composite()
+@composite(out=True)
 def histc(input, bins=100, min=0, max=0):
     """How many elements fall into each of ``bins`` equal intervals from ``min`` to ``max`` (the data's range if both are 0)."""
     from .conversion import host_array
@@ -414,7 +414,7 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
     return _unique_result(values, inverse.reshape(a.shape) if dim is None else inverse, counts, input, return_inverse, return_counts)
 
 
-@composite(method=False)
+@composite(out=True, method=False)
 def isin(elements, test_elements, *, assume_unique=False, invert=False):
     """Whether each element is one of ``test_elements``."""
     if not isinstance(elements, Tensor):
@@ -594,51 +594,73 @@ def _summable(x: Any, d: dtype | None) -> Any:
     return x if d is None else x.to(d)
 
 
-@composite(inplace=True)
-def cumsum(input, dim, *, dtype=None, out=None):
+@composite(out=True, inplace=True)
+def cumsum(input, dim, *, dtype=None):
     """The sum of the elements up to each position of ``dim``; integers add up as int64."""
     d = wrap_dim(dim, input.ndim)
-    r = fn.cumsum_dim(_summable(input, dtype), d)
-    return r if out is None else _out("cumsum", r, out)
+    return fn.cumsum_dim(_summable(input, dtype), d)
 
 
-@composite(inplace=True)
-def cumprod(input, dim, *, dtype=None, out=None):
+@composite(out=True, inplace=True)
+def cumprod(input, dim, *, dtype=None):
     """The product of the elements up to each position of ``dim``; integers multiply as int64."""
     d = wrap_dim(dim, input.ndim)
-    r = fn.cumprod_dim(_summable(input, dtype), d)
-    return r if out is None else _out("cumprod", r, out)
+    return fn.cumprod_dim(_summable(input, dtype), d)
 
 
-def _out(name: str, r: Any, out: Any) -> Any:
-    from ..dispatch import write_out
-    return write_out(name, r, out)
-
-
-@composite()
+@composite(out=True)
 def cummax(input, dim):
     """``(values, indices)``: the largest element up to each position of ``dim``, and its last position."""
     return cummax_result(*fn.cum_extremum(input, wrap_dim(dim, input.ndim), True))
 
 
-@composite()
+@composite(out=True)
 def cummin(input, dim):
     """``(values, indices)``: the smallest element up to each position of ``dim``, and its last position."""
     return cummin_result(*fn.cum_extremum(input, wrap_dim(dim, input.ndim), False))
 
 
-@composite()
+@opaque(name="logcumsumexp_dim", function=False, method=False)
+def logcumsumexp_dim(input, dim: int):
+    """The logarithm of the sum of the exponentials up to each position."""
+    return [(tuple(input.shape), input.dtype)]
+
+
+@logcumsumexp_dim.cpu
+def _(a: np.ndarray, dim: int) -> np.ndarray:
+    return a.copy() if a.ndim == 0 else np.logaddexp.accumulate(_wide(a), axis=dim).astype(a.dtype, copy=False)
+
+
+@logcumsumexp_dim.cuda
+def _(a: Any, dim: int) -> Any:
+    from ..autograd import no_grad
+    with no_grad():
+        y = wrap(a)
+        n, step = (y._a.shape[dim] if y.ndim else 1), 1
+        while step < n:
+            y = fn.logaddexp(y, _moved(y, dim, step, float("-inf")))
+            step *= 2
+        return y.clone()._a if y._a is a else y._a
+
+
+@logcumsumexp_dim.vjp("input", "out")
+def _(ctx: Any, g: Any) -> Any:
+    x, y, d = ctx["input"], ctx["out"], ctx.attrs["dim"]
+    if not x.ndim or not x.numel():
+        return g
+
+    def later(part: Any) -> Any:  # exp(x[k]) * sum over i >= k of part[i] / exp(y[i]), in logarithms
+        return (fn.flip(fn.logcumsumexp_dim(fn.flip(part.log() - y, d), d), d) + x).exp()
+    return later(g.clamp(min=0)) - later((-g).clamp(min=0))
+
+
+@composite(out=True)
 def logcumsumexp(input, dim):
     """``log(cumsum(exp(input)))`` without overflow."""
-    d = wrap_dim(dim, input.ndim)
-    if not input.ndim or not input.numel():
-        return input.clone()
-    m = input.detach().amax(d, keepdim=True)
-    m = fn.where(m.isfinite(), m, 0.0).to(input.dtype)
-    return (input - m).exp().cumsum(d).log() + m
+    return fn.logcumsumexp_dim(input, wrap_dim(dim, input.ndim))
 
 
-@composite()
+@composite(out=True)
 def diff(input, n=1, dim=-1, prepend=None, append=None):
     """The differences between neighbours along ``dim``, taken ``n`` times."""
     if input.ndim == 0:
@@ -646,6 +668,8 @@ def diff(input, n=1, dim=-1, prepend=None, append=None):
     if n < 0:
         raise RuntimeError(f"order must be non-negative but got {n}")
     d = wrap_dim(dim, input.ndim)
+    if n == 0:
+        return input
     parts = [p for p in (prepend, input, append) if p is not None]
     x = fn.cat(parts, d) if len(parts) > 1 else input
     for _ in range(min(n, x._a.shape[d])):

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import bool_
 from ..shapes import infer_reshape, numel, view_strides, wrap_dim
 from .opdef import composite, fn, view
 
@@ -203,26 +204,36 @@ def _(ctx: Any, g: Any) -> Any:
 # ---- composites
 
 
-def _sizes(first: Any, rest: tuple) -> tuple[int, ...]:
-    given = tuple(first) if isinstance(first, (tuple, list)) else (first, *rest)
-    return tuple(int(n) for n in given)
-
+def variadic(name: str, args: tuple, keyword: Any) -> tuple[int, ...]:
+    """Ints given one by one, as one sequence, or by keyword."""
+    if keyword is not None:
+        if args:
+            raise TypeError(f"{name}(): sizes given both by position and by keyword")
+        args = (keyword,)
+    if len(args) == 1 and isinstance(args[0], (tuple, list)):
+        args = tuple(args[0])
+    for n in args:
+        if not hasattr(n, "__index__"):
+            raise TypeError(f"{name}(): expected integers, got {type(n).__name__} in {args}")
+    return tuple([int(n) for n in args])
 
 
 @composite(function=False, name="view")
-def _view(input, *shape):
+def _view(input, *shape, size=None, dtype=None):
     """The same memory in another shape (one size may be -1), or with another dtype of the same width."""
     from ..dtypes import dtype as dtype_class
     if len(shape) == 1 and isinstance(shape[0], dtype_class):
-        return fn.view_dtype(input, shape[0])
-    size = infer_reshape(_sizes(shape[0], shape[1:]) if shape else (), input.numel())
+        dtype = shape[0]
+    if dtype is not None:
+        return fn.view_dtype(input, dtype)
+    size = infer_reshape(variadic("view", shape, size), input.numel())
     return fn.view_as_shape(input, size)
 
 
 @composite()
-def reshape(input, *shape):
+def reshape(input, *args, shape=None):
     """The same elements in order in another shape; a view where strides allow it, else a copy."""
-    size = _sizes(shape[0], shape[1:]) if shape else ()
+    size = variadic("reshape", args, shape)
     have = input._a.shape
     if size == have:
         return input if tuple.__len__(have) == 0 else fn.view_as_shape(input, size)
@@ -235,7 +246,7 @@ def reshape(input, *shape):
 @composite(function=False)
 def view_as(input, other):
     """``input.view(other.shape)``."""
-    return fn.view_as_shape(input, tuple(other.shape))
+    return fn.view_as_shape(input, infer_reshape(tuple(other.shape), input.numel()))
 
 
 @composite(function=False)
@@ -245,9 +256,9 @@ def reshape_as(input, other):
 
 
 @composite()
-def permute(input, *dims):
+def permute(input, *args, dims=None):
     """Dimensions in another order."""
-    given = _sizes(dims[0], dims[1:]) if dims else ()
+    given = variadic("permute", args, dims)
     rank = input.ndim
     if len(given) != rank:
         raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
@@ -297,9 +308,9 @@ def movedim(input, source, destination):
 
 
 @composite(function=False)
-def expand(input, *sizes):
+def expand(input, *args, size=None, implicit=False):
     """Broadcast without copying; -1 keeps a size."""
-    size = _sizes(sizes[0], sizes[1:]) if sizes else ()
+    size = variadic("expand", args, size)
     have = input._a.shape
     lead = len(size) - len(have)
     if lead < 0:
@@ -380,11 +391,19 @@ def _take(input: Any, d: int, start: int, stop: int) -> Any:
 @composite()
 def narrow(input, dim, start, length):
     """Elements ``start`` to ``start + length`` of dimension ``dim``."""
+    if not input.ndim:
+        raise RuntimeError("narrow() cannot be applied to a 0-dim tensor.")
     d = wrap_dim(dim, input.ndim)
+    if hasattr(start, "numel") and (start.ndim or start.dtype.is_floating_point or start.dtype is bool_):
+        raise RuntimeError("start must be an 0-dim integral Tensor.")
     n, start = input._a.shape[d], int(start)
+    if not -n <= start <= n:
+        raise IndexError(f"start out of range (expected to be in range of [{-n}, {n}], but got {start})")
+    if length < 0:
+        raise RuntimeError("narrow(): length must be non-negative.")
     if start < 0:
         start += n
-    if length < 0 or start < 0 or start + length > n:
+    if start + length > n:
         raise RuntimeError(f"start ({start}) + length ({length}) exceeds dimension size ({n}).")
     return _take(input, d, start, start + length)
 
@@ -452,10 +471,29 @@ def diagonal(input, offset=0, dim1=0, dim2=1):
 def unfold(input, dimension, size, step):
     """Windows of ``size`` elements every ``step`` along ``dimension``, as a last dimension."""
     d = wrap_dim(dimension, input.ndim)
-    n = input._a.shape[d] if input.ndim else 1
+    if not input.ndim:
+        if size > 1 or size < 0 or step <= 0:
+            raise RuntimeError(f"maximum size for tensor at dimension 0 is 1 but size is {size}")
+        return _take(fn.view_as_shape(input, (1,)), 0, 0, size)
+    n = input._a.shape[d]
     if size > n or size < 0 or step <= 0:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
     return fn.unfold_dim(input, d, size, step)
+
+
+def _become(name: str) -> None:
+    def f(input, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
+        made = getattr(fn, name)(input, *args, **kwargs)
+        if input._req and input.grad_fn is None and made._req:
+            raise RuntimeError(f"a leaf Variable that requires grad is being used in an in-place operation ({name}_).")
+        input._a, input._req, input._x = made._a, made._req, made._x
+        return input
+    f.__doc__ = f"``{name}`` in place: the tensor itself gets the other shape and strides."
+    composite(name=name + "_", function=False)(f)
+
+
+for _name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
+    _become(_name)
 
 
 @composite(function=False)
