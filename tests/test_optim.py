@@ -429,3 +429,22 @@ def test_a_compiled_step_notices_an_option_that_decides_what_runs():
     opt.param_groups[0]["weight_decay"] = 1.0
     step()
     assert w.item() == -2.5 - 0.5 * (1 - 2.5)
+
+
+def test_a_schedule_inside_a_compiled_step_is_followed():
+    def run(compiled):
+        w = torch.nn.Parameter(torch.tensor([1.0], dtype=torch.float64))
+        opt = optim.SGD([w], lr=0.5)
+        scheduler = optim.lr_scheduler.ExponentialLR(opt, 0.5)
+
+        def step():
+            w.grad = torch.ones(1, dtype=torch.float64)
+            opt.step()
+            scheduler.step()
+
+        step = torch.compile(step) if compiled else step
+        for _ in range(5):
+            step()
+        return w.item(), scheduler.last_epoch, opt.param_groups[0]["lr"]
+
+    assert run(True) == run(False)

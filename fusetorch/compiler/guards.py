@@ -162,7 +162,7 @@ class StateGuard:
         if "_parameters" in attributes and "_modules" in attributes:
             self._module(x, attributes, depth)
             return
-        if type(x).__module__.split(".")[0] in _SKIP_MODULES and not hasattr(x, "param_groups"):
+        if type(x).__module__.split(".")[0] in _SKIP_MODULES and not hasattr(x, "step"):  # optimizers, schedules
             return
         for k, v in attributes.items():
             self._entry(attributes, k, v, depth + 1)
