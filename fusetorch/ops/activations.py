@@ -10,9 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from ..shapes import wrap_dim
 from . import primitives as P
 from .expr import cast
-from .opdef import elementwise, fn
+from .opdef import composite, elementwise, fn
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -174,3 +175,38 @@ def threshold(input, threshold: float, value: float):
 def prelu_elementwise(input, weight):
     """``x`` if positive, else ``weight * x``, with ``weight`` already broadcastable to ``x``."""
     return P.where(input > 0, input, input * weight)
+
+
+# ---- activations with a parameter or two halves
+
+
+@composite(nn=True)
+def prelu(input, weight):
+    """``x`` if positive, else ``weight * x``; ``weight`` has one element, or one for each channel (dimension 1)."""
+    n = weight.numel()
+    if weight.ndim > 1:
+        raise RuntimeError(f"prelu: Expected `weight` to be a scalar or 1D tensor, but got: ndim = {weight.ndim}")
+    if n != 1:
+        if input.ndim == 0:
+            raise RuntimeError("Not allow zero-dim input tensor.")
+        channels = input._a.shape[1] if input.ndim >= 2 else 1
+        if channels != n:
+            raise RuntimeError(f"Mismatch of parameter numbers and input channel size. Found parameter numbers = {n} and channel size = "
+                               f"{channels}.")
+        weight = weight.reshape([-1 if d == 1 else 1 for d in range(input.ndim)])
+    else:
+        weight = weight.reshape((1,) * input.ndim)
+    return fn.prelu_elementwise(input, weight)
+
+
+@composite(nn=True, function=False, method=False)
+def glu(input, dim=-1):
+    """The first half of ``dim`` times the sigmoid of the second half."""
+    if not input.ndim:
+        raise RuntimeError("glu does not support 0-dimensional tensors")
+    d = wrap_dim(dim, input.ndim)
+    n = input._a.shape[d]
+    if n % 2:
+        raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {n}")
+    a, b = fn.split(input, n // 2, d) if n else (input, input)
+    return a * b.sigmoid()

@@ -12,8 +12,9 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import HALVES, bool_, int64, uint8
-from ..shapes import broadcast_shapes, numel, wrap_dim
+from ..shapes import broadcast_shapes
 from ..tensor import Tensor
+from .creation import place
 from .opdef import composite, fn, opaque
 from .views import diagonal_dims, slice_dims, slices
 
@@ -23,7 +24,8 @@ Shape = tuple[int, ...]
 # ---- the opaque operations
 
 
-def _indexed_shape(shape: Sequence[int], indices: Sequence[Any], dims: Sequence[int]) -> Shape:
+def indexed_shape(shape: Sequence[int], indices: Sequence[Any], dims: Sequence[int]) -> Shape:
+    """The shape of a tensor of ``shape`` indexed by ``indices`` in the sorted dimensions ``dims``."""
     picked = tuple(broadcast_shapes(*[i.shape for i in indices]))
     rest = [n for d, n in enumerate(shape) if d not in dims]
     at = dims[0] if dims[-1] - dims[0] == len(dims) - 1 else 0
@@ -48,7 +50,7 @@ def _check_bounds(shape: Sequence[int], indices: Sequence[np.ndarray], dims: Seq
 @opaque(name="index", function=False, method=False)
 def index(input, indices: Tensors, dims: tuple):  # noqa: F821 - "Tensors" marks a list of tensors
     """``input`` indexed by integer tensors in the sorted dimensions ``dims``."""
-    return [(_indexed_shape(input.shape, indices, dims), input.dtype)]
+    return [(indexed_shape(input.shape, indices, dims), input.dtype)]
 
 
 @index.cpu
@@ -286,7 +288,7 @@ def parse(x: Any, key: Any) -> Parsed:
     lone = sum(isinstance(i, Tensor) for i in items) == 1
     for i in items:
         if isinstance(i, slice):
-            start, stop, step = _slice(i, shape[d])
+            start, stop, step = normalised_slice(i, shape[d])
             trivial = trivial and start == 0 and stop == shape[d] and step == 1
             basic.append((start, stop, step))
             d, out = d + 1, out + 1
@@ -303,10 +305,10 @@ def parse(x: Any, key: Any) -> Parsed:
                 if i.dtype.is_floating_point:
                     raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
                 if not (lone and _tracing()):
-                    basic.append(_at(int(i.item()), shape, d))
+                    basic.append(at_index(int(i.item()), shape, d))
                     d, trivial = d + 1, False
                     continue
-            for part in _index_tensors(i, shape, d):
+            for part in index_tensors(i, shape, d):
                 if i.ndim or i.dtype not in (bool_, uint8):
                     basic.append((0, shape[d], 1))
                     d += 1
@@ -317,7 +319,7 @@ def parse(x: Any, key: Any) -> Parsed:
                 dims.append(out)
                 out += 1
         elif hasattr(i, "__index__"):
-            basic.append(_at(i.__index__(), shape, d))
+            basic.append(at_index(i.__index__(), shape, d))
             d, trivial = d + 1, False
         else:
             raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
@@ -330,14 +332,16 @@ def _tracing() -> bool:
     return tracer[0] is not None
 
 
-def _at(i: int, shape: Sequence[int], d: int) -> int:
+def at_index(i: int, shape: Sequence[int], d: int) -> int:
+    """Position ``i`` of dimension ``d`` counted from the front; ``IndexError`` outside."""
     n = shape[d]
     if not -n <= i < n:
         raise IndexError(f"index {i} is out of bounds for dimension {d} with size {n}")
     return i + n if i < 0 else i
 
 
-def _slice(s: slice, n: int) -> tuple[int, int, int]:
+def normalised_slice(s: slice, n: int) -> tuple[int, int, int]:
+    """Start, stop and step of a slice of ``n`` elements, as ``range`` takes them."""
     parts = [v.item() if isinstance(v, Tensor) else v for v in (s.start, s.stop, s.step)]
     for v in parts:
         if v is not None and not hasattr(v, "__index__"):
@@ -348,7 +352,7 @@ def _slice(s: slice, n: int) -> tuple[int, int, int]:
     return start, max(stop, start), step
 
 
-def _index_tensors(i: Tensor, shape: Sequence[int], d: int) -> list[Tensor]:
+def index_tensors(i: Tensor, shape: Sequence[int], d: int) -> list[Tensor]:
     """The integer tensors that an index tensor stands for: itself, or the positions where a mask is true."""
     if i.dtype in (bool_, uint8):
         for k, n in enumerate(i._a.shape):
@@ -357,13 +361,21 @@ def _index_tensors(i: Tensor, shape: Sequence[int], d: int) -> list[Tensor]:
                                  f"{list(shape)} at index {d + k}")
         if not i.ndim:
             return [fn.zeros(1 if bool(i) else 0, dtype=int64, device=i.device)]
-        return list(nonzero.body(i, as_tuple=True))
+        return list(nonzero_tensors(i))
     if i.dtype.is_floating_point or i.dtype.itemsize < 4:
         raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
     return [i]
 
 
-def _broadcastable(indices: Sequence[Tensor]) -> None:
+def nonzero_tensors(x: Tensor) -> tuple[Tensor, ...]:
+    """Where ``x`` is not zero: one int64 vector per dimension."""
+    from .conversion import host_array
+    where = np.nonzero(np.atleast_1d(host_array(x.detach())))
+    return tuple(place(w.astype(np.int64), x.device) for w in where)
+
+
+def broadcastable(indices: Sequence[Tensor]) -> None:
+    """Raises ``IndexError`` where index tensors do not broadcast together."""
     try:
         broadcast_shapes(*[i._a.shape for i in indices])
     except RuntimeError:
@@ -371,7 +383,8 @@ def _broadcastable(indices: Sequence[Tensor]) -> None:
         raise IndexError(f"shape mismatch: indexing tensors could not be broadcast together with shapes {shapes}") from None
 
 
-def _on_device(indices: list[Tensor], x: Any) -> list[Tensor]:
+def on_device(indices: list[Tensor], x: Any) -> list[Tensor]:
+    """Index tensors moved to where ``x`` is."""
     return [i if type(i._a) is type(x._a) or _tracing() else i.to(device=x.device) for i in indices]
 
 
@@ -386,7 +399,7 @@ def getitem(input, key):
         if not shape:
             raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert "
                              "a 0-dim tensor to a number")
-        return fn.slice_dims(input, (_at(key, shape, 0), *[(0, n, 1) for n in shape[1:]]))
+        return fn.slice_dims(input, (at_index(key, shape, 0), *[(0, n, 1) for n in shape[1:]]))
     p = parse(input, key)
     if p.trivial and p.indices:
         view = input
@@ -394,8 +407,8 @@ def getitem(input, key):
         view = fn.slice_dims(input, p.basic)
     if not p.indices:
         return view
-    _broadcastable(p.indices)
-    return fn.index(view, _on_device(p.indices, input), p.dims)
+    broadcastable(p.indices)
+    return fn.index(view, on_device(p.indices, input), p.dims)
 
 
 def _fit(value: Any, like: Any, shape: Sequence[int]) -> Any:
@@ -440,11 +453,11 @@ def setitem(input, key, value):
     if not p.indices:
         view.copy_(_fit(value, input, view._a.shape))
         return
-    _broadcastable(p.indices)
-    shape = _indexed_shape(view._a.shape, p.indices, p.dims)
+    broadcastable(p.indices)
+    shape = indexed_shape(view._a.shape, p.indices, p.dims)
     value = _fit(value, input, shape)
-    _check_value(value, shape)
-    write(put_at, view, (value, _on_device(p.indices, input)), (p.dims, False), "index_put_")
+    check_value(value, shape)
+    write(put_at, view, (value, on_device(p.indices, input)), (p.dims, False), "index_put_")
 
 
 def _is_single(value: Any) -> bool:
@@ -458,267 +471,10 @@ def _index_shape_check(mask: Tensor, shape: Sequence[int]) -> None:
                              f"{list(shape)} at index {k}")
 
 
-def _check_value(value: Tensor, shape: Sequence[int]) -> None:
+def check_value(value: Tensor, shape: Sequence[int]) -> None:
+    """Raises ``RuntimeError`` where ``value`` does not broadcast to the indexed ``shape``."""
     have = value._a.shape
     lead = len(shape) - len(have)
     if lead < 0 or any(n not in (1, m) for n, m in zip(have, shape[lead:])):
         raise RuntimeError(f"shape mismatch: value tensor of shape {list(have)} cannot be broadcast to indexing result of shape "
                            f"{list(shape)}")
-
-
-def _spread_indices(input: Any, indices: Any) -> tuple[list[Tensor], tuple[int, ...]]:
-    """``indices`` of ``index_put``: one tensor, mask or ``None`` per dimension."""
-    parts: list[Tensor] = []
-    dims: list[int] = []
-    d = 0
-    for i in indices:
-        if i is None:
-            d += 1
-            continue
-        if d + (i.ndim if i.dtype in (bool_, uint8) else 1) > input.ndim:
-            raise IndexError(f"too many indices for tensor of dimension {input.ndim}")
-        for t in _index_tensors(i, input._a.shape, d):
-            parts.append(t)
-            dims.append(d)
-            d += 1
-    if not parts:
-        raise RuntimeError("index_put: at least one index must be a tensor")
-    _broadcastable(parts)
-    return _on_device(parts, input), tuple(dims)
-
-
-def _put_operands(input: Any, indices: Any, values: Any) -> tuple[Any, list[Tensor], tuple[int, ...]]:
-    parts, dims = _spread_indices(input, indices)
-    if values.dtype is not input.dtype:
-        raise RuntimeError(f"Index put requires the source and destination dtypes match, got {input.dtype} for the destination and "
-                           f"{values.dtype} for the source.")
-    _check_value(values, _indexed_shape(input._a.shape, parts, dims))
-    return values, parts, dims
-
-
-@composite()
-def index_put(input, indices, values, accumulate=False):
-    """``input`` with ``values`` written (or added) at ``indices``, a tuple of index tensors, masks or ``None``."""
-    values, parts, dims = _put_operands(input, indices, values)
-    return fn.put_at(input, values, parts, dims, bool(accumulate))
-
-
-@composite()
-def index_put_(input, indices, values, accumulate=False):
-    """``index_put`` in place."""
-    values, parts, dims = _put_operands(input, indices, values)
-    return write(put_at, input, (values, parts), (dims, bool(accumulate)), "index_put_")
-
-
-@composite(out=True)
-def nonzero(input, *, as_tuple=False):
-    """The positions of elements that are not zero, as an int64 tensor (count, dimensions) or a tuple of one tensor per dimension."""
-    from .conversion import host_array
-    from .creation import place
-    where = np.argwhere(host_array(input.detach())).astype(np.int64)
-    if as_tuple:
-        if not input.ndim:
-            return (place(np.zeros(where.shape[0], np.int64), input.device),)
-        return tuple(place(np.ascontiguousarray(where[:, d]), input.device) for d in range(input.ndim))
-    return place(where, input.device)
-
-
-@composite(out=True)
-def argwhere(input):
-    """``nonzero`` as one tensor."""
-    return nonzero.body(input)
-
-
-@composite(out=True)
-def masked_select(input, mask):
-    """The elements where ``mask``, in order, as a vector."""
-    if mask.dtype is not bool_:
-        raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask.dtype}")
-    shape = tuple(broadcast_shapes(input.shape, mask.shape))
-    return getitem.body(input.expand(shape), mask.expand(shape)) if shape else getitem.body(input.reshape(1), mask.reshape(1))
-
-
-@composite()
-def masked_scatter(input, mask, source):
-    """``input`` with the elements where ``mask`` replaced by those of ``source``, in order."""
-    if mask.dtype is not bool_:
-        raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
-    if source.dtype is not input.dtype:
-        raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}")
-    shape = tuple(broadcast_shapes(input.shape, mask.shape))
-    at = nonzero.body(mask.expand(shape).reshape(shape or (1,)), as_tuple=True)
-    n = at[0].numel()
-    if n > source.numel():
-        raise RuntimeError("masked_scatter: expected self and source to have same number of elements: source has too few "
-                           f"({source.numel()} < {n})")
-    out = input.expand(shape).reshape(shape or (1,))
-    return fn.put_at(out, source.reshape(-1)[:n], list(at), tuple(range(len(at))), False).reshape(shape)
-
-
-@composite(function=False)
-def masked_scatter_(input, mask, source):
-    """``masked_scatter`` in place."""
-    from ..dispatch import inplace
-    return inplace("masked_scatter_", input, lambda before: masked_scatter.body(before, mask, source))
-
-
-@composite()
-def select_scatter(input, src, dim, index):
-    """``input`` with ``src`` written at position ``index`` of ``dim``."""
-    d = wrap_dim(dim, input.ndim)
-    at = tuple(_at(index, input._a.shape, d) if k == d else (0, n, 1) for k, n in enumerate(input._a.shape))
-    return _slice_put(input, src, at, "select_scatter")
-
-
-@composite()
-def slice_scatter(input, src, dim=0, start=None, end=None, step=1):
-    """``input`` with ``src`` written at a slice of ``dim``."""
-    d = wrap_dim(dim, input.ndim)
-    at = tuple(_slice(slice(start, end, step), n) if k == d else (0, n, 1) for k, n in enumerate(input._a.shape))
-    return _slice_put(input, src, at, "slice_scatter")
-
-
-def _slice_put(input: Any, src: Any, at: tuple, name: str) -> Any:
-    expected = tuple(len(range(*i)) for i in at if not isinstance(i, int))
-    if tuple(src.shape) != expected:
-        raise RuntimeError(f"{name}: expected src to have a size equal to the slice of self. src size = {list(src.shape)}, slice size = "
-                           f"{list(expected)}")
-    return fn.slice_put(input, src.to(input.dtype), at)
-
-
-@composite()
-def diagonal_scatter(input, src, offset=0, dim1=0, dim2=1):
-    """``input`` with ``src`` written on a diagonal."""
-    at = offset, wrap_dim(dim1, input.ndim), wrap_dim(dim2, input.ndim)
-    expected = fn.diagonal_dims(input, *at).shape
-    if src.shape != expected:
-        raise RuntimeError(f"expected src to have a size equal to the slice of self. src size = {list(src.shape)}, slice size = "
-                           f"{list(expected)}")
-    return fn.diagonal_put(input, src.to(input.dtype), *at)
-
-
-# ---- whole slices by index: index_select and friends
-
-
-def _index_dim(input: Any, dim: int, index: Any, name: str) -> tuple[int, Any]:
-    d = wrap_dim(dim, input.ndim)
-    if index.ndim > 1:
-        raise IndexError(f"{name}(): Index is supposed to be a vector, but got dim: {index.ndim}")
-    if index.dtype.name not in ("int32", "int64"):
-        raise RuntimeError(f"{name}(): Expected dtype int32 or int64 for index, got {index.dtype}")
-    return d, index.reshape(-1) if index.ndim == 0 else index
-
-
-def _same_kind(input: Any, source: Any, name: str) -> None:
-    if source.dtype is not input.dtype:
-        raise RuntimeError(f"{name}: self and source expected to have the same dtype, but got (self) {input.dtype} and (source) "
-                           f"{source.dtype}")
-
-
-@composite(out=True)
-def index_select(input, dim, index):
-    """The slices ``index`` (a vector) of ``dim``, as a copy."""
-    d, index = _index_dim(input, dim, index, "index_select")
-    if not input.ndim:
-        return fn.index(input.reshape(1), [index], (0,)).reshape(())
-    return fn.index(input, [index], (d,))
-
-
-def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
-    def operands(input: Any, dim: int, index: Any, source: Any, alpha: Any) -> tuple[int, Any, Any]:
-        d, index = _index_dim(input, dim, index, name)
-        _same_kind(input, source, name)
-        if not input.ndim:
-            if source.numel() != index.numel() or source.ndim > 1:
-                raise IndexError(f"{name}(): expected a source of {index.numel()} elements, got {list(source.shape)}")
-            return 0, index, source.reshape(-1) * alpha if alpha != 1 else source.reshape(-1)
-        want = tuple(index.numel() if k == d else n for k, n in enumerate(input._a.shape))
-        if source.ndim == 0 and input.ndim == 1 and index.numel() == 1:
-            source = source.reshape(1)
-        if source._a.shape != want:
-            raise (RuntimeError if accumulate else IndexError)(f"{name}(): Number of indices ({index.numel()}) should be equal to source.size(dim), and the other sizes equal to "
-                        f"those of self: got self {list(input.shape)}, source {list(source.shape)}, dim = {d}")
-        return d, index, source * alpha if alpha != 1 else source
-
-    def out_of_place(input, dim, index, source, *, alpha=1):  # noqa: ANN001, ANN202
-        d, index, source = operands(input, dim, index, source, alpha)
-        r = fn.put_at(input if input.ndim else input.reshape(1), source, [index], (d,), accumulate)
-        return r if input.ndim else r.reshape(())
-
-    def in_place(input, dim, index, source, *, alpha=1):  # noqa: ANN001, ANN202
-        d, index, source = operands(input, dim, index, source, alpha)
-        write(put_at, input if input.ndim else input.view(1), (source, [index]), (d_tuple(d), accumulate), name + "_")
-        return input
-
-    out_of_place.__doc__, in_place.__doc__ = doc, doc[:-1] + ", in place."
-    if not accumulate:
-        def plain(input, dim, index, source):  # noqa: ANN001, ANN202
-            return out_of_place(input, dim, index, source)
-
-        def plain_(input, dim, index, source):  # noqa: ANN001, ANN202
-            return in_place(input, dim, index, source)
-        plain.__doc__, plain_.__doc__ = out_of_place.__doc__, in_place.__doc__
-        composite(name=name)(plain)
-        composite(name=name + "_", function=False)(plain_)
-    else:
-        composite(name=name)(out_of_place)
-        composite(name=name + "_", function=False)(in_place)
-
-
-def d_tuple(d: int) -> tuple[int]:
-    """One dimension as the ``dims`` of ``put_at``."""
-    return (d,)
-
-
-_slice_writer("index_add", True, "``input`` with ``alpha * source`` added to the slices ``index`` of ``dim``.")
-_slice_writer("index_copy", False, "``input`` with the slices ``index`` of ``dim`` replaced by those of ``source``.")
-
-
-def _fill_value(input: Any, value: Any) -> Any:
-    if isinstance(value, Tensor):
-        if value.ndim:
-            raise RuntimeError(f"index_fill_ only supports a 0-dimensional value tensor, but got tensor with {value.ndim} dimension(s).")
-        return value.to(device=input.device, dtype=input.dtype)
-    return fn.full((), value, dtype=input.dtype, device=input.device)
-
-
-@composite()
-def index_fill(input, dim, index, value):
-    """``input`` with the slices ``index`` of ``dim`` filled with ``value``."""
-    d, index = _index_dim(input, dim, index, "index_fill")
-    n = input._a.shape[d] if input.ndim else 1
-    yes = fn.full((), True, dtype=bool_, device=input.device)
-    chosen = fn.put_at(fn.zeros((n,), dtype=bool_, device=input.device), yes, [index], (0,), False)
-    return fn.masked_fill(input, chosen.reshape([-1 if k == d else 1 for k in range(input.ndim)]), _fill_value(input, value))
-
-
-@composite(function=False)
-def index_fill_(input, dim, index, value):
-    """``index_fill`` in place."""
-    d, index = _index_dim(input, dim, index, "index_fill_")
-    write(put_at, input if input.ndim else input.view(1), (_fill_value(input, value), [index]), (d_tuple(d), False), "index_fill_")
-    return input
-
-
-@composite(out=True)
-def take(input, index):
-    """The elements of the flattened ``input`` at the positions ``index`` (int64), in the shape of ``index``."""
-    if index.dtype is not int64:
-        raise RuntimeError(f"take(): Expected a long tensor for index, but got {index.dtype}")
-    if not input.numel() and index.numel():
-        raise IndexError("take(): tried to take from an empty tensor")
-    return fn.index(input.reshape(-1), [index], (0,))
-
-
-@composite(inplace=True)
-def put(input, index, source, accumulate=False):
-    """``input`` with ``source`` written (or added) at the positions ``index`` of the flattened tensor."""
-    if index.dtype is not int64:
-        raise RuntimeError(f"put_(): Expected a long tensor for index, but got {index.dtype}")
-    _same_kind(input, source, "put_")
-    if source.numel() != index.numel():
-        raise RuntimeError(f"put_(): Expected source and index to have the same number of elements, but got source.numel() = "
-                           f"{source.numel()}, index.numel() = {index.numel()}")
-    if not numel(index.shape):
-        return input.clone()
-    return fn.put_at(input.reshape(-1), source.reshape(-1), [index.reshape(-1)], (0,), bool(accumulate)).reshape(input._a.shape)

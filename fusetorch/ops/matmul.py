@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import HALVES, FROM_NUMPY, bool_, dtype
+from ..dtypes import FROM_NUMPY, HALVES, bool_, dtype
 from ..runtime import blas
 from ..shapes import broadcast_shapes
 from .expr import cast
@@ -41,19 +41,26 @@ def _(a: Any, b: Any) -> Any:
     return matmul(a, b)
 
 
+def _product_like(like: Any, left: Any, right: Any) -> Any:
+    """``left @ right`` laid out as ``like`` is: a transposed weight gets a transposed gradient, which is row-major for the weight."""
+    if like.ndim >= 2 and like.stride(-2) == 1 and like.stride(-1) != 1:
+        return fn.bmm_general(right.transpose(-1, -2), left.transpose(-1, -2)).transpose(-1, -2)
+    return fn.bmm_general(left, right)
+
+
 @bmm_general.vjp("a", "b")
 def _(ctx: Any, g: Any) -> Any:
     from .views import sum_to_size
     a, b = ctx["a"], ctx["b"]
-    ga = sum_to_size(fn.bmm_general(g, b.transpose(-1, -2)), ctx.shape(0)) if ctx.needed[0] else None
+    ga = sum_to_size(_product_like(a, g, b.transpose(-1, -2)), ctx.shape(0)) if ctx.needed[0] else None
     if not ctx.needed[1]:
         return ga, None
     if len(ctx.shape(1)) == 2 and len(ctx.shape(0)) > 2:
         # one product over all rows instead of a batch of products that is then summed
         n = _count(a._a.shape[:-1])
-        gb = fn.bmm_general(a.reshape(n, a.shape[-1]).transpose(0, 1), g.reshape(n, g.shape[-1]))
+        gb = _product_like(b, a.reshape(n, a.shape[-1]).transpose(0, 1), g.reshape(n, g.shape[-1]))
     else:
-        gb = sum_to_size(fn.bmm_general(a.transpose(-1, -2), g), ctx.shape(1))
+        gb = sum_to_size(_product_like(b, a.transpose(-1, -2), g), ctx.shape(1))
     return ga, gb
 
 

@@ -3,7 +3,7 @@
 Element *i* of a draw is a function of Philox(seed, offset + i), so the same seed gives the same numbers on every device, eager and
 compiled, and a draw fuses with what is done to it. Dropout's mask is drawn again in backward instead of being kept.
 
-Sources: Box and Muller 1958 (normal); Srivastava et al. 2014 (dropout); Klambauer et al. 2017 (alpha dropout).
+Source: Box and Muller 1958 (normal).
 """
 from __future__ import annotations
 
@@ -433,91 +433,3 @@ def bernoulli_(input, p=0.5, *, generator=None):
         probability = fn.full((), p, dtype=d, device=input.device).expand(input._a.shape)
         made = draw_on("draw_bernoulli", [probability], (), generator)
     return _fill(input, made.to(input.dtype), "bernoulli_")
-
-
-# ---- dropout
-
-
-def _check_p(name: str, p: float) -> None:
-    if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}" if name == "dropout" else
-                         f"{name} probability has to be between 0 and 1, but got {p}")
-
-
-def _drop(input: Any, p: float, scale: float) -> Any:
-    if p == 1.0:
-        return input * 0.0
-    return draw_on("dropout_draw", [input], (p, scale))
-
-
-@composite(nn=True)
-def dropout(input, p=0.5, training=True, inplace=False):
-    """While ``training``, zeroes each element with probability ``p`` and divides the others by 1 - ``p``."""
-    _check_p("dropout", p)
-    if not training or p == 0.0 or not input.numel():
-        return input
-    if not input.dtype.is_floating_point:
-        raise RuntimeError(f"dropout: result type Float can't be cast to the desired output type {input.dtype}")
-    r = _drop(input, p, 1.0 / (1.0 - p) if p < 1.0 else 1.0)
-    return _written(input, r, inplace)
-
-
-def _written(input: Any, r: Any, inplace: bool) -> Any:
-    if not inplace:
-        return r
-    from ..dispatch import inplace as write_inplace
-    return write_inplace("dropout_", input, lambda before: r)
-
-
-def _feature_mask(input: Any, p: float) -> Any:
-    shape = input._a.shape[:2] + (1,) * (input.ndim - 2)
-    return fn.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1.0 - p)
-
-
-def _feature_dropout(name: str, rank: int, batched: tuple[int, ...], doc: str) -> None:
-    def f(input, p=0.5, training=True, inplace=False):  # noqa: ANN001, ANN202
-        _check_p(name, p)
-        if not training or p == 0.0:
-            return input
-        single = rank and input.ndim == rank + 1 and rank != 2
-        x = input.unsqueeze(0) if single else input
-        if x.ndim < 2:
-            raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, got {x.ndim}")
-        r = x * 0.0 if p == 1.0 else x * (_feature_mask(x, p) / (1.0 - p))
-        return _written(input, r.squeeze(0) if single else r, inplace)
-    f.__doc__ = doc
-    composite(name=name, nn=True, function=name == "feature_dropout", method=False)(f)
-
-
-_feature_dropout("dropout1d", 1, (2, 3), "Zeroes whole channels of (N, C, L) or (C, L) with probability ``p``.")
-_feature_dropout("dropout2d", 2, (3, 4), "Zeroes whole channels of (N, C, H, W) with probability ``p``.")
-_feature_dropout("dropout3d", 3, (4, 5), "Zeroes whole channels of (N, C, D, H, W) or (C, D, H, W) with probability ``p``.")
-_feature_dropout("feature_dropout", 0, (), "Zeroes whole channels of (N, C, ...) with probability ``p``.")
-
-_ALPHA = 1.7580993408473766
-
-
-def _alpha(input: Any, p: float, kept: Any) -> Any:
-    if p == 1.0:
-        return input * 0.0
-    a = 1.0 / math.sqrt((_ALPHA * _ALPHA * p + 1) * (1 - p))
-    return (input * kept + (kept - 1.0) * _ALPHA) * a + (_ALPHA * p * a)
-
-
-@composite(nn=True, method=False)
-def alpha_dropout(input, p=0.5, training=False, inplace=False):
-    """Dropout that keeps mean and variance of self-normalising networks: dropped elements become SELU's negative limit."""
-    _check_p("alpha_dropout", p)
-    if not training or p == 0.0:
-        return input
-    kept = fn.empty(input._a.shape, dtype=input.dtype, device=input.device).bernoulli_(1.0 - p)
-    return _written(input, _alpha(input, p, kept), inplace)
-
-
-@composite(nn=True, method=False)
-def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
-    """``alpha_dropout`` of whole channels."""
-    _check_p("feature_alpha_dropout", p)
-    if not training or p == 0.0:
-        return input
-    return _written(input, _alpha(input, p, _feature_mask(input, p)), inplace)

@@ -85,20 +85,8 @@ def _(ctx: Any, g: Any) -> Any:
 def strided(a: np.ndarray, shape: tuple[int, ...], byte_strides: tuple[int, ...], byte_offset: int = 0) -> np.ndarray:
     """A NumPy view with given strides, starting ``byte_offset`` from ``a``'s first element."""
     if byte_offset:
-        flat = np.lib.stride_tricks.as_strided(a, (1,), (a.itemsize,)).view(np.uint8)
-        base = np.lib.stride_tricks.as_strided(flat, (1,), (1,))
-        whole = np.ndarray.__new__(np.ndarray, (1,), a.dtype, _Shifted(base, byte_offset, a.itemsize))
-        return np.lib.stride_tricks.as_strided(whole, shape, byte_strides)
+        a = np.lib.stride_tricks.as_strided(a, (1 + byte_offset // a.itemsize,), (a.itemsize,))[-1:]
     return np.lib.stride_tricks.as_strided(a, shape, byte_strides)
-
-
-class _Shifted:
-    """Memory that starts some bytes from an array's first element, and keeps the array alive."""
-
-    def __init__(self, a: np.ndarray, offset: int, size: int) -> None:
-        self.owner = a
-        self.__array_interface__ = {"data": (a.__array_interface__["data"][0] + offset, False), "shape": (size,),
-                                    "typestr": "|u1", "version": 3}
 
 
 def sum_to_size(g: Any, shape: Sequence[int]) -> Any:

@@ -1,0 +1,230 @@
+"""Rearranging tensors: reversal, rotation, grids, triangles and diagonals."""
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import int64
+from ..shapes import broadcast_shapes, wrap_dim
+from . import primitives as P
+from .creation import place
+from .expr import const, iota
+from .joining import stack
+from .opdef import composite, elementwise, fn
+from .views import variadic
+
+
+@composite()
+def flip(input, *args, dims=None):
+    """The order of the elements reversed along ``dims``, as a copy."""
+    given = variadic("flip", args, dims)
+    chosen = [wrap_dim(d, input.ndim) for d in given]
+    if len(set(chosen)) != len(chosen):
+        raise RuntimeError(f"dim {chosen[0]} appears multiple times in the list of dims")
+    at = tuple((n - 1, -1, -1) if d in chosen else (0, n, 1) for d, n in enumerate(input._a.shape))
+    return fn.clone_contiguous(fn.slice_dims(input, at))
+
+
+@composite()
+def fliplr(input):
+    """The columns in reverse order."""
+    if input.ndim < 2:
+        raise RuntimeError("Input must be >= 2-d.")
+    return flip.body(input, 1)
+
+
+@composite()
+def flipud(input):
+    """The rows in reverse order."""
+    if input.ndim < 1:
+        raise RuntimeError("Input must be >= 1-d.")
+    return flip.body(input, 0)
+
+
+@composite(out=True)
+def roll(input, shifts, dims=None):
+    """The elements moved by ``shifts`` along ``dims``, those that fall off coming back at the other end."""
+    s = (shifts,) if isinstance(shifts, int) else tuple(shifts)
+    if dims is None or dims == ():
+        if len(s) != 1:
+            raise RuntimeError(f"shifts and dimensions must align. shifts: {len(s)}, dims:0")
+        return _roll(input.reshape(-1), s[0], 0).reshape(input._a.shape)
+    ds = (dims,) if isinstance(dims, int) else tuple(dims)
+    if len(s) != len(ds):
+        raise RuntimeError(f"shifts and dimensions must align. shifts: {len(s)}, dims:{len(ds)}" if s else "`shifts` required")
+    out = input
+    if not input.ndim and ds:
+        raise IndexError(f"Dimension specified as {ds[0]} but tensor has no dimensions")
+    for k, d in zip(s, ds):
+        out = _roll(out, k, wrap_dim(d, input.ndim))
+    return out
+
+
+def _roll(x: Any, k: int, d: int) -> Any:
+    n = x._a.shape[d] if x.ndim else 0
+    k = k % n if n else 0
+    if not k:
+        return x.clone()
+    return fn.cat_dim([x.narrow(d, n - k, k), x.narrow(d, 0, n - k)], d)
+
+
+@composite()
+def rot90(input, k=1, dims=(0, 1)):
+    """Rotated by 90 degrees ``k`` times in the plane of two dimensions, from the first towards the second."""
+    if len(dims) != 2:
+        raise RuntimeError(f"expected total rotation dims == 2, but got dims = {len(dims)}")
+    if input.ndim < 2:
+        raise RuntimeError(f"expected total dims >= 2, but got total dims = {input.ndim}")
+    a, b = (wrap_dim(d, input.ndim) for d in dims)
+    if a == b:
+        raise RuntimeError(f"expected rotation dims to be different, but got dim0 = {dims[0]} and dim1 = {dims[1]}")
+    turns = k % 4
+    if turns == 0:
+        return input.clone()
+    if turns == 2:
+        return flip.body(input, a, b)
+    return flip.body(input, b).transpose(a, b) if turns == 1 else flip.body(input, a).transpose(a, b)
+
+
+# ---- broadcasting and grids
+
+
+@composite(method=False)
+def broadcast_tensors(*tensors):
+    """Views of the tensors, all of the shape they broadcast to."""
+    ts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    shape = tuple(broadcast_shapes(*[t.shape for t in ts])) if ts else ()
+    return tuple(t.expand(shape) for t in ts)
+
+
+@composite(name="broadcast_shapes", method=False)
+def broadcast_shapes_(*shapes):
+    """The shape that all ``shapes`` broadcast to."""
+    return broadcast_shapes(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]) if shapes else broadcast_shapes(())
+
+
+@composite(method=False)
+def meshgrid(*tensors, indexing=None):
+    """Views of vectors as coordinates of a grid; ``indexing`` is ``"ij"`` (default) or ``"xy"``."""
+    ts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    if indexing not in (None, "ij", "xy"):
+        raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
+    if not ts:
+        raise RuntimeError("meshgrid expects a non-empty TensorList")
+    for t in ts:
+        if t.ndim > 1:
+            raise RuntimeError(f"torch.meshgrid: Expected 0D or 1D tensor in the tensor list but got: {t.ndim}D")
+        if t.dtype is not ts[0].dtype:
+            raise RuntimeError("torch.meshgrid expects all tensors to have the same dtype")
+    swap = indexing == "xy" and len(ts) >= 2
+    if swap:
+        ts[0], ts[1] = ts[1], ts[0]
+    shape = [t.numel() for t in ts]
+    grids = [t.reshape([-1 if k == d else 1 for k in range(len(ts))]).expand(shape) for d, t in enumerate(ts)]
+    if swap:
+        grids[0], grids[1] = grids[1], grids[0]
+    return tuple(grids)
+
+
+@composite(method=False)
+def cartesian_prod(*tensors):
+    """All combinations of the vectors' elements, as rows."""
+    ts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    if len(ts) == 1:
+        return ts[0]
+    return stack.body([g.reshape(-1) for g in meshgrid.body(*ts)], 1)
+
+
+# ---- triangles and diagonals
+
+
+@elementwise(name="tril_elementwise", function=False, method=False)
+def tril_elementwise(input, diagonal: int, rank: int):
+    """``input`` where column - row <= ``diagonal`` in the last two of ``rank`` dimensions, else 0."""
+    return P.where(iota(("dim", rank - 1)) - iota(("dim", rank - 2)) <= diagonal, input, const(0, input.dtype))
+
+
+@elementwise(name="triu_elementwise", function=False, method=False)
+def triu_elementwise(input, diagonal: int, rank: int):
+    """``input`` where column - row >= ``diagonal`` in the last two of ``rank`` dimensions, else 0."""
+    return P.where(iota(("dim", rank - 1)) - iota(("dim", rank - 2)) >= diagonal, input, const(0, input.dtype))
+
+
+def _triangle(name: str, doc: str) -> None:
+    def f(input, diagonal=0):  # noqa: ANN001, ANN202
+        if input.ndim < 2:
+            raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
+        return getattr(fn, name + "_elementwise")(input, int(diagonal), input.ndim)
+    f.__doc__ = doc
+    composite(name=name, inplace=True)(f)
+
+
+_triangle("tril", "The lower triangle of the last two dimensions, up to diagonal ``diagonal``; 0 above it.")
+_triangle("triu", "The upper triangle of the last two dimensions, from diagonal ``diagonal``; 0 below it.")
+
+
+def _triangle_indices(name: str, pick: Any) -> None:
+    def f(row, col, offset=0, *, dtype=int64, device="cpu", layout=None):  # noqa: ANN001, ANN202
+        a = np.stack(pick(np.ones((row, col), bool), offset).nonzero())
+        return place(a.astype(dtype.np), device)
+    f.__doc__ = f"Row and column numbers of the {'lower' if name[:4] == 'tril' else 'upper'} triangle, as two rows."
+    composite(name=name, method=False)(f)
+
+
+_triangle_indices("tril_indices", np.tril)
+_triangle_indices("triu_indices", np.triu)
+
+
+@composite()
+def diag_embed(input, offset=0, dim1=-2, dim2=-1):
+    """The last dimension as the ``offset``-th diagonal of two new dimensions, 0 elsewhere."""
+    rank = input.ndim + 1
+    a, b = wrap_dim(dim1, rank), wrap_dim(dim2, rank)
+    if a == b:
+        raise RuntimeError(f"diagonal dimensions cannot be identical {dim1}, {dim2}")
+    n = input._a.shape[-1] + (offset if offset >= 0 else -offset)
+    rest = iter(input._a.shape[:-1])
+    shape = tuple(n if d in (a, b) else next(rest) for d in range(rank))
+    return fn.diagonal_put(fn.zeros(shape, dtype=input.dtype, device=input.device), input, offset, a, b)
+
+
+@composite(out=True)
+def diag(input, diagonal=0):
+    """A vector as a diagonal matrix; the diagonal of a matrix as a vector."""
+    if input.ndim == 1:
+        return diag_embed.body(input, diagonal)
+    if input.ndim == 2:
+        return fn.diagonal(input, diagonal).clone()
+    raise RuntimeError(f"diag(): Supports 1D or 2D tensors. Got {input.ndim}D")
+
+
+@composite()
+def diagflat(input, offset=0):
+    """The elements as a diagonal matrix."""
+    return diag_embed.body(input.reshape(-1), offset)
+
+
+@composite(nn=True, function=False, method=False)
+def one_hot(tensor, num_classes=-1):
+    """int64: for each class number a vector with 1 at that place and 0 elsewhere."""
+    if tensor.dtype is not int64:
+        raise RuntimeError("one_hot is only applicable to index tensor of type LongTensor.")
+    if num_classes == -1:
+        if not tensor.numel():
+            raise RuntimeError("Can not infer total number of classes from empty tensor.")
+        if int(tensor.min()) < 0:
+            raise RuntimeError("Class values must be non-negative.")
+        num_classes = int(tensor.max()) + 1
+    elif tensor.numel() and tensor.device.type == "cpu" and not _tracing():
+        if int(tensor.min()) < 0:
+            raise RuntimeError("Class values must be non-negative.")
+        if int(tensor.max()) >= num_classes:
+            raise RuntimeError("Class values must be smaller than num_classes.")
+    classes = fn.arange(num_classes, device=tensor.device)
+    return (tensor.unsqueeze(-1) == classes).to(int64)
+
+
+def _tracing() -> bool:
+    from ..dispatch import tracer
+    return tracer[0] is not None
