@@ -545,7 +545,7 @@ def test_gather_of_seven_dimensions():
 
 
 def scattered(x, dim, at, src, how, include_self):
-    start = {"sum": 0, "mean": 0, "amax": -np.inf, "amin": np.inf}[how]
+    start = {"sum": 0, "mean": 0, "prod": 1, "amax": -np.inf, "amin": np.inf}[how]
     out, count = wide(x), np.full(x.shape, float(include_self))
     targets = [(*t[:dim], at[t], *t[dim + 1:]) for t in np.ndindex(*at.shape)]
     if not include_self:
@@ -553,17 +553,18 @@ def scattered(x, dim, at, src, how, include_self):
             out[t] = start
     for t, s in zip(targets, np.ndindex(*at.shape)):
         count[t] += 1
-        out[t] = {"amax": max, "amin": min}.get(how, lambda a, b: a + b)(out[t], float(src[s]))
+        out[t] = {"amax": max, "amin": min, "prod": lambda a, b: a * b}.get(how, lambda a, b: a + b)(out[t], float(src[s]))
     if how == "mean":
         out = out / np.maximum(count, 1) if x.dtype.kind in "fV" else out // np.maximum(count, 1)
     return (out + 128) % 256 - 128 if x.dtype == np.int8 else out
 
 
 @pytest.mark.parametrize("dt", [np.float32, np.float64, np.float16, bf16, np.int64, np.int8])
-@pytest.mark.parametrize("how", ["sum", "mean", "amax", "amin"])
+@pytest.mark.parametrize("how", ["sum", "mean", "prod", "amax", "amin"])
 @pytest.mark.parametrize("include_self", [True, False])
 def test_scatter_reductions(how, include_self, dt):
-    x, src = (normal(5, 6) * 10).astype(dt), (normal(9, 9) * 10).astype(dt)
+    scale = 1.5 if how == "prod" else 10
+    x, src = (normal(5, 6) * scale).astype(dt), (normal(9, 9) * scale).astype(dt)
     for dim in range(2):
         shape = [9 if d == dim else 4 for d in range(2)]
         at = rng.integers(0, x.shape[dim], shape)
@@ -582,8 +583,8 @@ def test_scatter_stores_numbers_and_spreads_nan():
     got = device(np.array([0, 5, 1], np.float32))
     gather_scatter.scatter(got, 0, device(np.array([0, 0, 1])), device(np.array([-1, np.nan, 2], np.float32)), "amax")
     check(got, np.array([np.nan, 5, 1], np.float32))
-    with pytest.raises(NotImplementedError, match="prod"):
-        gather_scatter.scatter(got, 0, device(np.array([0])), 1, "prod")
+    with pytest.raises(ValueError, match="one of sum, prod"):
+        gather_scatter.scatter(got, 0, device(np.array([0])), 1, "median")
     with pytest.raises(RuntimeError, match="index"):
         gather_scatter.gather(got, 0, device(normal(2)))
 
@@ -621,11 +622,11 @@ def test_index_put(dt):
 
 @pytest.mark.parametrize("dt, out", [(np.float32, dtypes.float32), (np.float64, dtypes.float64), (np.int32, dtypes.int64),
                                      (np.bool_, dtypes.int64), (np.float16, dtypes.float16)])
-@pytest.mark.parametrize("shape", [(5,), (2, 5, 70), (2, 40000), (3000, 2)])
+@pytest.mark.parametrize("shape", [(5,), (2, 5, 70), (2, 40000), (3000, 2), (400000,), (9000, 64)])
 def test_cumulative_sum(shape, dt, out):
     x = np.round(normal(*shape)).astype(dt)
     for dim in range(len(shape)):
-        check(scan.cumulative("sum", device(x), dim, out), np.cumsum(wide(x), axis=dim))
+        check(scan.cumulative("sum", device(x), dim, out), np.cumsum(wide(x), axis=dim).astype(out.np))
 
 
 def test_cumulative_product():

@@ -293,6 +293,7 @@ def test_scan(launched, dt):
     for dim in (0, 1):
         check(launched(lambda dim=dim: scan.cumulative("sum", new(100, 1000, dt=dt), dim, dt)))
     check(launched(lambda: scan.cumulative("prod", new(100, 1000, dt=dt), 1, dt)))
+    check(launched(lambda: scan.cumulative("sum", new(1 << 20, dt=dt), 0, dt)), stores=False)
 
 
 def test_nonzero(launched):
@@ -307,7 +308,8 @@ def test_nonzero(launched):
 def test_gather_and_scatter(launched):
     x, at, src = new(64, 64, 64), new(60, 7, 50, dt=i64), new(60, 7, 50)
     check(launched(lambda: gather_scatter.gather(x, 1, at)), loads=False, stores=False)
-    for dt, how in ((f32, ""), (f32, "sum"), (bf16, "sum"), (i8, "mean"), (f32, "amax"), (f64, "amin"), (i64, "amax")):
+    for dt, how in ((f32, ""), (f32, "sum"), (bf16, "sum"), (i8, "mean"), (f32, "amax"), (f64, "amin"), (i64, "amax"), (bf16, "prod"),
+                    (i64, "prod")):
         got = launched(lambda dt=dt, how=how: gather_scatter.scatter(new(64, 64, 64, dt=dt), 1, at, src, how))
         check(got, loads=False, stores=False)
 

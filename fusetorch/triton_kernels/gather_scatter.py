@@ -103,6 +103,35 @@ def _scatter(x, index, src, count, size, step, n1, n2, n3, n4, i1, i2, i3, i4, i
     _write(x + offset + at * step, scalar.cast(value, x.dtype.element_ty), mask & inside, MODE)
 
 
+@triton.jit
+def _times(bits, value):
+    """The product of ``value`` and what the integer ``bits`` stand for in its type, as bits."""
+    if value.dtype.is_floating():
+        return (bits.to(value.dtype, bitcast=True) * value).to(bits.dtype, bitcast=True)
+    else:
+        return bits * value
+
+
+@triton.jit(do_not_specialize=["count", "size", "step", "n1", "n2", "n3", "n4", "i1", "i2", "i3", "i4", "i5",
+                               "x1", "x2", "x3", "x4", "x5", "s1", "s2", "s3", "s4", "s5"])
+def _scatter_product(x, nowhere, index, src, count, size, step, n1, n2, n3, n4, i1, i2, i3, i4, i5, x1, x2, x3, x4, x5,
+                     s1, s2, s3, s4, s5, TYPE: tl.constexpr, OUTER: tl.constexpr, INDEX: tl.constexpr, BLOCK: tl.constexpr):
+    """``x`` holds the bits of TYPE as integers. Each lane tries compare-and-swap until its product is in; those that are done
+    compare ``nowhere`` (one element, 0) with 1."""
+    i = tl.program_id(0).to(INDEX) * BLOCK + tl.arange(0, BLOCK)
+    mask = i < count
+    at, inside = _number_in_range(tl.load(index + _row_offset(i, n1, n2, n3, n4, i1, i2, i3, i4, i5, OUTER), mask, other=0), size)
+    value = scalar.cast(tl.load(src + _row_offset(i, n1, n2, n3, n4, s1, s2, s3, s4, s5, OUTER), mask, other=0), TYPE)
+    pending = mask & inside
+    where = tl.where(pending, x + (_row_offset(i, n1, n2, n3, n4, x1, x2, x3, x4, x5, OUTER) + at * step), nowhere)
+    old = tl.load(where)
+    while tl.max(pending.to(tl.int32), 0) > 0:
+        found = tl.atomic_cas(tl.where(pending, where, nowhere), tl.where(pending, old, 1).to(old.dtype),
+                              tl.where(pending, _times(old, value), 0).to(old.dtype), sem="relaxed")
+        pending = pending & (found != old)
+        old = tl.where(pending, found, old)
+
+
 # ---- indexing: rows are positions (offsets in ``where``), columns the dimensions that are not indexed
 
 
@@ -190,6 +219,7 @@ def _float_of_key(k):
 
 
 gather_kernel = Kernel(_gather, num_warps=4, fp_fusion=False)
+product_kernel = Kernel(_scatter_product, num_warps=4, fp_fusion=False)
 scatter_kernel = Kernel(_scatter, num_warps=4, fp_fusion=False)
 offsets_kernel = Kernel(_offsets, num_warps=4, fp_fusion=False)
 take_kernel = Kernel(_take, num_warps=4, fp_fusion=False)
@@ -238,6 +268,11 @@ def _elementwise(x: DeviceArray, dim: int, index: DeviceArray, other: DeviceArra
     if mode is None:
         gather_kernel((cdiv(count, block),), x, index, other, count, size, step, *ns, *ti, *tx, OUTER=len(sizes),
                       INDEX=index_type, BLOCK=block)
+    elif mode == "prod":
+        bits = dtypes.int64 if x.itemsize == 8 else dtypes.int32
+        raw = DeviceArray(x.storage, x.shape, x.strides, x.offset, bits)
+        product_kernel((cdiv(count, block),), raw, full((1,), 0, bits, x.storage.device_index), index, other, count, size, step,
+                       *ns, *ti, *tx, *to, TYPE=TRITON_TYPES[x.dtype], OUTER=len(sizes), INDEX=index_type, BLOCK=block)
     else:
         scatter_kernel((cdiv(count, block),), x, index, other, count, size, step, *ns, *ti, *tx, *to, MODE=mode,
                        OUTER=len(sizes), INDEX=index_type, BLOCK=block)
@@ -272,18 +307,15 @@ def scatter(x: DeviceArray, dim: int, index: DeviceArray, src: DeviceArray | boo
 
     Args:
         src: an array at least as large as the index in every dimension, or a number.
-        reduce: ``""`` (store), ``"sum"``, ``"mean"``, ``"amax"`` or ``"amin"``: how to combine with what is there.
+        reduce: ``""`` (store), ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``: how to combine with what is there.
         include_self: whether what was in ``x`` takes part in the reduction.
-
-    Raises ``NotImplementedError`` for ``"prod"``.
     """
     _check_index("scatter", x, dim, index)
     if isinstance(src, DeviceArray) and (len(src.shape) != len(index.shape)
                                          or any(n > have for n, have in zip(index.shape, src.shape))):
         raise RuntimeError(f"scatter(): Expected index {list(index.shape)} to be no larger than src {list(src.shape)}")
-    if reduce not in ("", "sum", "mean", "amax", "amin"):
-        raise NotImplementedError(f"scatter with reduce={reduce!r} is not supported on cuda ({x.dtype.name}); supported: sum, "
-                                  "mean, amax, amin")
+    if reduce not in ("", "sum", "prod", "mean", "amax", "amin"):
+        raise ValueError(f"scatter: reduce must be one of sum, prod, mean, amax, amin, got {reduce!r}")
     if not index.size or not x.size:
         return
     at = x.storage.device_index
@@ -293,7 +325,7 @@ def scatter(x: DeviceArray, dim: int, index: DeviceArray, src: DeviceArray | boo
         return
     floating = x.dtype.is_floating_point
     if not include_self:
-        worst: int | float = 0
+        worst: int | float = int(reduce == "prod")
         if reduce in ("amax", "amin"):
             sign = -1 if reduce == "amax" else 1
             limits = None if floating or x.dtype is dtypes.bool_ else dtypes.iinfo(x.dtype)
@@ -301,9 +333,9 @@ def scatter(x: DeviceArray, dim: int, index: DeviceArray, src: DeviceArray | boo
                 limits.min if sign < 0 else limits.max)
         _elementwise(x, dim, index, _source(worst, index.shape, x.dtype, at), "store")
     wide = _ATOMIC[x.dtype]
-    if reduce in ("sum", "mean"):
+    if reduce in ("sum", "mean", "prod"):
         buffer = x if wide is x.dtype else pointwise("identity", [x], wide, wide)
-        _elementwise(buffer, dim, index, source, "add")
+        _elementwise(buffer, dim, index, source, "prod" if reduce == "prod" else "add")
         if reduce == "mean":
             counts = full(x.shape, int(include_self), dtypes.int32, at)
             _elementwise(counts, dim, index, _source(1, index.shape, dtypes.int32, at), "add")

@@ -283,7 +283,7 @@ def _identity(kind: str, acc: dtype) -> int | float:
     return {"sum": 0, "mean": 0, "prod": 1, "any": 0, "all": 1}[kind]
 
 
-def _splits(programs: int, n_r: int, br: int) -> tuple[int, int]:
+def split(programs: int, n_r: int, br: int) -> tuple[int, int]:
     """(number of splits, tiles in each): enough programs to fill the device, at least eight tiles each."""
     tiles = cdiv(n_r, br)
     splits = min(max(1, ENOUGH // programs), max(1, tiles // 8))
@@ -323,7 +323,7 @@ def _run(kind: str, x: DeviceArray, out: DeviceArray, sizes: list[int], strides:
         how, vec, given_b = "s", 1, n_b
     br, bb = _tile_shape(n_b, n_r, how == "r" or (how == "s" and s_r < s_b))
     programs = n_a * cdiv(n_b, bb)
-    splits, chunk = _splits(programs, n_r, br)
+    splits, chunk = split(programs, n_r, br)
     first = out if splits == 1 else empty((n_a, splits, n_b), acc, x.storage.device_index)
     reduce_kernel((programs, splits), x, first, given_b, n_r, s_a, s_b, s_r, chunk, splits * n_b, n_b,
                   count if splits == 1 else 0, COMBINE=COMBINE[kind], MEAN=bool(count) and splits == 1, TRUTH=truth,
@@ -339,7 +339,7 @@ def _arg(kind: str, x: DeviceArray, out: DeviceArray, sizes: list[int], strides:
     acc = _accumulator(kind, x.dtype)
     br, bb = _tile_shape(n_b, n_r, s_r == 1 and (s_b != 1 or n_b == 1 or n_r > n_b))
     programs = n_a * cdiv(n_b, bb)
-    splits, chunk = _splits(programs, n_r, br)
+    splits, chunk = split(programs, n_r, br)
     first, first_values = out, values
     if splits > 1:
         first, first_values = (empty((n_a, splits, n_b), dt, x.storage.device_index) for dt in (dtypes.int64, acc))

@@ -23,15 +23,26 @@ from fusetorch.triton_kernels.layout import (
     tile,
 )
 from fusetorch.triton_kernels.pointwise import contiguous, pointwise_into
+from fusetorch.triton_kernels.reduce import split
 
 COUNT_BLOCK = 2048
 
 
-@triton.jit(do_not_specialize=["n_r", "n_b"])
-def _scan(x, out, n_r, n_b, PRODUCT: tl.constexpr, ACC: tl.constexpr, ROWS: tl.constexpr, VEC: tl.constexpr,
-          BR: tl.constexpr, BB: tl.constexpr):
+@triton.jit
+def _combine(x, y, PRODUCT: tl.constexpr):
+    if PRODUCT:
+        return scalar.mul(x, y)
+    else:
+        return scalar.add(x, y)
+
+
+@triton.jit(do_not_specialize=["n_r", "n_b", "chunk"])
+def _scan(x, out, totals, n_r, n_b, chunk, MODE: tl.constexpr, PRODUCT: tl.constexpr, ACC: tl.constexpr,
+          ROWS: tl.constexpr, VEC: tl.constexpr, BR: tl.constexpr, BB: tl.constexpr):
     """The scan of contiguous [a, r, b] runs along r, carried from tile to tile. ROWS: of [b, r] instead. The length of the
-    contiguous dimension comes divided by VEC."""
+    contiguous dimension comes divided by VEC. Program axis 1 is the part of r, ``chunk`` tiles long. MODE "scan" writes the scan
+    of each part, which starts where ``totals`` [a, parts, b] (or [b, parts]; None: nowhere) say that the one before it ended;
+    "total" writes each part's total there."""
     if ROWS:
         n_r = n_r * VEC
     else:
@@ -39,29 +50,49 @@ def _scan(x, out, n_r, n_b, PRODUCT: tl.constexpr, ACC: tl.constexpr, ROWS: tl.c
     blocks = tl.cdiv(n_b, BB)
     a = (tl.program_id(0) // blocks).to(tl.int64)
     b = ((tl.program_id(0) % blocks) * BB + tl.arange(0, BB))[None, :]
+    part = tl.program_id(1)
+    parts = tl.num_programs(1)
     if ROWS:
         x += b.to(tl.int64) * n_r
-        out += b.to(tl.int64) * n_r
+        start_of = b.to(tl.int64) * parts + part
     else:
         x += a * n_r * n_b + b
-        out += a * n_r * n_b + b
-    carry = tl.full((1, BB), 1 if PRODUCT else 0, ACC)
+        start_of = (a * parts + part) * n_b + b
+    identity = tl.full((1, 1), 1 if PRODUCT else 0, ACC)
+    carry = tl.broadcast_to(identity, (1, BB))
+    if MODE == "scan" and totals is not None:
+        before = start_of - 1 if ROWS else start_of - n_b
+        inside = b < n_b * tl.minimum(part, 1)  # none for the first part
+        carry = tl.where(inside, tl.load(totals + before, inside, other=0), identity)
     last = (tl.arange(0, BR) == BR - 1)[:, None]
-    for at in range(0, n_r, BR):
+    running = tl.broadcast_to(identity, (BR, BB))
+    first = part * chunk * BR
+    for at in range(first, tl.minimum(first + chunk * BR, n_r), BR):
         r = at + tl.arange(0, BR)[:, None]
         mask = (r < n_r) & (b < n_b)
         if ROWS:
             offset = r
         else:
             offset = r.to(tl.int64) * n_b
-        value = scalar.cast(tl.load(x + offset, mask, other=0), ACC)
-        if PRODUCT:
-            value = tl.where(r < n_r, value, 1).to(ACC)
-            value = tl.associative_scan(value, 0, scalar.mul) * carry
+        value = tl.where(mask, scalar.cast(tl.load(x + offset, mask, other=0), ACC), identity)
+        if MODE == "total":
+            running = _combine(running, value, PRODUCT)
         else:
-            value = tl.associative_scan(value, 0, scalar.add) + carry
-        tl.store(out + offset, scalar.cast(value, out.dtype.element_ty), mask)
-        carry = tl.sum(tl.where(last, value, 0).to(ACC), 0)[None, :]
+            if PRODUCT:
+                value = tl.associative_scan(value, 0, scalar.mul) * carry
+            else:
+                value = tl.associative_scan(value, 0, scalar.add) + carry
+            if ROWS:
+                tl.store(out + b.to(tl.int64) * n_r + offset, scalar.cast(value, out.dtype.element_ty), mask)
+            else:
+                tl.store(out + a * n_r * n_b + b + offset, scalar.cast(value, out.dtype.element_ty), mask)
+            carry = tl.sum(tl.where(last, value, 0).to(ACC), 0)[None, :]
+    if MODE == "total":
+        if PRODUCT:
+            total = tl.reduce(running, 0, scalar.mul)[None, :]
+        else:
+            total = tl.reduce(running, 0, scalar.add)[None, :]
+        tl.store(totals + start_of, total, b < n_b)
 
 
 @triton.jit
@@ -116,8 +147,17 @@ def cumulative(kind: str, x: DeviceArray, dim: int, out_dtype: dtype) -> DeviceA
             bb = min(pow2(n_b), 64, elements)
             br = min(pow2(n_r), elements // bb)
         vec = common_factor(n_r if rows else n_b)
-        scan_kernel((n_a * cdiv(n_b, bb),), x, out, n_r // vec if rows else n_r, n_b if rows else n_b // vec,
-                    PRODUCT=kind == "prod", ACC=TRITON_TYPES[acc], ROWS=rows, VEC=vec, BR=br, BB=bb)
+        programs = n_a * cdiv(n_b, bb)
+        parts, chunk = split(programs, n_r, br)
+        sizes = (n_r // vec if rows else n_r, n_b if rows else n_b // vec, chunk)
+        options = {"PRODUCT": kind == "prod", "ACC": TRITON_TYPES[acc], "ROWS": rows, "VEC": vec, "BR": br, "BB": bb}
+        totals = None
+        if parts > 1:
+            # too few programs: each part's total, their scan, and the scan of each part from where the one before it ended
+            totals = empty((n_b, parts) if rows else (n_a, parts, n_b), acc, x.storage.device_index)
+            scan_kernel((programs, parts), x, out, totals, *sizes, MODE="total", **options)
+            totals = cumulative(kind, totals, 1, acc)
+        scan_kernel((programs, parts), x, out, totals, *sizes, MODE="scan", **options)
     return out
 
 
