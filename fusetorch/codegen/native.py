@@ -4,9 +4,11 @@ from __future__ import annotations
 import ctypes
 import hashlib
 import struct
+import sys
 import threading
 from collections.abc import Iterable, Sequence
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -205,6 +207,11 @@ def native_loops(kernels: Iterable[LoopKernel], sizes: Iterable[Sequence[int]] |
 def _compile(kernel: LoopKernel, flavour: str) -> list[tuple[str, int]]:
     name = "k" + hashlib.sha256(f"{kernel.key}|{flavour}".encode()).hexdigest()[:16]
     ir, names = llvm.emit(kernel, name, flavour, cpu_jit.vector_bits(), cpu_jit.has_halves())
+    if config.debug >= 3:
+        print(f"; {kernel.key} as {flavour}\n{ir}", file=sys.stderr)
+    if config.dump_dir:
+        Path(config.dump_dir).mkdir(parents=True, exist_ok=True)
+        (Path(config.dump_dir) / f"{name}.ll").write_text(f"; {kernel.key} as {flavour}\n{ir}")
     try:
         code = cpu_jit.compile_ir(ir, names)
     except RuntimeError as error:

@@ -31,7 +31,7 @@ class _Machine:
     def __init__(self) -> None:
         llvm.initialize_native_target()
         llvm.initialize_native_asmprinter()
-        # a stride is never 1 where it is a run-time value, so versions of a loop for stride 1 would be dead weight
+        # a stride is never 1 where it is a run-time value; without this, LLVM vectorises such loops for stride 1 only
         llvm.set_option("fusetorch", "-enable-mem-access-versioning=false")
         self.cpu = llvm.get_host_cpu_name()
         self.features = llvm.get_host_cpu_features()
@@ -98,7 +98,7 @@ def compile_ir(ir: str, names: Sequence[str]) -> dict[str, int]:
         return {n: tracker[n] for n in names}
 
 
-def _compile(m: _Machine, ir: str) -> bytes:
+def _optimise(m: _Machine, ir: str) -> llvm.ModuleRef:
     module = llvm.parse_assembly(f'target triple = "{m.triple}"\ntarget datalayout = "{m.layout}"\n{ir}')
     module.verify()
     tuning = llvm.create_pipeline_tuning_options(speed_level=3)
@@ -106,19 +106,24 @@ def _compile(m: _Machine, ir: str) -> bytes:
     tuning.slp_vectorization = False
     passes = llvm.create_pass_builder(m.target, tuning)
     passes.getModulePassManager().run(module, passes)
-    return m.target.emit_object(module)
+    return module
+
+
+def _compile(m: _Machine, ir: str) -> bytes:
+    return m.target.emit_object(_optimise(m, ir))
 
 
 def optimised(ir: str) -> str:
     """The module after LLVM's passes, as text: for reading."""
     with _lock:
+        return str(_optimise(_machine(), ir))
+
+
+def assembly(ir: str) -> str:
+    """The machine code of a module as assembly text: for reading."""
+    with _lock:
         m = _machine()
-        module = llvm.parse_assembly(f'target triple = "{m.triple}"\ntarget datalayout = "{m.layout}"\n{ir}')
-        tuning = llvm.create_pipeline_tuning_options(speed_level=3)
-        tuning.loop_vectorization = tuning.loop_interleaving = tuning.loop_unrolling = True
-        passes = llvm.create_pass_builder(m.target, tuning)
-        passes.getModulePassManager().run(module, passes)
-        return str(module)
+        return m.target.emit_assembly(_optimise(m, ir))
 
 
 # ---- disk
