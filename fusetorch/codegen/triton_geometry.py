@@ -53,7 +53,9 @@ def choose(kernel: LoopKernel, layout: Layout, sizes: Sequence[int], strides: Se
         limit = max(ROW * 2 // max(2, weight), 2048)
         if columns <= limit:
             bn = pow2(columns)
-            return Geometry("block", min(pow2(rows), max(1, TILE // bn)), bn, 4 if bn <= 2048 else 8 if bn <= 8192 else 16)
+            # a thread that keeps many operands takes fewer rows, or its registers spill
+            share = max(1, (weight + sum(s.full for s in kernel.stores)) // 2)
+            return Geometry("block", min(pow2(rows), max(1, TILE // (bn * pow2(share)))), bn, 4 if bn <= 2048 else 8 if bn <= 8192 else 16)
         bm, bn = 1, TILE
     tiles, programs = cdiv(columns, bn), cdiv(rows, bm)
     if programs < ENOUGH and tiles >= SPLIT_TILES:
@@ -69,7 +71,7 @@ def _map(kernel: LoopKernel, layout: Layout, rows: int, columns: int, larger: in
     if layout.flat:
         return Geometry("map", 1, block if larger == 1 else min(pow2(columns), block))
     if layout.transposes and larger == 1:
-        return Geometry("map", min(pow2(rows), 32), min(pow2(columns), 64))
+        return Geometry("map", min(pow2(rows), 32), min(pow2(columns), 64 if block == BLOCK else 32))
     bn = min(pow2(columns), block)
     return Geometry("map", min(pow2(rows), block // bn), bn)
 

@@ -112,7 +112,7 @@ def source_of(plan: Plan, g: Any) -> str:
         from ..runtime.cpu_jit import vector_bits
         return llvm.emit(low.call.kernel, "kernel", native_loop(low.call.kernel).flavour(low.call.sizes), vector_bits())[0]
     from ..codegen.triton import triton_loop
-    return triton_loop(low.call.kernel).source
+    return triton_loop(low.call.kernel).bind(low.call.sizes, low.call.strides).source
 
 
 def unfused(plan: Plan, compiled: bool = True) -> Plan:
