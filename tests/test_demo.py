@@ -124,7 +124,8 @@ def test_the_program(tmp_path, capsys):
     path = tmp_path / "out.html"
     assert program.main(["--epochs", "2", "--report", str(path), "--device", "cpu"]) == 0
     out = capsys.readouterr().out
-    for word in ("kernels per step", "bytes read per step", "peak memory", "compile time", "test accuracy", "speedup", "largest difference"):
+    for word in ("kernels per step", "bytes read per step", "peak memory", "compile time", "test accuracy", "speedup",
+                 "largest difference"):
         assert word in out
     assert str(path) in re.sub(r"\n", "", out) and path.exists()
 

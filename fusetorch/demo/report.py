@@ -27,8 +27,8 @@ svg { width: 100%; height: auto; } svg text { fill: var(--ink); font: 13px syste
 .line.compiled { stroke: var(--compiled); fill: none; }
 details { border: 1px solid var(--line); border-radius: 6px; background: var(--card); margin: .4rem 0; padding: .45rem .8rem; }
 summary { cursor: pointer; } summary code { font-weight: 600; }
-.op { display: inline-block; border: 1px solid var(--line); border-radius: 4px; background: var(--paper); padding: 0 .4rem; margin: .1rem .1rem;
-  font: 13px ui-monospace, monospace; }
+.op { display: inline-block; border: 1px solid var(--line); border-radius: 4px; background: var(--paper); padding: 0 .4rem;
+  margin: .1rem; font: 13px ui-monospace, monospace; }
 .kind { float: right; color: var(--soft); font-size: .85rem; }
 pre { overflow-x: auto; font: 12px/1.4 ui-monospace, monospace; background: var(--paper); border: 1px solid var(--line); padding: .6rem;
   max-height: 34rem; }
@@ -104,7 +104,8 @@ def _bars(o: Outcome) -> str:
                          f'<text x="{left + w + 6:.1f}" y="{y + 19 * row + 13}">{text}</text>')
         parts.append(f'<text x="{left - 10}" y="{y + 22}" text-anchor="end">{escape(label)}</text>')
     height = 8 + pitch * len(tables.costs(o)) + 22
-    legend = (f'<rect class="eager" x="{left}" y="{height - 18}" width="12" height="12"/><text x="{left + 18}" y="{height - 7}">eager</text>'
+    legend = (f'<rect class="eager" x="{left}" y="{height - 18}" width="12" height="12"/>'
+              f'<text x="{left + 18}" y="{height - 7}">eager</text>'
               f'<rect class="compiled" x="{left + 80}" y="{height - 18}" width="12" height="12"/>'
               f'<text x="{left + 98}" y="{height - 7}">compiled (shorter is better)</text>')
     return f'<svg viewBox="0 0 760 {height}" role="img" aria-label="Costs of a step, eager and compiled">{"".join(parts)}{legend}</svg>'
@@ -115,7 +116,8 @@ def _losses(o: Outcome) -> str:
     highest = max(*o.eager.losses, *o.compiled.losses)
 
     def line(losses: list[float], kind: str) -> str:
-        points = " ".join(f"{left + width * i / (len(losses) - 1):.1f},{top + height * (1 - v / highest):.1f}" for i, v in enumerate(losses))
+        points = " ".join(f"{left + width * i / (len(losses) - 1):.1f},{top + height * (1 - v / highest):.1f}"
+                          for i, v in enumerate(losses))
         return f'<polyline class="line {kind}" points="{points}"/>'
 
     axis = (f'<line x1="{left}" y1="{top + height}" x2="{left + width}" y2="{top + height}" stroke="currentColor" stroke-opacity=".3"/>'
@@ -134,7 +136,7 @@ def _groups(e: Explanation) -> str:
 def _group(g: Group) -> str:
     ops = " ".join(f'<span class="op">{escape(op)}{f" ×{n}" if n > 1 else ""}</span>' for op, n in Counter(g.ops).items())
     kind = "generated" if g.kind == "loop" else "library"
-    code = f"<pre>{escape(g.source)}</pre>" if g.source else '<p class="soft">An operation with a kernel of its own; nothing was generated.</p>'
+    code = f"<pre>{escape(g.source)}</pre>" if g.source else '<p class="soft">This operation has a kernel of its own.</p>'
     return (f'<details><summary><code>{escape(g.name)}</code> <span class="kind">{kind}; reads {tables.size(g.bytes_read)}, '
             f"writes {tables.size(g.bytes_written)}</span><br>{ops}</summary>{code}</details>")
 
