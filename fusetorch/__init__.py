@@ -39,9 +39,14 @@ globals().update(functional.functions(nn=False))
 
 
 def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compiler.api.compile
-    """Compiles a function or module; see :func:`fusetorch.compiler.api.compile`."""
+    """Compiles a function or module; see :func:`fusetorch.compiler.api.compile`. A module gives a module."""
+    from .compiler.api import CompiledFunction
     from .compiler.api import compile as compile_
-    return compile_(model, **options)
+    made = compile_(model, **options)
+    if isinstance(made, CompiledFunction) and hasattr(model, "_parameters") and hasattr(model, "_modules"):
+        from .nn.compiled import OptimizedModule
+        return OptimizedModule(model, made)
+    return made
 
 
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler")

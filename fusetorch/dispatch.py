@@ -6,6 +6,7 @@ place that decides between cpu, cuda and tracing.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
 import numpy as np
@@ -28,10 +29,16 @@ tracer: list[Any] = [None]
 fast_limit = [1 << 15]
 
 
+def active_tracer() -> Any:
+    """The tracer that records this thread's operations, or ``None``."""
+    t = tracer[0]
+    return t if t is not None and t.thread == get_ident() else None
+
+
 def backend_for(tensors: Sequence[Tensor], op: str) -> Any:
     """The backend that runs an operation on these tensors; ``RuntimeError`` if they are on different devices."""
     t = tracer[0]
-    if t is not None:
+    if t is not None and t.thread == get_ident():
         return t.backend(tensors, op)
     kind = None
     for x in tensors:
@@ -478,7 +485,7 @@ def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: An
 
 def view(op: OpDef, t: Tensor, attrs: tuple) -> Tensor:
     """Calls a view op: shares memory, version counter and history."""
-    tr = tracer[0]
+    tr = None if tracer[0] is None else active_tracer()
     a = t._a
     if tr is not None:
         r = tr.backend((t,), op.name).view(op, t._a, attrs)

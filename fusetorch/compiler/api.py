@@ -137,7 +137,7 @@ class Entry:
                 out.append(np.array(holder[key], np.float64))
             elif kind == "rng":
                 generator, what, delta = source.where
-                value = generator.seed_value if what == "seed" else generator.offset + delta
+                value = generator._seed if what == "seed" else generator._offset + delta
                 out.append(np.array(np.uint64(value & 0xFFFFFFFFFFFFFFFF).astype(np.int64)))
             elif kind == "tangent":
                 out.append(None)
@@ -153,7 +153,7 @@ class Entry:
         for source in self.written:
             version_of(self.tensor_of(source, leaves))[0] += 1
         for generator, n in self.generators:
-            generator.offset += n
+            generator._offset += n
         tensors = [self._rebuild(o, results, arrays, leaves) for o in self.outputs]
         for source, o in self.rebinds:
             self.tensor_of(source, leaves)._a = self._rebuild(o, results, arrays, leaves)._a
@@ -196,7 +196,7 @@ class CompiledFunction:
     # ---- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._eager is not None or dispatch.tracer[0] is not None:
+        if self._eager is not None or (dispatch.tracer[0] is not None and dispatch.active_tracer() is not None):
             return self._fn(*args, **kwargs)
         leaves: list[Tensor] = []
         key = signature(args, kwargs, leaves)
@@ -250,6 +250,7 @@ class CompiledFunction:
             tracer.sources[id(t)] = Source("arg", i, t)
         for t in (*guard.tensors.values(), *leaves):
             tracer.grads_before[id(t)] = t.grad
+            tracer.holders[id(t._a)] = t
         try:
             with tracer:
                 result = self._fn(*args, **kwargs)
@@ -366,6 +367,9 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
             source_of[id(t)].owner = owners[id(t)]
     needs = [t for t in found if t._req and t.grad_fn is not None]
     joint = aot.trace_backward(tracer, needs) if needs else None
+    for t in (*found, *[t.grad for t in tracked if t.grad is not None]):
+        if id(t) not in tracer.lifted and t._x is not None:
+            t._x.base, t._x.chain = None, ()  # a view must not keep alive what it was cut from: a replay could not
     wanted: list[Value] = []
     place: dict[int, int] = {}
 
@@ -404,7 +408,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     changed = [s for s in tracer.inputs if s.value is not s.initial]
     entry.written = [next(source_of[id(t)] for t in tracked if by_tensor[id(t)] is s) for s in changed
                      if s.source.kind in ("arg", "object")]
-    entry.generators = [(g, g.offset - start) for g, start in tracer.generators.values()]
+    entry.generators = [(g, g._offset - start) for g, start in tracer.generators.values()]
     updates = [(s.initial, s.value) for s in changed]
     emulate = bool(options.get("emulate_eager_casts"))
     if joint is not None:

@@ -85,7 +85,13 @@ class StateGuard:
         wrapped = getattr(fn, "__wrapped__", None)
         if wrapped is not None:
             self._function(wrapped)
-        if not isinstance(fn, types.FunctionType) or id(fn) in self._seen:
+        if not isinstance(fn, types.FunctionType):  # a module, or another callable object
+            self._walk(fn, 0)
+            call = getattr(type(fn), "__call__", None)
+            if isinstance(call, types.FunctionType) and call.__module__.split(".")[0] not in _SKIP_MODULES:
+                self._function(call)
+            return
+        if id(fn) in self._seen:
             return
         self._seen.add(id(fn))
         for cell in fn.__closure__ or ():

@@ -9,6 +9,7 @@ is replaced by a symbolic one over an input of the graph, and put back at the en
 """
 from __future__ import annotations
 
+import threading
 import weakref
 from collections.abc import Sequence
 from typing import Any
@@ -24,6 +25,10 @@ from ..runtime.device import device as device_class
 from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
 from .ir import Graph, Value, same_strides, user_location
+
+
+#: The tracer is found through a global, so there is one trace at a time in a process.
+_one_at_a_time = threading.RLock()
 
 
 class Storage:
@@ -96,6 +101,7 @@ class Tracer:
         self.inputs: list[Storage] = []
         self.sources: dict[int, Source] = {}                            # id(tensor): source, for arguments
         self.grads_before: dict[int, Tensor | None] = {}
+        self.holders: dict[int, Tensor] = {}                            # id(array): a tensor known before the trace that has it
         self.made: weakref.WeakSet = weakref.WeakSet()
         self.broken_at = ""
         self.rng_draws: list[tuple[Any, int, Storage, Storage]] = []
@@ -108,6 +114,8 @@ class Tracer:
     # ---- begin and end
 
     def __enter__(self) -> Tracer:
+        _one_at_a_time.acquire()
+        self.thread = threading.get_ident()
         self._limit = dispatch.fast_limit[0]
         self._outer = dispatch.tracer[0]
         dispatch.tracer[0] = self
@@ -128,6 +136,7 @@ class Tracer:
             dispatch.fast_limit[0] = self._limit
             _watchers.remove(self.made)
             _number_hook[0] = None
+            _one_at_a_time.release()
 
     # ---- tensors in
 
@@ -152,6 +161,11 @@ class Tracer:
     def lift(self, t: Tensor, source: Source | None = None) -> TracedArray:
         """Makes a real tensor an input of the graph and gives it a symbolic array until the trace ends."""
         real = t._a
+        holder = None if source is not None or id(t) in self.grads_before else self.holders.get(id(real))
+        if holder is not None:  # made during the trace around memory that was not lifted yet, as by detach()
+            a = self.lift(holder) if holder._a is real else holder._a
+            t._a = TracedArray(self, a.storage, a.shape, a.strides, a.offset)
+            return t._a
         source = source or self.sources.get(id(t)) or Source("object", None, t)
         strides = strides_of(real)
         address = real.__array_interface__["data"][0] if isinstance(real, np.ndarray) else real.ptr
@@ -192,14 +206,14 @@ class Tracer:
 
     def rng_offset(self, generator: Any, n: int) -> tuple[Tensor, Tensor]:
         """Seed and offset of a draw of ``n`` numbers, as 0-d tensors read from the generator at each call."""
-        seed, offset = generator.seed_value, generator.offset
+        seed, offset = generator._seed, generator._offset
         pair = []
         for what, value in (("seed", seed), ("offset", offset)):
             t = wrap(np.array(np.uint64(value & 0xFFFFFFFFFFFFFFFF).astype(np.int64)))
             start = self.generators.setdefault(id(generator), (generator, offset))[1]
             self.lift(t, Source("rng", (generator, what, offset - start), t))
             pair.append(t)
-        generator.offset = offset + n
+        generator._offset = offset + n
         return pair[0], pair[1]
 
     def _wrap(self, v: Value) -> TracedArray:

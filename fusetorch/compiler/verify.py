@@ -140,13 +140,12 @@ class Verifier:
         shape, strides, offset = (node.attrs[k] for k in ("shape", "strides", "offset"))
         if len(shape) != len(strides):
             self.fail(node, f"shape {shape} and strides {strides} differ in length")
-        if any(s < 0 for s in strides):
-            self.fail(node, f"negative strides {strides}")
         if 0 in shape:
             return
-        last = offset + sum((n - 1) * s for n, s in zip(shape, strides))
-        if offset < 0 or last >= base.size:
-            self.fail(node, f"it addresses elements {offset} to {last} of {base}, which has {base.size}")
+        first = offset + sum((n - 1) * s for n, s in zip(shape, strides) if s < 0)  # a flipped dimension runs backwards
+        last = offset + sum((n - 1) * s for n, s in zip(shape, strides) if s > 0)
+        if first < 0 or last >= base.size:
+            self.fail(node, f"it addresses elements {first} to {last} of {base}, which has {base.size}")
 
     def _loop(self, node: Node) -> None:
         spec, shape, axes = node.op, node.attrs["shape"], node.attrs["axes"]

@@ -15,9 +15,9 @@ from .opdef import composite, fn, opaque
 
 def host_array(t: Tensor) -> np.ndarray:
     """The contents as a NumPy array (the memory itself on the CPU). While tracing, this ends the trace."""
-    from ..dispatch import tracer
-    if tracer[0] is not None:
-        tracer[0].need_value(t)
+    from ..dispatch import active_tracer
+    if active_tracer() is not None:
+        active_tracer().need_value(t)
     a = t._a
     if type(a) is np.ndarray:
         return a

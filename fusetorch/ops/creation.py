@@ -38,9 +38,9 @@ def get_default_device() -> device_class:
 def place(a: np.ndarray, device: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the contents of a NumPy array on ``device``; on the CPU it is that array."""
     d = as_device(device)
-    from ..dispatch import tracer
-    if tracer[0] is not None:
-        t = tracer[0].constant(a, d)
+    from ..dispatch import active_tracer
+    if active_tracer() is not None:
+        t = active_tracer().constant(a, d)
     elif d.type == "cpu":
         t = wrap(a)
     else:
@@ -69,10 +69,10 @@ def _sizes(size: tuple) -> tuple[int, ...]:
 
 
 def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_grad: bool) -> Tensor:
-    from ..dispatch import tracer
+    from ..dispatch import active_tracer
     dev = as_device(device)
-    if tracer[0] is not None:
-        t = tracer[0].full(shape, value, d, dev)
+    if active_tracer() is not None:
+        t = active_tracer().full(shape, value, d, dev)
     elif dev.type == "cpu":
         from .. import cpu_backend
         a = np.zeros(shape, d.np) if value == 0 and not isinstance(value, bool) else cpu_backend.empty(shape, d)

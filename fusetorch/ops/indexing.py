@@ -328,8 +328,8 @@ def parse(x: Any, key: Any) -> Parsed:
 
 
 def _tracing() -> bool:
-    from ..dispatch import tracer
-    return tracer[0] is not None
+    from ..dispatch import active_tracer
+    return active_tracer() is not None
 
 
 def at_index(i: int, shape: Sequence[int], d: int) -> int:

@@ -16,8 +16,8 @@ from .opdef import composite, elementwise, fn
 
 def tracing() -> bool:
     """Whether a function is being traced: then values cannot be looked at."""
-    from ..dispatch import tracer
-    return tracer[0] is not None
+    from ..dispatch import active_tracer
+    return active_tracer() is not None
 
 
 def loss_reduction(reduction: str, size_average: Any, reduce: Any) -> str:

@@ -74,12 +74,12 @@ default_generator = Generator()
 
 def _seed_operands(generator: Generator | None, n: int) -> tuple[Tensor, Tensor]:
     """The generator's seed and position as 0-d tensors, advancing it by ``n``."""
-    from ..dispatch import tracer
+    from ..dispatch import active_tracer
     g = default_generator if generator is None else generator
     if not isinstance(g, Counter):
         raise TypeError(f"expected a torch.Generator, got {type(g).__name__}")
-    if tracer[0] is not None:
-        return tracer[0].rng_offset(g, n)
+    if active_tracer() is not None:
+        return active_tracer().rng_offset(g, n)
     seed, offset = g.advance(n)
     return wrap(np.array(seed, np.int64)), wrap(np.array(offset, np.int64))
 
@@ -335,8 +335,8 @@ def _check_std(std: float) -> None:
 
 
 def _tracing() -> bool:
-    from ..dispatch import tracer
-    return tracer[0] is not None
+    from ..dispatch import active_tracer
+    return active_tracer() is not None
 
 
 @composite(out=True)

@@ -226,5 +226,5 @@ def one_hot(tensor, num_classes=-1):
 
 
 def _tracing() -> bool:
-    from ..dispatch import tracer
-    return tracer[0] is not None
+    from ..dispatch import active_tracer
+    return active_tracer() is not None
