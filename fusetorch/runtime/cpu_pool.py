@@ -16,7 +16,6 @@ import threading
 from collections.abc import Callable, Sequence
 
 from .. import config
-from . import cpu_jit
 
 # Fields of the shared state, in 8-byte slots; hot ones have a cache line of their own.
 _TICKET, _DONE, _FN, _ARG, _N, _CHUNK, _CHUNKS, _LIMIT, _SLEEPING, _MUTEX, _COND = 0, 8, 16, 17, 18, 19, 20, 21, 24, 32, 48
@@ -231,6 +230,8 @@ _PHASE = """  %i4 = mul i64 %i, 4
 
 
 def _ir() -> str:
+    from . import cpu_jit  # loads llvmlite
+    from . import cpu_jit  # loads LLVM, which asking for the number of threads need not
     fields = "\n".join(f"  %p_{name} = getelementptr i64, ptr %j, i64 {at}" for name, at in (
         ("ticket", _TICKET), ("done", _DONE), ("fn", _FN), ("arg", _ARG), ("n", _N), ("chunk", _CHUNK),
         ("chunks", _CHUNKS), ("limit", _LIMIT), ("sleeping", _SLEEPING), ("mutex", _MUTEX), ("cond", _COND)))
@@ -244,6 +245,8 @@ class _Pool:
     """The workers of this process. Their memory is never freed: they may look at it until the process ends."""
 
     def __init__(self) -> None:
+        from . import cpu_jit
+        from . import cpu_jit
         code = cpu_jit.compile_ir(_ir(), ["pool_worker", "pool_run"])
         self.libc = ctypes.CDLL(None)
         self.libc.calloc.restype = ctypes.c_void_p
@@ -277,12 +280,15 @@ def _after_fork() -> None:
 os.register_at_fork(after_in_child=_after_fork)
 
 
-def get_num_threads() -> int:
-    """Threads that a native loop may use: ``config.num_threads``, or the cores this process may run on."""
-    if config.num_threads:
-        return config.num_threads
+@functools.cache
+def _cores() -> int:
     affinity = getattr(os, "sched_getaffinity", None)
     return len(affinity(0)) if affinity else os.cpu_count() or 1
+
+
+def get_num_threads() -> int:
+    """Threads that a native loop may use: ``config.num_threads``, or the cores this process could run on when first asked."""
+    return config.num_threads or _cores()
 
 
 def set_num_threads(n: int) -> None:
@@ -294,6 +300,8 @@ def set_num_threads(n: int) -> None:
 
 @functools.cache
 def _alone() -> Callable[[int], None]:
+    from . import cpu_jit
+    from . import cpu_jit
     code = cpu_jit.compile_ir(_ALONE.format(record=_RECORD, phase=_PHASE), ["run_alone"])
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code["run_alone"])
 
