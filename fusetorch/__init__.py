@@ -14,11 +14,24 @@ _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"<numpy kern
 
 from . import attach as _attach  # noqa: E402
 from . import autograd, config, functional  # noqa: E402
-from .autograd import (  # noqa: E402
-    enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled)
+from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: E402
 from .dtypes import (  # noqa: E402
-    bfloat16, dtype, finfo, float16, float32, float64, get_default_dtype, iinfo, int8, int16, int32, int64, promote_types,
-    set_default_dtype, uint8)
+    bfloat16,
+    dtype,
+    finfo,
+    float16,
+    float32,
+    float64,
+    get_default_dtype,
+    iinfo,
+    int8,
+    int16,
+    int32,
+    int64,
+    promote_types,
+    set_default_dtype,
+    uint8,
+)
 from .dtypes import bool_ as bool  # noqa: E402
 from .ops.creation import get_default_device, set_default_device  # noqa: E402
 from .ops.random import Generator, default_generator  # noqa: E402

@@ -12,7 +12,7 @@ from .plan import Plan
 
 if TYPE_CHECKING:
     from ..tensor import Tensor
-    from .api import Entry
+    from .entry import Entry
 
 
 def mib(n: float) -> str:

@@ -87,7 +87,7 @@ class StateGuard:
             self._function(wrapped)
         if not isinstance(fn, types.FunctionType):  # a module, or another callable object
             self._walk(fn, 0)
-            call = getattr(type(fn), "__call__", None)
+            call = vars(type(fn)).get("__call__")
             if isinstance(call, types.FunctionType) and call.__module__.split(".")[0] not in _SKIP_MODULES:
                 self._function(call)
             return

@@ -28,7 +28,8 @@ class Plan:
     """Executable form of a graph.
 
     ``run(arrays)`` takes one row-major array per graph input and returns one per output. ``updates`` pairs inputs with the values
-    that replace their contents. Without ``compiled`` the plan can be looked at but not run. The first ``own`` results (all unless given) never share memory.
+    that replace their contents. Without ``compiled`` the plan can be looked at but not run. The first ``own`` results (all unless
+    given) never share memory.
     """
 
     def __init__(self, graph: Graph, inputs: Sequence[Value], updates: Sequence[tuple[Value, Value]] = (),
@@ -99,7 +100,8 @@ class Plan:
         aliased: set[Value] = set()
         for old, new in self.updates:
             g = self.fusion.group.get(new.node)
-            ok = (g is not None and g.fusible and not g.space.reduced and new not in aliased and new.node.kind == "loop" and old.node.kind == "input"
+            ok = (g is not None and g.fusible and not g.space.reduced and new not in aliased
+                  and new.node.kind == "loop" and old.node.kind == "input"
                   and new not in self.results and new.shape == old.shape and new.dtype is old.dtype and old not in self.fusion.wanted)
             if ok:
                 for reader in self.fusion.readers(old):

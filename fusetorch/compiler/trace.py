@@ -17,7 +17,6 @@ from typing import Any
 import numpy as np
 
 from .. import dispatch
-
 from ..dtypes import FROM_NUMPY, dtype
 from ..errors import DataDependentError
 from ..ops.opdef import LoopSpec, OpDef
@@ -25,7 +24,6 @@ from ..runtime.device import device as device_class
 from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
 from .ir import Graph, Value, same_strides, user_location
-
 
 #: The tracer is found through a global, so there is one trace at a time in a process.
 _one_at_a_time = threading.RLock()
@@ -319,7 +317,8 @@ class Tracer:
         where = user_location()
         if self.fullgraph:
             raise DataDependentError(f"fullgraph=True, but the value of a tensor (shape {list(t.shape)}, {t.dtype}) is needed at {where}: "
-                                     ".item(), bool(), print() and NumPy conversions end a graph. Remove it, or compile with fullgraph=False")
+                                     ".item(), bool(), print() and NumPy conversions end a graph. Remove it, or compile with "
+                                     "fullgraph=False")
         self.broken_at = where
         self.flush()
 

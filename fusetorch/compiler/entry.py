@@ -1,0 +1,296 @@
+"""One compiled specialisation of a function: made from a finished trace, and replayed.
+
+:func:`finish` decides what becomes of everything the trace touched: the function's results, state written in place, gradients that were
+set, and tensors made on the way that outlive the call.
+"""
+from __future__ import annotations
+
+import gc
+from typing import Any
+
+import numpy as np
+
+from ..tensor import Tensor, meta, version_of, wrap
+from . import aot
+from .guards import StateGuard
+from .interpret import input_array
+from .ir import Value
+from .plan import Plan
+from .trace import Source, Storage, TracedArray, Tracer, real_view, span_array
+from .verify import checked
+
+
+class Output:
+    """How one tensor of the result is rebuilt at replay."""
+
+    __slots__ = ("kind", "index", "shape", "strides", "offset", "tensor", "whole")
+
+    def __init__(self, kind: str, index: int = 0, shape: tuple = (), strides: tuple = (), offset: int = 0,
+                 tensor: Tensor | None = None, whole: bool = False) -> None:
+        # "object": always the same tensor; "arg": an argument itself; "state": a view of a lifted input's memory;
+        # "result": a view of plan result ``index``
+        self.kind, self.index, self.shape, self.strides, self.offset, self.tensor = kind, index, shape, strides, offset, tensor
+        self.whole = whole  # the view is the array itself
+
+
+class Entry:
+    """One compiled specialisation: a plan, where its inputs come from, and what to do with its results."""
+
+    def __init__(self) -> None:
+        self.guard: StateGuard | None = None
+        self.plan: Plan | None = None
+        self.sources: list[Source] = []
+        self.base_shapes: list[tuple[int, ...]] = []
+        self.template: Any = None
+        self.outputs: list[Output] = []
+        self.grads: list[tuple[Source, Output | None]] = []
+        self.rebinds: list[tuple[Source, Output]] = []
+        self.written: list[Source] = []
+        self.generators: list[tuple[Any, int]] = []
+        self.backward: aot.Backward | None = None
+        self.layouts: list[tuple | None] = []   # what lifted state must look like
+        self.grad_state: list[tuple[Source, bool]] = []
+        self.seconds = 0.0
+        self.reason = ""
+
+    def tensor_of(self, source: Source, leaves: list[Tensor]) -> Tensor:
+        """The tensor object that a source stands for in this call."""
+        if source.kind == "arg":
+            return leaves[source.where]
+        if source.owner is not None:
+            return source.owner.grad
+        return source.tensor
+
+    def fits(self, leaves: list[Tensor]) -> str | None:
+        """Why this entry cannot serve the call, or ``None``."""
+        failure = self.guard.failure()
+        if failure is not None:
+            return failure
+        for source, had in self.grad_state:
+            t = self.tensor_of(source, leaves)
+            if ((t._x.grad if t._x is not None else None) is not None) != had:
+                return "a .grad was " + ("set" if had else "None") + " when the function was traced and is not now"
+        for source, layout in zip(self.sources, self.layouts):
+            if layout is not None:
+                kind, shape, strides, req = layout
+                t = self.tensor_of(source, leaves)
+                if t is None:
+                    return "a gradient that the function reads is gone"
+                a = t._a
+                if a.shape != shape or a.strides != strides or a.dtype != kind or t._req != req:
+                    return f"a tensor that the function reaches changed: shape {list(shape)} to {list(a.shape)}, or its dtype or layout"
+        return None
+
+    def arrays(self, leaves: list[Tensor]) -> list[Any]:
+        """The plan's input arrays for this call."""
+        out = []
+        for source, shape in zip(self.sources, self.base_shapes):
+            kind = source.kind
+            if kind == "number":
+                holder, key = source.where
+                out.append(np.array(holder[key], np.float64))
+            elif kind == "rng":
+                generator, what, delta = source.where
+                value = generator._seed if what == "seed" else generator._offset + delta
+                out.append(np.array(np.uint64(value & 0xFFFFFFFFFFFFFFFF).astype(np.int64)))
+            elif kind == "tangent":
+                out.append(None)
+            else:
+                a = self.tensor_of(source, leaves)._a
+                out.append(a if a.shape == shape and type(a) is np.ndarray and a.flags.c_contiguous else span_array(a, shape))
+        return out
+
+    def run(self, leaves: list[Tensor]) -> Any:
+        """Executes the plan and rebuilds the function's result."""
+        arrays = self.arrays(leaves)
+        results = self.plan.run(arrays)
+        for source in self.written:
+            version_of(self.tensor_of(source, leaves))[0] += 1
+        for generator, n in self.generators:
+            generator._offset += n
+        tensors = [self._rebuild(o, results, arrays, leaves) for o in self.outputs]
+        for source, o in self.rebinds:
+            self.tensor_of(source, leaves)._a = self._rebuild(o, results, arrays, leaves)._a
+        for source, o in self.grads:
+            meta(self.tensor_of(source, leaves)).grad = None if o is None else self._rebuild(o, results, arrays, leaves)
+        if self.backward is not None:
+            self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
+                                 [self.tensor_of(s, leaves) for s in self.backward.saved_sources])
+        return _fill(self.template, tensors)
+
+    def _rebuild(self, o: Output, results: list[Any], arrays: list[Any], leaves: list[Tensor]) -> Tensor:
+        if o.kind == "object":
+            return o.tensor
+        if o.kind == "arg":
+            return leaves[o.index]
+        if o.whole:
+            return wrap(results[o.index])
+        a = arrays[o.index] if o.kind == "state" else results[o.index]
+        return wrap(real_view(a, o.shape, o.strides, o.offset))
+
+
+# ---------------------------------------------------------------------------------------------------- finishing a trace
+
+
+def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], options: dict[str, Any]) -> str | None:
+    """Turns a finished trace into an entry, runs it for the first time, and makes every tensor real.
+
+    Returns why the entry cannot be used again, or ``None``.
+    """
+    graph = tracer.graph
+    found: list[Tensor] = []
+    entry.template = _template(result, found)
+    tracked = [t for t, _, _ in tracer.lifted.values()]
+    by_tensor = {id(t): tracer.lifted[id(t)][2].storage for t in tracked}
+    source_of = {id(t): tracer.sources.get(id(t)) or Source("object", None, t) for t in tracked}
+    owners = {id(g): t for t in tracked if (g := tracer.grads_before.get(id(t))) is not None}
+    for t in tracked:
+        if id(t) in owners and source_of[id(t)].kind == "object":
+            source_of[id(t)].owner = owners[id(t)]
+    needs = [t for t in found if t._req and t.grad_fn is not None]
+    joint = aot.trace_backward(tracer, needs) if needs else None
+    for t in (*found, *[t.grad for t in tracked if t.grad is not None]):
+        if id(t) not in tracer.lifted and t._x is not None:
+            t._x.base, t._x.chain = None, ()  # a view must not keep alive what it was cut from: a replay could not
+    wanted: list[Value] = []
+    place: dict[int, int] = {}
+
+    def result_of(t: Tensor) -> Output:
+        if id(t) in tracer.lifted and t._a is tracer.lifted[id(t)][2]:
+            s = source_of[id(t)]
+            return Output("arg", s.where) if s.kind == "arg" else Output("object", tensor=t)
+        if type(t._a) is not TracedArray:
+            return Output("object", tensor=t)
+        a = t._a
+        if a.storage.initial is not None:
+            return Output("state", tracer.inputs.index(a.storage), a.shape, a.strides, a.offset)
+        # one result a storage: two tensors with equal contents are still two pieces of memory
+        index = place.setdefault(id(a.storage), len(wanted))
+        if index == len(wanted):
+            wanted.append(a.storage.value)
+        return Output("result", index, a.shape, a.strides, a.offset, None, a.whole and a.shape == a.storage.value.shape)
+
+    entry.outputs = [result_of(t) for t in found]
+    for t in {id(t): t for t in (*tracked, *entry.guard.tensors.values(), *leaves)}.values():
+        before, now = tracer.grads_before[id(t)], t.grad
+        source = source_of.get(id(t)) or tracer.sources.get(id(t)) or Source("object", None, t)
+        if now is not before:
+            entry.grads.append((source, None if now is None else result_of(now)))
+        if now is not before or before is not None:
+            entry.grad_state.append((source, before is not None))
+    for t in tracked:
+        if t._a is not tracer.lifted[id(t)][2]:
+            entry.rebinds.append((source_of[id(t)], result_of(t)))
+    known = {id(t) for t in found} | {id(t._x.grad) for t in tracked if t._x is not None and t._x.grad is not None}
+    if joint is not None:
+        known |= {id(t) for t in joint.grads}
+    lasting = [t for t in tracer.living() if id(t) not in known and type(t._a) is TracedArray]
+    if lasting:
+        gc.collect()
+        lasting = [t for t in tracer.living() if id(t) not in known and type(t._a) is TracedArray]
+    lasting_outputs = [result_of(t) for t in lasting]
+    changed = [s for s in tracer.inputs if s.value is not s.initial]
+    entry.written = [next(source_of[id(t)] for t in tracked if by_tensor[id(t)] is s) for s in changed
+                     if s.source.kind in ("arg", "object")]
+    entry.generators = [(g, g._offset - start) for g, start in tracer.generators.values()]
+    updates = [(s.initial, s.value) for s in changed]
+    emulate = bool(options.get("emulate_eager_casts"))
+    if joint is not None:
+        entry.backward = aot.split(joint, tracer, wanted, updates, source_of, found, emulate)
+        wanted = wanted + entry.backward.saved_values
+    graph.outputs = list(wanted)
+    checked(graph, "tracing")
+    own = len(wanted) if entry.backward is None else entry.backward.n_results
+    used = [s for s in tracer.inputs]
+    entry.plan = Plan(graph, [s.initial for s in used], updates, emulate_casts=emulate, own=own)
+    entry.sources = [source_of_storage(s, source_of, tracked, by_tensor) for s in used]
+    entry.base_shapes = [s.initial.shape for s in used]
+    real_of = {id(s): real for s, real in ((tracer.lifted[id(t)][2].storage, tracer.lifted[id(t)][1]) for t in tracked)}
+    entry.layouts = [_layout(real_of.get(id(s)), src) for s, src in zip(used, entry.sources)]
+
+    # first run: on the arrays the tensors had, then everything alive becomes real
+    arrays = [input_array(s) for s in used]
+    results = entry.plan.run(arrays)
+    for t, o in [*zip(found, entry.outputs), *zip(lasting, lasting_outputs)]:
+        _realise(t, o, results, arrays)
+    for source, o in entry.grads:
+        t = source.tensor
+        g = t._x.grad
+        if g is not None:
+            _realise(g, o, results, arrays)
+    for t in tracked:
+        if t._a is not tracer.lifted[id(t)][2]:
+            o = next(o for s, o in entry.rebinds if s is source_of[id(t)])
+            _realise(t, o, results, arrays)
+    tracer.restore()
+    aot.restore_history(tracer)
+    if entry.backward is not None:
+        entry.backward.attach([s.tensor for s in entry.backward.sources], found, results,
+                              [s.tensor for s in entry.backward.saved_sources])
+    unguarded = [s.tensor for s in entry.sources if s.kind == "object" and id(s.tensor) not in entry.guard.tensors and s.owner is None]
+    for s in tracer.sources.values():
+        s.tensor = None  # an entry must not keep the first call's arguments alive
+    if lasting:
+        return f"shape {list(lasting[0].shape)}"
+    if unguarded:
+        return f"it reads a tensor of shape {list(unguarded[0].shape)} from a place that cannot be watched"
+    return None
+
+
+def source_of_storage(s: Storage, source_of: dict[int, Source], tracked: list[Tensor], by_tensor: dict[int, Storage]) -> Source:
+    """The source of a lifted storage: that of the first tensor which had this memory."""
+    if s.source.kind in ("number", "rng", "tangent"):
+        return s.source
+    return next(source_of[id(t)] for t in tracked if by_tensor[id(t)] is s)
+
+
+def _layout(real: Any, source: Source) -> tuple | None:
+    if source.kind != "object" or real is None:
+        return None
+    return (real.dtype, real.shape, real.strides, source.tensor._req)
+
+
+def _realise(t: Tensor, o: Output, results: list[Any], arrays: list[Any]) -> None:
+    if type(t._a) is TracedArray and o.kind in ("state", "result"):
+        a = arrays[o.index] if o.kind == "state" else results[o.index]
+        t._a = real_view(a, o.shape, o.strides, o.offset)
+
+
+# ---- results as trees
+
+
+class _Leaf:
+    __slots__ = ("index",)
+
+    def __init__(self, index: int) -> None:
+        self.index = index
+
+
+def _template(x: Any, found: list[Tensor]) -> Any:
+    if isinstance(x, Tensor):
+        for i, t in enumerate(found):
+            if t is x:
+                return _Leaf(i)
+        found.append(x)
+        return _Leaf(len(found) - 1)
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*[_template(v, found) for v in x])
+    if isinstance(x, (list, tuple)):
+        return type(x)([_template(v, found) for v in x])
+    if isinstance(x, dict):
+        return {k: _template(v, found) for k, v in x.items()}
+    return x
+
+
+def _fill(x: Any, tensors: list[Tensor]) -> Any:
+    if type(x) is _Leaf:
+        return tensors[x.index]
+    if isinstance(x, tuple) and hasattr(x, "_fields"):
+        return type(x)(*[_fill(v, tensors) for v in x])
+    if isinstance(x, (list, tuple)):
+        return type(x)([_fill(v, tensors) for v in x])
+    if isinstance(x, dict):
+        return {k: _fill(v, tensors) for k, v in x.items()}
+    return x
+
+
