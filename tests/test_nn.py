@@ -405,6 +405,37 @@ def test_dropout_layer():
         nn.Dropout(1.5)
 
 
+def test_other_dropouts():
+    torch.manual_seed(0)
+    for make, shape in ((nn.Dropout1d, (8, 16, 5)), (nn.Dropout2d, (8, 16, 3, 2)), (nn.Dropout3d, (8, 16, 2, 2, 2))):
+        y = make(0.5)(torch.ones(shape)).reshape(8 * 16, -1)
+        assert ((y == y[:, :1]).all()) and 20 < (y[:, 0] == 0).sum().item() < 108  # whole channels
+        assert make(0.5).eval()(torch.ones(shape)).sum().item() == math.prod(shape)
+    y = nn.AlphaDropout(0.3)(torch.randn(200, 100))
+    assert abs(y.mean().item()) < 0.05 and abs(y.std().item() - 1) < 0.05
+    y = nn.FeatureAlphaDropout(0.5)(torch.ones(4, 8, 3)).reshape(32, 3)
+    assert (y == y[:, :1]).all()
+    assert repr(nn.AlphaDropout()) == "AlphaDropout(p=0.5, inplace=False)"
+
+
+def test_norms_and_distances_against_formulae():
+    x = torch.randn(3, 5)
+    a = x.numpy().astype(np.float64)
+    layer = nn.LayerNorm(5)
+    want = (a - a.mean(1, keepdims=True)) / np.sqrt(a.var(1, keepdims=True) + 1e-5)
+    np.testing.assert_allclose(layer(x).detach().numpy(), want, rtol=1e-4, atol=1e-5)
+    assert nn.LayerNorm((2, 3), bias=False).bias is None and nn.LayerNorm(2, elementwise_affine=False).weight is None
+    rms = nn.RMSNorm(5, eps=1e-6)
+    np.testing.assert_allclose(rms(x).detach().numpy(), a / np.sqrt((a * a).mean(1, keepdims=True) + 1e-6), rtol=1e-4)
+    assert repr(rms) == "RMSNorm((5,), eps=1e-06, elementwise_affine=True)"
+    y = torch.randn(3, 5)
+    b = y.numpy().astype(np.float64)
+    cosine = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(nn.CosineSimilarity()(x, y).numpy(), cosine, rtol=1e-4, atol=1e-6)
+    distance = np.linalg.norm(a - b + 1e-6, axis=1, keepdims=True)
+    np.testing.assert_allclose(nn.PairwiseDistance(keepdim=True)(x, y).numpy(), distance, rtol=1e-4)
+
+
 def test_losses_against_formulae():
     x = torch.tensor([[1.0, 2.0, 0.5], [0.1, 0.2, 3.0]])
     t = torch.tensor([2, 0])
@@ -522,29 +553,99 @@ def test_buffers_and_parameters_are_tensors():
     assert dict(m.named_buffers())["b"] is m.b and not m.state_dict() and not m.b.requires_grad
 
 
+# --------------------------------------------------------------------------------------------------------- compiled
+
+def test_a_compiled_module_equals_the_eager_one():
+    model = nn.Sequential(nn.Linear(4, 8), nn.ReLU(inplace=True), nn.Dropout(0.5), nn.Linear(8, 2))
+    compiled = torch.compile(model)
+    x = torch.randn(3, 4)
+    runs = []
+    for f in (compiled, model):
+        torch.manual_seed(0)
+        runs.append([f(x).tolist(), f(x).tolist()])
+    assert runs[0][0] != runs[0][1]  # a new mask at each call
+    np.testing.assert_allclose(runs[0], runs[1], rtol=1e-5, atol=1e-6)
+    model.eval()
+    np.testing.assert_allclose(compiled(x).tolist(), model(x).tolist(), rtol=1e-5, atol=1e-6)
+    model[3].weight = nn.Parameter(torch.zeros(2, 8))
+    assert compiled(x).tolist() == model(x).tolist() == [model[3].bias.tolist()] * 3
+    with torch.no_grad():
+        model[3].bias.fill_(7)
+    assert compiled(x).tolist() == [[7.0, 7.0]] * 3
+
+
+def test_a_module_compiled_in_place():
+    model = nn.Sequential(nn.Linear(4, 2), nn.Tanh())
+    x = torch.randn(3, 4)
+    want = model(x).tolist()
+    model.compile()
+    np.testing.assert_allclose(model(x).tolist(), want, rtol=1e-6, atol=1e-6)
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        np.testing.assert_allclose(twin(x).tolist(), want, rtol=1e-6, atol=1e-6)
+
+
 # ------------------------------------------------------------------------------------------------------------- peer
 
-ACTIVATIONS = ["CELU", "ELU", "GELU", "Hardsigmoid", "Hardswish", "Hardtanh", "LeakyReLU", "LogSigmoid", "Mish", "ReLU", "ReLU6",
-               "SELU", "SiLU", "Sigmoid", "Softplus", "Softsign", "Tanh", "Tanhshrink"]
+ACTIVATIONS = {
+    "CELU": (), "ELU": (1.5,), "GELU": ("tanh",), "GLU": (0,), "Hardshrink": (0.3,), "Hardsigmoid": (), "Hardswish": (),
+    "Hardtanh": (-2.0, 1.0), "LeakyReLU": (0.2,), "LogSigmoid": (), "LogSoftmax": (1,), "Mish": (), "PReLU": (), "ReLU": (),
+    "ReLU6": (), "SELU": (), "SiLU": (), "Sigmoid": (), "Softmax": (1,), "Softmin": (0,), "Softplus": (2.0, 1.5),
+    "Softshrink": (), "Softsign": (), "Tanh": (), "Tanhshrink": (), "Threshold": (0.1, 20.0)}
 
 
 @pytest.mark.peer
-@pytest.mark.parametrize("name", [*ACTIVATIONS, "Softmax", "LogSoftmax", "Softmin"])
+@pytest.mark.parametrize("name", ACTIVATIONS)
 def test_activations_equal_pytorch(name):
     peer = pytest.importorskip("torch")
-    kwargs = {"dim": 1} if name.startswith(("Softma", "LogSoftmax", "Softmin")) else {}
-    ours, theirs = getattr(nn, name)(**kwargs), getattr(peer.nn, name)(**kwargs)
+    ours, theirs = (getattr(t.nn, name)(*ACTIVATIONS[name]).double() for t in (torch, peer))
     assert repr(ours) == repr(theirs)
     data = np.random.default_rng(0).normal(size=(4, 7)) * 3
     x, y = torch.tensor(data, requires_grad=True), peer.tensor(data, requires_grad=True)
-    ours(x).sum().backward()
-    theirs(y).sum().backward()
+    (ours(x) ** 2).sum().backward()
+    (theirs(y) ** 2).sum().backward()
     np.testing.assert_allclose(ours(x).detach().numpy(), theirs(y).detach().numpy(), rtol=1e-12, atol=1e-12)
     # PyTorch's hardsigmoid gradient is 1/6 rounded to float32
     np.testing.assert_allclose(x.grad.numpy(), y.grad.numpy(), rtol=1e-7 if name == "Hardsigmoid" else 1e-10, atol=1e-12)
-    flags = [k for k in ("inplace",) if hasattr(theirs, k)]
-    for flag in flags:
-        assert repr(getattr(nn, name)(**{flag: True})) == repr(getattr(peer.nn, name)(**{flag: True}))
+    if hasattr(theirs, "inplace"):
+        ours, theirs = (getattr(t.nn, name)(*ACTIVATIONS[name], inplace=True) for t in (torch, peer))
+        assert repr(ours) == repr(theirs)
+        z = x.detach().clone()
+        assert ours(z) is z
+        np.testing.assert_allclose(z.numpy(), theirs(y.detach().clone()).numpy(), rtol=1e-12, atol=1e-12)
+
+
+LOSSES = {
+    "BCELoss": ("unit", "unit"), "BCEWithLogitsLoss": ("real", "unit"), "HuberLoss": ("real", "real"),
+    "KLDivLoss": ("real", "unit"), "L1Loss": ("real", "real"), "MSELoss": ("real", "real"), "SmoothL1Loss": ("real", "real"),
+    "PoissonNLLLoss": ("real", "unit"), "GaussianNLLLoss": ("real", "real", "unit"), "SoftMarginLoss": ("real", "sign"),
+    "MarginRankingLoss": ("row", "row", "signs"), "HingeEmbeddingLoss": ("real", "sign"),
+    "CosineEmbeddingLoss": ("real", "real", "signs"), "TripletMarginLoss": ("real", "real", "real"),
+    "CrossEntropyLoss": ("real", "class"), "NLLLoss": ("real", "class")}
+
+
+@pytest.mark.peer
+@pytest.mark.filterwarnings("ignore:reduction")
+@pytest.mark.parametrize("reduction", ["mean", "sum", "none"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_losses_equal_pytorch(name, reduction):
+    peer = pytest.importorskip("torch")
+    rng = np.random.default_rng(0)
+    make = {"real": lambda: rng.normal(size=(5, 4)), "unit": lambda: rng.uniform(0.1, 0.9, size=(5, 4)),
+            "sign": lambda: np.sign(rng.normal(size=(5, 4))), "signs": lambda: np.sign(rng.normal(size=5)),
+            "row": lambda: rng.normal(size=5), "class": lambda: rng.integers(0, 4, size=5)}
+    data = [make[kind]() for kind in LOSSES[name]]
+    results = []
+    for t in (torch, peer):
+        args = [t.tensor(a) for a in data]
+        args[0].requires_grad_()
+        loss = getattr(t.nn, name)(reduction=reduction)
+        out = loss(*args)
+        out.sum().backward()
+        results.append((repr(loss), out.detach().numpy(), args[0].grad.numpy()))
+    (a, out_a, grad_a), (b, out_b, grad_b) = results
+    assert a == b
+    np.testing.assert_allclose(out_a, out_b, rtol=1e-10, atol=1e-12)
+    np.testing.assert_allclose(grad_a, grad_b, rtol=1e-9, atol=1e-12)
 
 
 @pytest.mark.peer
