@@ -152,7 +152,7 @@ ANY_SHAPE = {
     "softmax": lambda x: (x * 3).softmax(-1),
     "log_softmax": lambda x: x.log_softmax(0),
     "flatten": lambda x: x.flatten() * 2,
-    "unsqueeze": lambda x: x.unsqueeze(-1) * x.unsqueeze(0),
+    "unsqueeze": lambda x: x.unsqueeze(-1) * x.unsqueeze(-1).exp(),
     "transpose": lambda x: (x.transpose(0, -1) * 2).transpose(0, -1),
     "any": lambda x: (x > 0).any(),
     "cat": lambda x: torch.cat([x.flatten(), x.flatten() * 2]),

@@ -168,7 +168,7 @@ class Verifier:
                 self.fail(node, f"results on {node.outputs[0].device} and {v.device}")
         place = node.outputs[0].device
         for v in node.inputs:
-            if v.device != place and not (v.device.type == "cpu" and v.size == 1):
+            if v.device != place:
                 self.fail(node, f"operand {v} is on {v.device}, the result on {place}")
         used = {(e.op, e.attr) for e in walk(spec.values) if e.op in ("load", "scalar")}
         for op, i in used:
