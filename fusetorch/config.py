@@ -7,13 +7,12 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 
 def _cache_dir() -> str:
     root = os.environ.get("XDG_CACHE_HOME") or os.path.join(os.path.expanduser("~"), ".cache")
-    return str(Path(root) / "fusetorch")
+    return os.path.join(root, "fusetorch")
 
 
 #: name: (default, meaning). The type of the default is the type of the setting.

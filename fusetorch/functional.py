@@ -4,6 +4,7 @@ from __future__ import annotations
 import functools
 import inspect
 from collections.abc import Callable
+from types import CodeType
 from typing import Any
 
 from . import dispatch
@@ -88,9 +89,18 @@ def derive_nn(op: OpDef) -> Callable[..., Any]:
     return _build(op.name, f"{head}, inplace=False{star}{tail}", f"g({names}) if inplace else f({names})", env, op)
 
 
+#: Compiled functions by signature and expression: many operations share them, and compiling is most of the import time.
+_codes: dict[tuple[str, str], CodeType] = {}
+
+
 def _build(name: str, sig: str, expression: str, env: dict[str, Any], op: OpDef) -> Callable[..., Any]:
-    exec(compile(f"def {name}({sig}):\n    return {expression}\n", f"<fusetorch {name}>", "exec"), env)  # noqa: S102
-    f = env[name]
+    code = _codes.get((sig, expression))
+    if code is None:
+        code = _codes[sig, expression] = compile(f"def _function({sig}):\n    return {expression}\n", "<fusetorch functions>", "exec")
+    exec(code, env)  # noqa: S102
+    f = env.pop("_function")
+    f.__code__ = f.__code__.replace(co_name=name)
+    f.__name__ = f.__qualname__ = name
     f.__doc__ = op.doc
     f.__module__ = "fusetorch"
     f.op = op

@@ -1,6 +1,7 @@
 """``import fusetorch`` loads nothing heavy and is quick."""
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from statistics import median
@@ -9,7 +10,8 @@ HEAVY = ("triton", "cupy", "llvmlite", "networkx", "scipy", "sklearn", "torch", 
 
 
 def python(program: str) -> str:
-    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    env = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}  # an installed package has its bytecode
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True, env=env)
     return run.stdout.strip()
 
 
@@ -26,6 +28,7 @@ def test_import_leaves_the_compiler_nn_and_optim_for_later():
 
 def test_import_time_beside_numpy():
     """Prints the ratio, meant to be below 2; asserts a looser bound, for a busy machine must not fail the suite."""
+    python("import fusetorch")
     timed = "import time; t = time.perf_counter(); import {}; print(time.perf_counter() - t)"
     times: dict[str, list[float]] = {"numpy": [], "fusetorch": []}
     for name in ("numpy", "fusetorch") * 8:
@@ -33,4 +36,4 @@ def test_import_time_beside_numpy():
     numpy, ours = median(times["numpy"]), median(times["fusetorch"])
     ratio = ours / numpy
     print(f"\nimport numpy {numpy * 1e3:.0f} ms, import fusetorch {ours * 1e3:.0f} ms, ratio {ratio:.2f}")
-    assert ratio < 4
+    assert ratio < 3

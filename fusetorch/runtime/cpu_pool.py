@@ -230,7 +230,6 @@ _PHASE = """  %i4 = mul i64 %i, 4
 
 
 def _ir() -> str:
-    from . import cpu_jit  # loads llvmlite
     from . import cpu_jit  # loads LLVM, which asking for the number of threads need not
     fields = "\n".join(f"  %p_{name} = getelementptr i64, ptr %j, i64 {at}" for name, at in (
         ("ticket", _TICKET), ("done", _DONE), ("fn", _FN), ("arg", _ARG), ("n", _N), ("chunk", _CHUNK),
@@ -245,7 +244,6 @@ class _Pool:
     """The workers of this process. Their memory is never freed: they may look at it until the process ends."""
 
     def __init__(self) -> None:
-        from . import cpu_jit
         from . import cpu_jit
         code = cpu_jit.compile_ir(_ir(), ["pool_worker", "pool_run"])
         self.libc = ctypes.CDLL(None)
@@ -300,7 +298,6 @@ def set_num_threads(n: int) -> None:
 
 @functools.cache
 def _alone() -> Callable[[int], None]:
-    from . import cpu_jit
     from . import cpu_jit
     code = cpu_jit.compile_ir(_ALONE.format(record=_RECORD, phase=_PHASE), ["run_alone"])
     return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code["run_alone"])
