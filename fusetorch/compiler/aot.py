@@ -15,6 +15,7 @@ from ..tensor import Tensor, wrap
 from .align import base_of
 from .interpret import filled
 from .ir import Graph, Value
+from .passes.partition import choose_saved
 from .plan import Plan
 from .trace import Source, Storage, TracedArray, Tracer, contiguous_strides
 from .verify import checked
@@ -186,7 +187,7 @@ def split(joint: Joint, tracer: Tracer, wanted: list[Value], updates: list[tuple
         base = base_of(v)[0]
         if base.node.kind not in ("full", "constant") and base not in saved:
             saved.append(base)
-    saved.sort(key=lambda v: (v.node.id, v.index))
+    saved = choose_saved(saved)
     graph, inputs = extract(tracer.graph, grads, [*saved, *tangent_values])
     plan = BackwardPlan(Plan(graph, inputs, emulate_casts=emulate), targets)
     position = {id(t): i for i, t in enumerate(found)}

@@ -28,7 +28,8 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         dynamic: accepted; sizes are specialised at present, a new size compiles once more.
         backend: ``"auto"``, ``"eager"`` (no compilation), or a callable ``backend(graph, example_inputs)`` that returns a callable over
             arrays.
-        mode: one of ``default``, ``reduce-overhead``, ``max-autotune``, ``max-autotune-no-cudagraphs``.
+        mode: one of ``default``, ``reduce-overhead``, ``max-autotune``, ``max-autotune-no-cudagraphs``; accepted, and all run the same
+            plans at present.
         options: ``{"emulate_eager_casts": bool}``: round half types where eager would.
 
     Returns:

@@ -5,7 +5,9 @@ same memory over the same index space are joined. Every refusal is kept with its
 """
 from __future__ import annotations
 
+import heapq
 from collections.abc import Iterable
+from graphlib import TopologicalSorter
 
 from .. import config
 from ..shapes import numel
@@ -113,7 +115,7 @@ class Fusion:
             self._check(p, c, base)
             alone = not any(self.escapes(v, p) and any(self.group.get(r) is not c for r in self.readers(v)) or v in self.wanted
                             for n in p.nodes for v in n.outputs)
-            cheap = not any(e in _COSTLY for n in p.nodes for e in _prims(n))
+            cheap = not any(map(costly, p.nodes))
             space = merge(p.space, c.space, base, node, operand, alone and cheap)
             self._check_space(space, p, c)
         except Refusal as r:
@@ -218,16 +220,24 @@ class Fusion:
 
     def _order(self) -> list[Group]:
         """Groups sorted so that each comes after those it reads."""
-        import networkx
-        dag = networkx.DiGraph()
         groups = list(dict.fromkeys(self.group[n] for n in self.live if n in self.group))
-        number = {id(g): max(n.id for n in g.nodes) for g in groups}
-        dag.add_nodes_from(id(g) for g in groups)
-        for g in groups:
-            for n in g.nodes:
-                dag.add_edges_from((id(p), id(g)) for p in self._producers(n) if p is not g)
-        by_id = {id(g): g for g in groups}
-        return [by_id[k] for k in networkx.lexicographical_topological_sort(dag, key=number.__getitem__)]
+        number = {g: max(n.id for n in g.nodes) for g in groups}
+        dag = TopologicalSorter({g: {p for n in g.nodes for p in self._producers(n) if p is not g} for g in groups})
+        dag.prepare()
+        ready: list[tuple[int, Group]] = []
+        out = []
+        while dag:
+            for g in dag.get_ready():
+                heapq.heappush(ready, (number[g], g))
+            _, g = heapq.heappop(ready)
+            out.append(g)
+            dag.done(g)
+        return out
+
+
+def costly(node: Node) -> bool:
+    """Whether computing a node again costs more than the memory traffic that would save."""
+    return any(e in _COSTLY for e in _prims(node))
 
 
 def _prims(node: Node) -> Iterable[str]:

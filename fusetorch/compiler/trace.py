@@ -287,7 +287,9 @@ class Tracer:
     def copy(self, dst: TracedArray, src: TracedArray) -> None:
         """Writes in place: the storage gets a new value."""
         value = self.read(src)
-        if value.dtype is not dst.dtype:
+        if value.device != dst.device:
+            value = self._move(value, dst.device)
+        if value.dtype is not dst.dtype or (dst.whole and value.node.kind == "view"):  # contents are never a view: views do not nest
             value = self._convert(value, dst.dtype)
         if dst.whole:
             base = dst.storage.value.shape
