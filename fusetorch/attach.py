@@ -66,7 +66,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
                         t._x = None
                         return t
                     return record(a, b, x, y)
-            elif numbers and type(b) is float and x.dtype.kind == "f" and not (a._req and recorded and GradMode.enabled):
+            elif numbers and type(b) is float and x.dtype.kind == "f" and x.itemsize > 2 and not (a._req and recorded and GradMode.enabled):
                 r = ufunc(x, b)
                 t = _new(Tensor)
                 t._a = r if type(r) is ndarray else np.asarray(r)
