@@ -15,6 +15,7 @@ Node kinds:
 """
 from __future__ import annotations
 
+import os
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -27,7 +28,8 @@ from ..dtypes import dtype
 from ..ops.opdef import LoopSpec, OpDef
 from ..shapes import contiguous_strides, numel
 
-_PACKAGE = str(Path(__file__).resolve().parent.parent)
+_PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
+_DEMO = os.path.join(_PACKAGE, "demo", "")  # a program that uses the package, like any other
 
 
 @dataclass(eq=False)
@@ -170,7 +172,7 @@ def user_location() -> str:
     frame = sys._getframe(1)
     while frame is not None:
         f = frame.f_code.co_filename
-        if not f.startswith(_PACKAGE) and not f.startswith("<"):
+        if not f.startswith("<") and (not f.startswith(_PACKAGE) or f.startswith(_DEMO)):
             return f"{f}:{frame.f_lineno}"
         frame = frame.f_back
     return traceback.format_stack(limit=1)[0].strip()
