@@ -104,6 +104,8 @@ class BoundLoop:
         module, kernels = loop.module(g.flavour)
         self.source = module.text
         rows, columns = (prod(sizes[a] for a in axes) for axes in (layout.rows, layout.columns))
+        if columns > {"block": g.bn, "split": g.bn * g.chunk * g.splits}.get(g.flavour, columns):
+            raise ValueError(f"{g} does not cover rows of {columns} elements")
         vec = factor(k, layout, sizes, strides)
         constants = {"INDEX": _index_type(is_wide(k, sizes, strides)), "VEC": vec, "BM": g.bm, "BN": g.bn,
                      "EVEN": columns == g.bn, "BS": min(pow2(g.splits), max(1, 4096 // g.bm))}
