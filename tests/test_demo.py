@@ -110,6 +110,7 @@ def test_the_report_shows_every_kernel_with_its_code(outcome):
             assert group.source.strip().splitlines()[0] in page.text
     loops = [g for g in outcome.explanation.groups if g.kind == "loop"]
     assert loops and all(g.source for g in loops)
+    assert "digits.py:" in page.text, "the lines of the training program"
     assert page.tags.count("details") == len(outcome.explanation.groups) + 1 + bool(outcome.explanation.refusals)
 
 

@@ -8,13 +8,13 @@ from html import escape
 from pathlib import Path
 
 from fusetorch.compiler.explain import Explanation, Group
+from fusetorch.compiler.ir import Node
 from fusetorch.demo import tables
 from fusetorch.demo.measure import Outcome
 
 _STYLE = """
-:root { --ink: #1c2430; --soft: #5d6878; --line: #dde2e9; --card: #f6f8fa; --paper: #fff; --eager: #9aa5b1; --compiled: #0f766e; }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b5; --line: #2e3644; --card: #1a202a; --paper: #11151c;
-  --eager: #6b7686; --compiled: #2dd4bf; } }
+:root { --ink: #1c2430; --soft: #5d6878; --line: #dde2e9; --card: #f6f8fa; --paper: #fff; }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6eaf0; --soft: #9aa5b5; --line: #2e3644; --card: #1a202a; --paper: #11151c; } }
 body { margin: 0 auto; max-width: 62rem; padding: 2rem 1.2rem 4rem; background: var(--paper); color: var(--ink);
   font: 16px/1.5 system-ui, sans-serif; }
 h1 { font-size: 1.7rem; margin: 0 0 .3rem; } h2 { font-size: 1.2rem; margin: 2.4rem 0 .6rem; }
@@ -22,9 +22,6 @@ p { margin: .3rem 0 .8rem; } .soft { color: var(--soft); }
 table { border-collapse: collapse; width: 100%; } td, th { padding: .38rem .6rem; border-bottom: 1px solid var(--line); text-align: right; }
 td:first-child, th:first-child { text-align: left; } td { font-variant-numeric: tabular-nums; }
 svg { width: 100%; height: auto; } svg text { fill: var(--ink); font: 13px system-ui, sans-serif; } svg .soft { fill: var(--soft); }
-.eager { fill: var(--eager); } .compiled { fill: var(--compiled); }
-.line { fill: none; stroke-width: 2; } .line.eager { stroke: var(--eager); fill: none; stroke-width: 5; }
-.line.compiled { stroke: var(--compiled); fill: none; }
 details { border: 1px solid var(--line); border-radius: 6px; background: var(--card); margin: .4rem 0; padding: .45rem .8rem; }
 summary { cursor: pointer; } summary code { font-weight: 600; }
 .op { display: inline-block; border: 1px solid var(--line); border-radius: 4px; background: var(--paper); padding: 0 .4rem;
@@ -33,6 +30,9 @@ summary { cursor: pointer; } summary code { font-weight: 600; }
 pre { overflow-x: auto; font: 12px/1.4 ui-monospace, monospace; background: var(--paper); border: 1px solid var(--line); padding: .6rem;
   max-height: 34rem; }
 """
+
+#: Readable on light and on dark paper.
+_COLOUR = {"eager": "#9aa5b1", "compiled": "#0d9488"}
 
 
 def write(o: Outcome, path: Path) -> None:
@@ -68,7 +68,8 @@ def render(o: Outcome) -> str:
 <h2>Eager against compiled</h2>
 {_table(o)}
 <p class="soft">Kernels, bytes and peak memory of the eager side are those of the same step with one kernel for each operation.
-Peak memory counts intermediate results, not parameters and data.</p>
+Peak memory counts intermediate results, not parameters and data. Compile time is what this run spent: less when the kernels are in the
+disk cache from an earlier run.</p>
 <h2>Compiled as a share of eager</h2>
 {_bars(o)}
 <h2>Training loss</h2>
@@ -100,13 +101,13 @@ def _bars(o: Outcome) -> str:
         for row, (kind, value, part) in enumerate((("eager", eager, 1.0), ("compiled", compiled, share))):
             w = width * part / widest
             text = f"{value:,.0f}" + (f" ({share:.0%})" if row else "")
-            parts.append(f'<rect class="{kind}" x="{left}" y="{y + 19 * row}" width="{w:.1f}" height="16" rx="2"/>'
+            parts.append(f'<rect fill="{_COLOUR[kind]}" x="{left}" y="{y + 19 * row}" width="{w:.1f}" height="16" rx="2"/>'
                          f'<text x="{left + w + 6:.1f}" y="{y + 19 * row + 13}">{text}</text>')
         parts.append(f'<text x="{left - 10}" y="{y + 22}" text-anchor="end">{escape(label)}</text>')
     height = 8 + pitch * len(tables.costs(o)) + 22
-    legend = (f'<rect class="eager" x="{left}" y="{height - 18}" width="12" height="12"/>'
+    legend = (f'<rect fill="{_COLOUR["eager"]}" x="{left}" y="{height - 18}" width="12" height="12"/>'
               f'<text x="{left + 18}" y="{height - 7}">eager</text>'
-              f'<rect class="compiled" x="{left + 80}" y="{height - 18}" width="12" height="12"/>'
+              f'<rect fill="{_COLOUR["compiled"]}" x="{left + 80}" y="{height - 18}" width="12" height="12"/>'
               f'<text x="{left + 98}" y="{height - 7}">compiled (shorter is better)</text>')
     return f'<svg viewBox="0 0 760 {height}" role="img" aria-label="Costs of a step, eager and compiled">{"".join(parts)}{legend}</svg>'
 
@@ -115,16 +116,16 @@ def _losses(o: Outcome) -> str:
     left, top, width, height = 50, 10, 690, 200
     highest = max(*o.eager.losses, *o.compiled.losses)
 
-    def line(losses: list[float], kind: str) -> str:
+    def line(losses: list[float], kind: str, pen: int) -> str:
         points = " ".join(f"{left + width * i / (len(losses) - 1):.1f},{top + height * (1 - v / highest):.1f}"
                           for i, v in enumerate(losses))
-        return f'<polyline class="line {kind}" points="{points}"/>'
+        return f'<polyline fill="none" stroke="{_COLOUR[kind]}" stroke-width="{pen}" points="{points}"/>'
 
     axis = (f'<line x1="{left}" y1="{top + height}" x2="{left + width}" y2="{top + height}" stroke="currentColor" stroke-opacity=".3"/>'
             f'<text class="soft" x="{left - 8}" y="{top + 10}" text-anchor="end">{highest:.2f}</text>'
             f'<text class="soft" x="{left - 8}" y="{top + height}" text-anchor="end">0</text>'
             f'<text class="soft" x="{left + width}" y="{top + height + 18}" text-anchor="end">epoch {o.epochs}</text>')
-    lines = line(o.eager.losses, "eager") + line(o.compiled.losses, "compiled")
+    lines = line(o.eager.losses, "eager", 6) + line(o.compiled.losses, "compiled", 2)
     return (f'<svg viewBox="0 0 760 {top + height + 24}" role="img" aria-label="Mean training loss per epoch">{axis}{lines}</svg>'
             '<p class="soft">Wide and pale: eager. Narrow, on top of it: compiled.</p>')
 
@@ -137,8 +138,15 @@ def _group(g: Group) -> str:
     ops = " ".join(f'<span class="op">{escape(op)}{f" ×{n}" if n > 1 else ""}</span>' for op, n in Counter(g.ops).items())
     kind = "generated" if g.kind == "loop" else "library"
     code = f"<pre>{escape(g.source)}</pre>" if g.source else '<p class="soft">This operation has a kernel of its own.</p>'
+    nodes = "".join(f"<tr><td>{escape(n.name)}</td><td>{escape(_results(n))}</td><td>{escape(Path(n.location).name)}</td></tr>\n"
+                    for n in g.nodes)
     return (f'<details><summary><code>{escape(g.name)}</code> <span class="kind">{kind}; reads {tables.size(g.bytes_read)}, '
-            f"writes {tables.size(g.bytes_written)}</span><br>{ops}</summary>{code}</details>")
+            f"writes {tables.size(g.bytes_written)}</span><br>{ops}</summary>"
+            f"<table><thead><tr><th>operation</th><th>result</th><th>line of the program</th></tr></thead>{nodes}</table>{code}</details>")
+
+
+def _results(n: Node) -> str:
+    return ", ".join(f"{v.dtype.name}{list(v.shape)}" for v in n.outputs)
 
 
 def _refusals(e: Explanation) -> str:
