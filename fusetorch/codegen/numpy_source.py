@@ -21,7 +21,7 @@ def numpy_function(values: Sequence[Expr], out_dtypes: Sequence[dtype], n_inputs
     Python numbers, made to have the kernel's scalar dtype.
     """
     names: dict[Expr, str] = {}
-    env: dict[str, Any] = {"np": np, "ndarray": np.ndarray, "asarray": np.asarray}
+    env: dict[str, Any] = {"__name__": "fusetorch.kernel", "np": np, "ndarray": np.ndarray, "asarray": np.asarray}
     lines: list[str] = []
 
     def bind(value: Any, hint: str) -> str:

@@ -8,11 +8,13 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import dtype, float32
+from ..dtypes import dtype, finfo, float32
 from ..shapes import contiguous_strides, wrap_dim
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, composite, fn, reduction
+from .reductions import spread
+from .views import sum_to_size
 
 
 def _shifted(x: Any) -> Any:
@@ -155,18 +157,25 @@ def layer_norm_grad(grad, input, mean, rstd, weight, dim=None, keepdim=False):
 
 @layer_norm_stats.vjp("input", "weight", "out1", "out2")
 def _(ctx: Any, g: Any, g_mean: Any, g_rstd: Any) -> Any:
-    from .views import sum_to_size
-    x, w, mean, rstd = ctx["input"], ctx["weight"], ctx["out1"], ctx["out2"]
-    dims = ctx.attrs["dim"]
-    out = []
-    dx = fn.layer_norm_grad(g, x, mean, rstd, w, dims, True).to(x.dtype) if ctx.needed[0] else None
-    out.append(dx)
-    k = 1
+    x, w, mean, rstd = ctx["input"], ctx["weight"], spread(ctx, ctx["out1"]), spread(ctx, ctx["out2"])
+    dims, n = ctx.attrs["dim"], 1
+    for d in dims:
+        n *= ctx.shape(0)[d]
+    dx = None
+    if ctx.needed[0]:
+        parts = [] if g is None else [fn.layer_norm_grad(g, x, mean, rstd, w, dims, True)]
+        if g_mean is not None:
+            parts.append((spread(ctx, g_mean) / n).expand(ctx.shape(0)))
+        if g_rstd is not None:
+            parts.append((x - mean) * (spread(ctx, g_rstd) * rstd * rstd * rstd / -n))
+        dx = parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
+        dx = dx.to(x.dtype)
+    out, k = [dx], 1
     if w is not None:
-        out.append(sum_to_size(g * ((x - mean) * rstd), ctx.shape(k)).to(w.dtype) if ctx.needed[k] else None)
+        out.append(sum_to_size(g * ((x - mean) * rstd), ctx.shape(k)).to(w.dtype) if ctx.needed[k] and g is not None else None)
         k += 1
     if len(ctx.needed) > k:
-        out.append(sum_to_size(g, ctx.shape(k)).to(ctx.dtype(k)) if ctx.needed[k] else None)
+        out.append(sum_to_size(g, ctx.shape(k)).to(ctx.dtype(k)) if ctx.needed[k] and g is not None else None)
     return out
 
 
@@ -200,21 +209,23 @@ def _(spec: Any, arrays: Any, scalars: Any, axes: tuple[int, ...]) -> Any:
 
 @layer_norm_grad.vjp("grad", "input", "mean", "rstd", "weight")
 def _(ctx: Any, h: Any) -> Any:
-    # differentiate the same formula written with ops
-    from ..autograd import enable_grad
-    from ..autograd import grad as gradients
-    names = ["grad", "input", "mean", "rstd"] + (["weight"] if ctx["weight"] is not None else [])
-    saved = [ctx[n] for n in names]
-    with enable_grad():
-        leaves = [t.detach().requires_grad_() for t in saved] if not any(t.requires_grad for t in saved) else saved
-        grad, x, mean, rstd = leaves[:4]
-        dims = ctx.attrs["dim"]
-        xhat = (x - mean) * rstd
-        wg = grad * leaves[4] if len(leaves) > 4 else grad
-        y = rstd * (wg - wg.mean(dims, keepdim=True) - xhat * (wg * xhat).mean(dims, keepdim=True))
-        wanted = [t for t in leaves if t.requires_grad]
-        got = iter(gradients(y, wanted, h, create_graph=True, allow_unused=True))
-    return [next(got) if t.requires_grad else None for t in leaves]
+    g, x, mean, rstd, w = (ctx[n] for n in ("grad", "input", "mean", "rstd", "weight"))
+    dims = ctx.attrs["dim"]
+
+    def average(t: Any) -> Any:
+        return t.mean(dims, keepdim=True)
+    xhat = (x - mean) * rstd
+    wg = g if w is None else g * w
+    # the map from wg to the result is its own adjoint
+    back = rstd * (h - average(h) - xhat * average(h * xhat))
+    inner = wg - average(wg) - xhat * average(wg * xhat)
+    a = h * rstd
+    g_xhat = -a * average(wg * xhat) - wg * average(a * xhat)
+    out = [back if w is None else back * w, g_xhat * rstd, -(g_xhat * rstd).sum(dims, keepdim=True),
+           (h * inner + g_xhat * (x - mean)).sum(dims, keepdim=True)]
+    if w is not None:
+        out.append(sum_to_size(g * back, ctx.shape(4)))
+    return [t.to(ctx.dtype(k)) if ctx.needed[k] else None for k, t in enumerate(out)]
 
 
 @composite(nn=True)
@@ -236,8 +247,17 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
 @composite(nn=True)
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """Divides by the root of the mean square over the last dimensions; then scales."""
-    from ..dtypes import finfo
-    k = 1 if isinstance(normalized_shape, int) else len(normalized_shape)
+    size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    k = len(size)
+    if k == 0:
+        raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
+                           "normalized_shape = []")
+    if weight is not None and tuple(weight.shape) != size:
+        raise RuntimeError(f"Expected weight to be of same shape as normalized_shape, but got weight of shape {list(weight.shape)} and "
+                           f"normalized_shape = {list(size)}")
+    if tuple(input._a.shape[input.ndim - k:]) != size:
+        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, {', '.join(map(str, size))}], but got input of "
+                           f"size{list(input.shape)}")
     dims = tuple(range(input.ndim - k, input.ndim))
     x = input.to(float32) if input.dtype.itemsize == 2 else input
     y = (x * (x.square().mean(dims, keepdim=True) + (finfo(x.dtype).eps if eps is None else eps)).rsqrt()).to(input.dtype)

@@ -236,10 +236,10 @@ def _(ctx: Any, g: Any) -> Any:
     x, y, d = ctx["input"], ctx["out"], ctx.attrs["dim"]
     if not x.ndim or not x.numel():
         return g
-
-    def later(part: Any) -> Any:  # exp(x[k]) * sum over i >= k of part[i] / exp(y[i]), in logarithms
-        return (fn.flip(fn.logcumsumexp_dim(fn.flip(part.log() - y, d), d), d) + x).exp()
-    return later(g.clamp(min=0)) - later((-g).clamp(min=0))
+    # s[k] = sum over i >= k of g[i] exp(y[k] - y[i]), whose factors are at most 1
+    nothing = y == float("-inf")
+    ratio = (_shifted(y, d, 1) - y).masked_fill(nothing, 0.0).exp()
+    return (x - y).masked_fill(nothing, 0.0).exp() * _reverse_scan(ratio, g, d)
 
 
 @composite(out=True)
