@@ -20,7 +20,7 @@ from ..runtime.rng import Counter
 from ..shapes import numel
 from ..tensor import Tensor, wrap
 from . import primitives as P
-from .creation import _sizes, as_device
+from .creation import _sizes, as_device, place
 from .expr import Expr, cast, const, iota
 from .opdef import composite, elementwise, fn
 
@@ -250,7 +250,7 @@ def randn(*size, generator=None, dtype=None, device=None, requires_grad=False, l
 def _integers(shape: Sequence[int], low: int, high: int, d: dtype, device: Any, generator: Any) -> Tensor:
     if low >= high:
         raise RuntimeError(f"random_ expects 'from' to be less than 'to', but got from={low} >= to={high}")
-    bounds = [wrap(np.array(v, np.int64)) for v in (low, min(high - low, (1 << 63) - 1))]
+    bounds = [place(np.array(v, np.int64), "cpu") for v in (low, min(high - low, (1 << 63) - 1))]
     t = draw("draw_integers", shape, int64, device, bounds, generator)
     return t if d is int64 else t.to(d)
 
