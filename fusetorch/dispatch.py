@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from . import cpu_backend
-from .autograd import (GradMode, Node, Saved, check_inplace, edge_of, rebase, set_history)
+from .autograd import GradMode, Node, Saved, check_inplace, edge_of, rebase, set_history
 from .dtypes import FROM_NUMPY, can_cast, dtype
 from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
@@ -35,11 +35,12 @@ def active_tracer() -> Any:
     return t if t is not None and t.thread == get_ident() else None
 
 
-def backend_for(tensors: Sequence[Tensor], op: str) -> Any:
-    """The backend that runs an operation on these tensors; ``RuntimeError`` if they are on different devices."""
+def backend_for(tensors: Sequence[Tensor], op: str, target: Tensor | None = None) -> Any:
+    """The backend that runs an operation on these tensors; ``RuntimeError`` if they are on different devices. ``target``: the one
+    that the operation writes to."""
     t = tracer[0]
     if t is not None and t.thread == get_ident():
-        return t.backend(tensors, op)
+        return t.backend(tensors, op, target)
     kind = None
     for x in tensors:
         a = x._a
@@ -399,7 +400,7 @@ def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ())
     check_inplace(target, name)
     recorded = GradMode.enabled and any([t._req for t in tensors])
     if not recorded:
-        backend = backend_for(tensors, name)
+        backend = backend_for(tensors, name, target)
         backend.loop(spec, [t._a for t in tensors], scalars, None, [target._a])
         bump(target)
         return target
@@ -438,7 +439,7 @@ def assign(target: Tensor, result: Tensor, name: str) -> None:
         raise RuntimeError(f"{name}: output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)}")
     if result.dtype is not target.dtype:
         result = result.to(target.dtype)
-    backend = backend_for([target, result], name)
+    backend = backend_for([target, result], name, target)
     backend.copy(target._a, result._a)
     bump(target)
     if GradMode.enabled:

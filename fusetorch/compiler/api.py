@@ -9,6 +9,7 @@ from typing import Any
 from .. import config, dispatch
 from ..tensor import Tensor
 from . import aot
+from .alias import find_spans
 from .entry import Entry, finish
 from .guards import StateGuard, explain_miss, signature
 from .trace import Source, Tracer
@@ -133,6 +134,7 @@ class CompiledFunction:
         tracer = Tracer(self._fullgraph)
         for i, t in enumerate(leaves):
             tracer.sources[id(t)] = Source("arg", i, t)
+        tracer.spans = find_spans((*leaves, *guard.tensors.values()))
         for t in (*guard.tensors.values(), *leaves):
             tracer.grads_before[id(t)] = t.grad
             tracer.holders[id(t._a)] = t
@@ -147,7 +149,7 @@ class CompiledFunction:
                     tracer.flush()  # what ran before the error has happened, as it would have eagerly
             raise
         if tracer.broken_at:
-            self._give_up(f"the value of a tensor is needed at {tracer.broken_at} (.item(), bool(), print() or a NumPy conversion)")
+            self._give_up(f"at {tracer.broken_at} {tracer.broken_why}")
             return result
         entry = Entry()
         entry.guard, entry.reason = guard, reason

@@ -12,6 +12,7 @@ import numpy as np
 
 from ..tensor import Tensor, meta, version_of, wrap
 from . import aot
+from .alias import overlap, start_of
 from .guards import StateGuard
 from .interpret import input_array
 from .ir import Value
@@ -33,6 +34,13 @@ class Output:
         self.whole = whole  # the view is the array itself
 
 
+def _root(a: Any) -> Any:
+    """What owns an array's memory."""
+    if isinstance(a, np.ndarray):
+        return a if a.base is None else a.base
+    return a.storage
+
+
 class Entry:
     """One compiled specialisation: a plan, where its inputs come from, and what to do with its results."""
 
@@ -50,6 +58,8 @@ class Entry:
         self.backward: aot.Backward | None = None
         self.layouts: list[tuple | None] = []   # what lifted state must look like
         self.grad_state: list[tuple[Source, bool]] = []
+        self.same_memory: list[tuple[Source, Source]] = []
+        self.roots: dict[int, Any] = {}     # what owns the memory of the state that is written, by id
         self.seconds = 0.0
         self.reason = ""
 
@@ -70,6 +80,14 @@ class Entry:
             t = self.tensor_of(source, leaves)
             if ((t._x.grad if t._x is not None else None) is not None) != had:
                 return "a .grad was " + ("set" if had else "None") + " when the function was traced and is not now"
+        if self.written and self._overlaps(leaves):
+            return "tensors share memory that the function writes to, and did not when it was traced"
+        for source in self.sources:
+            if source.kind == "span" and not source.where.same([self.tensor_of(s, leaves)._a for s in source.where.sources]):
+                return "tensors shared memory in another way when the function was traced"
+        for a, b in self.same_memory:
+            if start_of(self.tensor_of(a, leaves)._a) != start_of(self.tensor_of(b, leaves)._a):
+                return "two tensors shared memory when the function was traced and do not now"
         for source, layout in zip(self.sources, self.layouts):
             if layout is not None:
                 kind, shape, strides, req = layout
@@ -80,6 +98,27 @@ class Entry:
                 if a.shape != shape or a.strides != strides or a.dtype != kind or t._req != req:
                     return f"a tensor that the function reaches changed: shape {list(shape)} to {list(a.shape)}, or its dtype or layout"
         return None
+
+    def _overlaps(self, leaves: list[Tensor]) -> bool:
+        """Whether memory that is written may be reached through another argument. Arrays of different owners never overlap."""
+        seen = dict(self.roots)
+        for source in self.sources:
+            if source.kind == "arg":
+                a = leaves[source.where]._a
+                root = _root(a)
+                if id(root) in seen:
+                    break
+                seen[id(root)] = root
+            elif source.kind == "span":
+                root = _root(self.tensor_of(source.where.sources[0], leaves)._a)
+                if id(root) in seen:
+                    break
+                seen[id(root)] = root
+        else:
+            return False
+        own = [[s] if s.kind in ("arg", "object") else s.where.sources if s.kind == "span" else [] for s in self.sources]
+        reached = [(k, s, self.tensor_of(s, leaves)._a) for k, group in enumerate(own) for s in group]
+        return any(j != k and overlap(a, b) for k, w, b in reached if w in self.written for j, s, a in reached)
 
     def arrays(self, leaves: list[Tensor]) -> list[Any]:
         """The plan's input arrays for this call."""
@@ -93,6 +132,8 @@ class Entry:
                 generator, what, delta = source.where
                 value = generator._seed if what == "seed" else generator._offset + delta
                 out.append(np.array(np.uint64(value & 0xFFFFFFFFFFFFFFFF).astype(np.int64)))
+            elif kind == "span":
+                out.append(source.where.array(self.tensor_of(source.where.sources[0], leaves)._a))
             elif kind == "tangent":
                 out.append(None)
             else:
@@ -190,8 +231,11 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         lasting = [t for t in tracer.living() if id(t) not in known and type(t._a) is TracedArray]
     lasting_outputs = [result_of(t) for t in lasting]
     changed = [s for s in tracer.inputs if s.value is not s.initial]
-    entry.written = [next(source_of[id(t)] for t in tracked if by_tensor[id(t)] is s) for s in changed
-                     if s.source.kind in ("arg", "object")]
+    entry.written = [source_of[id(t)] for t in tracked if any(by_tensor[id(t)] is s for s in changed)
+                     and source_of[id(t)].kind in ("arg", "object")]
+    entry.same_memory = [(a, b) for a, b in tracer.shared if a.kind in ("arg", "object") and b.kind in ("arg", "object")]
+    state = [tracer.lifted[id(s.tensor)][1] for s in entry.written if s.kind == "object" and s.tensor is not None]
+    entry.roots = {id(r): r for r in map(_root, state)}
     entry.generators = [(g, g._offset - start) for g, start in tracer.generators.values()]
     updates = [(s.initial, s.value) for s in changed]
     emulate = bool(options.get("emulate_eager_casts"))
@@ -239,7 +283,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
 
 def source_of_storage(s: Storage, source_of: dict[int, Source], tracked: list[Tensor], by_tensor: dict[int, Storage]) -> Source:
     """The source of a lifted storage: that of the first tensor which had this memory."""
-    if s.source.kind in ("number", "rng", "tangent"):
+    if s.source.kind in ("number", "rng", "tangent", "span"):
         return s.source
     return next(source_of[id(t)] for t in tracked if by_tensor[id(t)] is s)
 

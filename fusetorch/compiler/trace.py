@@ -23,6 +23,7 @@ from ..ops.opdef import LoopSpec, OpDef
 from ..runtime.device import device as device_class
 from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
+from .alias import Span, overlap
 from .ir import Graph, Value, same_strides, user_location
 
 #: The tracer is found through a global, so there is one trace at a time in a process.
@@ -80,7 +81,7 @@ class Source:
     __slots__ = ("kind", "where", "tensor", "owner")
 
     def __init__(self, kind: str, where: Any, tensor: Tensor | None) -> None:
-        self.kind = kind        # "arg" (where: position among the flattened arguments), "object", "number", "rng"
+        self.kind = kind        # "arg" (where: position among the flattened arguments), "object", "number", "rng", "span"
         self.where = where
         self.tensor = tensor    # the tensor object (kinds "arg" while tracing, and "object")
         self.owner: Tensor | None = None  # set if it is this tensor's .grad
@@ -101,11 +102,15 @@ class Tracer:
         self.grads_before: dict[int, Tensor | None] = {}
         self.holders: dict[int, Tensor] = {}                            # id(array): a tensor known before the trace that has it
         self.made: weakref.WeakSet = weakref.WeakSet()
-        self.broken_at = ""
+        self.broken_at = self.broken_why = ""
         self.rng_draws: list[tuple[Any, int, Storage, Storage]] = []
         self.generators: dict[int, tuple[Any, int]] = {}
         self.numbers: dict[tuple[int, str], Tensor] = {}
         self.number_guards: list[tuple[dict, str]] = []
+        self.written: list[Storage] = []                                # lifted memory that was written to
+        self.spans: dict[int, Span] = {}                                # id(tensor): memory it shares with others
+        self.shared: list[tuple[Source, Source]] = []                   # different tensors, the same memory
+        self.conflict = False
         self.histories: list[tuple] = []                                # lifted tensors that had a history outside
         self.active = False
 
@@ -138,8 +143,12 @@ class Tracer:
 
     # ---- tensors in
 
-    def backend(self, tensors: Sequence[Tensor], op: str) -> Tracer:
-        """Lifts what is still real and checks devices; the tracer is its own backend."""
+    def backend(self, tensors: Sequence[Tensor], op: str, target: Tensor | None = None) -> Any:
+        """Lifts what is still real and checks devices; the tracer is its own backend.
+
+        Memory that is reached through two differently laid out tensors may be read, but once it is written the trace ends: what
+        each of them holds then is left to the memory itself.
+        """
         place = None
         for t in tensors:
             if type(t._a) is not TracedArray:
@@ -154,7 +163,16 @@ class Tracer:
                 d = t._a.device
                 if d != place and not (d.type == "cpu" and not t._a.shape):
                     dispatch._mixed(tensors, op)
+        if self.conflict or (target is not None and self._write_conflicts(target._a.storage)):
+            self.stop_tracing("two tensors share memory and one of them is written")
+            return dispatch.backend_for(tensors, op, target)
         return self
+
+    def _write_conflicts(self, s: Storage) -> bool:
+        if s.initial is None or s in self.written:
+            return False
+        self.written.append(s)
+        return any(o is not s and overlap(o.real, s.real) for o in self.inputs)
 
     def lift(self, t: Tensor, source: Source | None = None) -> TracedArray:
         """Makes a real tensor an input of the graph and gives it a symbolic array until the trace ends."""
@@ -165,6 +183,9 @@ class Tracer:
             t._a = TracedArray(self, a.storage, a.shape, a.strides, a.offset)
             return t._a
         source = source or self.sources.get(id(t)) or Source("object", None, t)
+        span = self.spans.get(id(t))
+        if span is not None:
+            return self._lifted(t, real, self._in_span(t, span))
         strides = strides_of(real)
         address = real.__array_interface__["data"][0] if isinstance(real, np.ndarray) else real.ptr
         key = (address, real.shape, strides, t.dtype)
@@ -177,7 +198,23 @@ class Tracer:
             storage = self.storages[key] = Storage(v, v)
             storage.real, storage.source = real, source
             self.inputs.append(storage)
-        traced = TracedArray(self, storage, shape, view_strides, 0)
+            self.conflict = self.conflict or any(overlap(real, w.real) for w in self.written)
+        elif source is not storage.source:
+            self.shared.append((source, storage.source))
+        return self._lifted(t, real, TracedArray(self, storage, shape, view_strides, 0))
+
+    def _in_span(self, t: Tensor, span: Span) -> TracedArray:
+        if span.storage is None:
+            v = self.graph.input(f"span{len(self.inputs)}", (span.length,), t.dtype, t.device)
+            s = span.storage = Storage(v, v)
+            s.real, s.source = span.array(span.members[0]._a), Source("span", span, None)
+            span.sources = [self.sources.get(id(m)) or Source("object", None, m) for m in span.members]
+            self.inputs.append(s)
+        k = next(i for i, m in enumerate(span.members) if m is t)
+        self.sources.setdefault(id(t), span.sources[k])
+        return TracedArray(self, span.storage, tuple(t._a.shape), strides_of(t._a), span.offsets[k])
+
+    def _lifted(self, t: Tensor, real: Any, traced: TracedArray) -> TracedArray:
         self.lifted[id(t)] = (t, real, traced)
         self.grads_before.setdefault(id(t), t.grad)
         t._a = traced
@@ -316,12 +353,16 @@ class Tracer:
         """Called where Python needs a tensor's numbers: the trace cannot go on."""
         if type(t._a) is not TracedArray and id(t) not in self.lifted:
             return
+        self.stop_tracing(f"the value of a tensor (shape {list(t.shape)}, {t.dtype}) is needed; .item(), bool(), print() and NumPy "
+                          "conversions end a graph")
+
+    def stop_tracing(self, why: str) -> None:
+        """Gives up the trace here and lets the same run go on eagerly; with ``fullgraph`` an error."""
         where = user_location()
         if self.fullgraph:
-            raise DataDependentError(f"fullgraph=True, but the value of a tensor (shape {list(t.shape)}, {t.dtype}) is needed at {where}: "
-                                     ".item(), bool(), print() and NumPy conversions end a graph. Remove it, or compile with "
+            raise DataDependentError(f"fullgraph=True, but the graph ends at {where}: {why}. Change that line, or compile with "
                                      "fullgraph=False")
-        self.broken_at = where
+        self.broken_at, self.broken_why = where, why
         self.flush()
 
     def flush(self) -> None:
