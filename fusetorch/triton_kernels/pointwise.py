@@ -63,7 +63,7 @@ def _operand(x, i, mask, KIND: tl.constexpr, COMPUTE: tl.constexpr, BLOCK: tl.co
     elif KIND == "bits":
         return tl.full((BLOCK,), x, tl.int64).to(tl.float64, bitcast=True)
     else:
-        return None
+        return 0  # a device function may not return None
 
 
 @triton.jit
@@ -144,15 +144,15 @@ def _offsets(m, n, n1, n2, n3, n4, s0, s1, s2, s3, s4, s5, KIND: tl.constexpr, O
 
 
 @triton.jit
-def _mask(row_mask, column_mask, KIND: tl.constexpr):
+def _load(x, row_mask, column_mask, KIND: tl.constexpr):
     if row_mask is None or KIND == "00":
-        return None
+        return tl.load(x)
     elif KIND[0] == "0":
-        return column_mask
+        return tl.load(x, column_mask)
     elif KIND[1] == "0":
-        return row_mask
+        return tl.load(x, row_mask)
     else:
-        return row_mask & column_mask
+        return tl.load(x, row_mask & column_mask)
 
 
 @triton.jit
@@ -164,10 +164,10 @@ def _tile_operand(x, m, n, row_mask, column_mask, n1, n2, n3, n4, s0, s1, s2, s3
     elif KIND == "bits":
         return tl.full((BM, BN), x, tl.int64).to(tl.float64, bitcast=True)
     elif KIND == "":
-        return None
+        return 0
     else:
         offsets = _offsets(m, n, n1, n2, n3, n4, s0, s1, s2, s3, s4, s5, KIND, OUTER, VEC, VEC_ROWS)
-        value = scalar.cast(tl.load(x + offsets, _mask(row_mask, column_mask, KIND)), COMPUTE)
+        value = scalar.cast(_load(x + offsets, row_mask, column_mask, KIND), COMPUTE)
         return tl.broadcast_to(value, (BM, BN))
 
 
@@ -184,7 +184,10 @@ def _tile(a, b, c, out, m, n, row_mask, column_mask, n1, n2, n3, n4, a0, a1, a2,
                       VEC_ROWS, BM, BN)
     r = scalar.cast(_apply(FN, ARITY, x, y, z), out.dtype.element_ty)
     offsets = _offsets(m, n, n1, n2, n3, n4, o0, o1, o2, o3, o4, o5, O, OUTER, VEC, VEC_ROWS)
-    tl.store(out + tl.broadcast_to(offsets, (BM, BN)), r, _mask(row_mask, column_mask, "rs"))
+    if row_mask is None:
+        tl.store(out + tl.broadcast_to(offsets, (BM, BN)), r)
+    else:
+        tl.store(out + tl.broadcast_to(offsets, (BM, BN)), r, row_mask & column_mask)
 
 
 @triton.jit(do_not_specialize=["rows", "columns", "n1", "n2", "n3", "n4", "a0", "a1", "a2", "a3", "a4", "a5", "b0", "b1", "b2",

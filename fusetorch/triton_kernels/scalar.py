@@ -454,6 +454,8 @@ def bitwise_xor(x, y):
 def bitwise_not(x):
     if x.dtype == tl.int1:
         return x == (x ^ x)
+    elif x.dtype == tl.uint8:
+        return x ^ 0xFF  # ~ would need the constant -1, which is no uint8
     else:
         return ~x
 
