@@ -183,7 +183,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     entry.template = _template(result, found)
     tracked = [t for t, _, _ in tracer.lifted.values()]
     by_tensor = {id(t): tracer.lifted[id(t)][2].storage for t in tracked}
-    source_of = {id(t): tracer.sources.get(id(t)) or Source("object", None, t) for t in tracked}
+    source_of = {id(t): tracer.in_span.get(id(t)) or tracer.sources.get(id(t)) or Source("object", None, t) for t in tracked}
     owners = {id(g): t for t in tracked if (g := tracer.grads_before.get(id(t))) is not None}
     for t in tracked:
         if id(t) in owners and source_of[id(t)].kind == "object":

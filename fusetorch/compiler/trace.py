@@ -21,6 +21,7 @@ from ..dtypes import FROM_NUMPY, dtype
 from ..errors import DataDependentError
 from ..ops.opdef import LoopSpec, OpDef
 from ..runtime.device import device as device_class
+from ..runtime.rng import Counter
 from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
 from .alias import Span, overlap
@@ -109,6 +110,7 @@ class Tracer:
         self.number_guards: list[tuple[dict, str]] = []
         self.written: list[Storage] = []                                # lifted memory that was written to
         self.spans: dict[int, Span] = {}                                # id(tensor): memory it shares with others
+        self.in_span: dict[int, Source] = {}                            # id(tensor): its source, for members of spans
         self.shared: list[tuple[Source, Source]] = []                   # different tensors, the same memory
         self.conflict = False
         self.histories: list[tuple] = []                                # lifted tensors that had a history outside
@@ -125,6 +127,7 @@ class Tracer:
         dispatch.fast_limit[0] = -1
         _watchers.append(self.made)
         _number_hook[0] = self.number
+        Counter.on_restart = self._restarted
         self.active = True
         return self
 
@@ -139,6 +142,7 @@ class Tracer:
             dispatch.fast_limit[0] = self._limit
             _watchers.remove(self.made)
             _number_hook[0] = None
+            Counter.on_restart = None
             _one_at_a_time.release()
 
     # ---- tensors in
@@ -211,7 +215,7 @@ class Tracer:
             span.sources = [self.sources.get(id(m)) or Source("object", None, m) for m in span.members]
             self.inputs.append(s)
         k = next(i for i, m in enumerate(span.members) if m is t)
-        self.sources.setdefault(id(t), span.sources[k])
+        self.in_span[id(t)] = span.sources[k]
         return TracedArray(self, span.storage, tuple(t._a.shape), strides_of(t._a), span.offsets[k])
 
     def _lifted(self, t: Tensor, real: Any, traced: TracedArray) -> TracedArray:
@@ -250,6 +254,10 @@ class Tracer:
             pair.append(t)
         generator._offset = offset + n
         return pair[0], pair[1]
+
+    def _restarted(self) -> None:
+        if threading.get_ident() == self.thread:
+            self.stop_tracing("a random generator is seeded, which a replay would not do again")
 
     def _wrap(self, v: Value) -> TracedArray:
         return TracedArray(self, Storage(v), v.shape, contiguous_strides(v.shape), 0)

@@ -6,6 +6,8 @@ device, the number of threads, or whether a draw is fused with other work. A dra
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from typing import ClassVar
 
 __all__ = ["Counter", "DEFAULT_SEED"]
 
@@ -26,6 +28,9 @@ class Counter:
 
     __slots__ = ("_seed", "_offset", "__weakref__")
 
+    #: Called when any counter is restarted: a trace cannot go on there, for its replay would not restart it.
+    on_restart: ClassVar[Callable[[], None] | None] = None
+
     def __init__(self) -> None:
         self._seed, self._offset = DEFAULT_SEED, 0
 
@@ -34,6 +39,8 @@ class Counter:
         seed = int(seed)
         if not -(1 << 63) <= seed < 1 << 64:
             raise RuntimeError(f"Overflow when unpacking long: the seed {seed} is outside [-2**63, 2**64)")
+        if Counter.on_restart is not None:
+            Counter.on_restart()
         self._seed, self._offset = seed % (1 << 64), 0
         return self
 
@@ -61,5 +68,7 @@ class Counter:
         """Restores what :meth:`state_bytes` gave; ``RuntimeError`` for anything else."""
         if len(state) != _STATE_BYTES:
             raise RuntimeError(f"RNG state is wrong size: expected {_STATE_BYTES} bytes, got {len(state)}")
+        if Counter.on_restart is not None:
+            Counter.on_restart()
         self._seed = int.from_bytes(state[:8], "little")
         self._offset = int.from_bytes(state[8:], "little")
