@@ -1,7 +1,7 @@
 """The CUDA backend: hand-written Triton kernels where there is one for the operation, a generated one otherwise.
 
 An operation that is one primitive, or one reduction, runs in the kernels of :mod:`fusetorch.triton_kernels`; a reduction may register
-a kernel of its own with ``@op.cuda`` (see :func:`_own_kernel`); every other body becomes a generated kernel, compiled at its first
+a kernel of its own with ``@op.cuda`` (see :func:`_own_plan`); every other body becomes a generated kernel, compiled at its first
 use. Nothing here computes on the CPU.
 """
 from __future__ import annotations
@@ -17,7 +17,7 @@ from .ops.expr import Expr, walk
 from .ops.opdef import LoopSpec, OpDef, compute_dtype
 from .runtime import device as _device
 from .runtime import memory
-from .runtime.memory import DeviceArray
+from .runtime.memory import DeviceArray, Storage
 from .shapes import broadcast_shapes, contiguous_strides, numel
 
 name = "cuda"
@@ -44,27 +44,54 @@ def loop(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any], axes: tu
     Arrays in CPU memory (0-d: dispatch lets no others through) are copied to the device of the rest. With ``outs``, the results are
     written there; they may alias inputs exactly.
     """
-    shape = arrays[0].shape
     at = None
     for a in arrays:
         if type(a) is DeviceArray:
             at = a.storage.device_index
-        if a.shape != shape:
-            shape = None
-    if shape is None:
-        shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
     arrays = [a if type(a) is DeviceArray else memory.from_numpy(a, at) for a in arrays]
-    if axes is not None:
-        return _reduction(spec, arrays, scalars, shape, axes, at)
     if outs is not None:
-        return _into(spec, arrays, scalars, shape, outs)
-    result = (spec.kernel_cache.get("flat") or short_way(spec))(arrays, scalars)
-    if result is not None:
-        return [result]
-    row_major = spec.op is not None and spec.op.row_major
-    results = [memory.empty(shape, d, at) if row_major else _like(shape, d, arrays, at) for d in spec.out_dtypes]
-    _elementwise(spec, arrays, scalars, shape, results)
-    return results
+        return _into(spec, arrays, scalars, axes, outs)
+    if axes is None:
+        result = (spec.kernel_cache.get("flat") or short_way(spec))(arrays, scalars)
+        if result is not None:
+            return [result]
+    key = config.simulate_cuda, axes, *[(a.shape, a.strides) for a in arrays]
+    plan = spec.plans.get(key)
+    if plan is None:
+        plan = _keep(spec, key, _plan(spec, arrays, axes))
+    return plan(arrays, scalars, at)
+
+
+def _keep(spec: LoopSpec, key: tuple, plan: Any) -> Any:
+    if len(spec.plans) >= 256:  # layouts that vary without end
+        spec.plans.clear()
+    spec.plans[key] = plan
+    return plan
+
+
+#: Runs a spec on arrays of known layouts: ``plan(arrays, scalars, device) -> results``.
+Plan = Callable[[Sequence[DeviceArray], Sequence[Any], int], "list[DeviceArray]"]
+
+
+def _plan(spec: LoopSpec, arrays: Sequence[DeviceArray], axes: tuple[int, ...] | None) -> Plan:
+    shape = arrays[0].shape
+    if any(a.shape != shape for a in arrays):
+        shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
+    if axes is not None:
+        return _plan_reduction(spec, arrays, shape, axes)
+    strides = _strides_like(shape, [] if spec.op is not None and spec.op.row_major else arrays)
+    how = _one_primitive(spec)
+    if how is not None and strides == contiguous_strides(shape) and all(a.shape == shape and a.is_contiguous for a in arrays):
+        return lambda arrays, scalars, at: [_primitive(how, arrays, scalars, memory.empty(shape, spec.out_dtypes[0], at))]
+    return _Generated(spec, arrays, shape, None, [(shape, strides)] * len(spec.values))
+
+
+def _primitive(how: tuple[str, list[tuple[str, Any]], dtype], arrays: Sequence[DeviceArray], scalars: Sequence[Any],
+               out: DeviceArray) -> DeviceArray:
+    from .triton_kernels.pointwise import pointwise_into
+    name, operands, compute = how
+    pointwise_into(name, [v if kind == "const" else (arrays if kind == "load" else scalars)[v] for kind, v in operands], out, compute)
+    return out
 
 
 def short_way(spec: LoopSpec) -> Callable[..., DeviceArray | None]:
@@ -79,40 +106,68 @@ def _no_short_way(arrays: Any, scalars: Any, out: Any = None) -> None:
     return None
 
 
-def _elementwise(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...],
-                 outs: Sequence[DeviceArray]) -> None:
-    if 0 in shape:
-        return
-    how = spec.kernel_cache.get("cuda")
-    if how is None:
-        how = spec.kernel_cache["cuda"] = _one_primitive(spec) or ()
-    if how and outs[0].is_contiguous and all(a.shape == shape and a.is_contiguous for a in arrays):
-        from .triton_kernels.pointwise import pointwise_into
-        primitive, operands, compute = how
-        pointwise_into(primitive, [v if kind == "const" else (arrays if kind == "load" else scalars)[v] for kind, v in operands],
-                       outs[0], compute)
-    else:
-        _generated(spec, arrays, scalars, shape, None, outs)
+def _strides_like(shape: tuple[int, ...], arrays: Sequence[DeviceArray]) -> tuple[int, ...]:
+    """Strides of a result laid out like the operands when they agree on a dense permuted layout, else row-major."""
+    dense = contiguous_strides(shape)
+    found = {a.strides for a in arrays if a.shape == shape}
+    if len(found) != 1 or dense in found or 0 in next(iter(found)) or any(a.shape == shape and a.is_contiguous for a in arrays):
+        return dense
+    strides, = found
+    order = sorted(range(len(shape)), key=lambda k: -strides[k])
+    back = sorted(range(len(shape)), key=order.__getitem__)
+    packed = contiguous_strides([shape[k] for k in order])
+    return tuple([packed[k] for k in back])
 
 
-def _into(spec: LoopSpec, arrays: list[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...],
+class _Generated:
+    """A plan that runs a generated kernel. ``layouts``: shape and strides of each result."""
+
+    __slots__ = ("bound", "outs")
+
+    def __init__(self, spec: LoopSpec, arrays: Sequence[DeviceArray], shape: tuple[int, ...], axes: tuple[int, ...] | None,
+                 layouts: Sequence[tuple[tuple[int, ...], tuple[int, ...]]]) -> None:
+        from .codegen.loop import Operand, schedule
+        from .codegen.triton import triton_loop
+
+        def operand(d: dtype, own: tuple[int, ...], strides: tuple[int, ...]) -> Operand:
+            return Operand(d, (0,) * (len(shape) - len(own)) + tuple([0 if n == 1 else s for n, s in zip(own, strides)]))
+
+        self.outs = [(numel(own) * d.itemsize, own, strides, d) for d, (own, strides) in zip(spec.out_dtypes, layouts)]
+        call = schedule(shape, axes or (), [operand(a.dtype, a.shape, a.strides) for a in arrays],
+                        [operand(d, own, strides) for _, own, strides, d in self.outs], spec.values, spec.full, spec.scalars)
+        self.bound = triton_loop(call.kernel).bind(call.sizes, call.strides)
+
+    def __call__(self, arrays: Sequence[DeviceArray], scalars: Sequence[Any], at: int) -> list[DeviceArray]:
+        results = [DeviceArray(Storage(n, at), shape, strides, 0, d) for n, shape, strides, d in self.outs]
+        self.bound([*arrays, *results], scalars)
+        return results
+
+
+def _into(spec: LoopSpec, arrays: list[DeviceArray], scalars: Sequence[Any], axes: tuple[int, ...] | None,
           outs: Sequence[DeviceArray]) -> list[DeviceArray]:
     """Writes straight into ``outs`` unless an input overlaps one in another layout."""
-    for o in outs:
-        if o.shape != shape:
-            raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
-    same = all(o.dtype is d for o, d in zip(outs, spec.out_dtypes))
+    if axes is None:
+        shape = tuple(broadcast_shapes(*[a.shape for a in arrays])) if any(a.shape != outs[0].shape for a in arrays) else outs[0].shape
+        for o in outs:
+            if o.shape != shape:
+                raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
+    same = axes is None and all(o.dtype is d for o, d in zip(outs, spec.out_dtypes))
     if not same or any(_clash(a, o) for a in arrays for o in outs):
-        for o, r in zip(outs, loop(spec, arrays, scalars, None, None)):
+        for o, r in zip(outs, loop(spec, arrays, scalars, axes, None)):
             copy(o, r)
-    elif (spec.kernel_cache.get("flat") or short_way(spec))(arrays, scalars, outs[0]) is None:
-        _elementwise(spec, arrays, scalars, shape, outs)
+        return list(outs)
+    if (spec.kernel_cache.get("flat") or short_way(spec))(arrays, scalars, outs[0]) is None:
+        key = config.simulate_cuda, "into", *[(a.shape, a.strides) for a in (*arrays, *outs)]
+        plan = spec.plans.get(key)
+        if plan is None:
+            plan = _keep(spec, key, _Generated(spec, arrays, shape, None, [(o.shape, o.strides) for o in outs]))
+        plan.bound([*arrays, *outs], scalars)
     return list(outs)
 
 
 def _clash(a: DeviceArray, o: DeviceArray) -> bool:
     """Whether writing ``o`` may change elements of ``a`` that are still to be read."""
-    if a.storage is not o.storage or (a.offset == o.offset and a.strides == o.strides and a.shape == o.shape and a.dtype is o.dtype):
+    if a.storage is not o.storage or (a.ptr == o.ptr and a.strides == o.strides and a.shape == o.shape and a.dtype is o.dtype):
         return False
     return _range(a)[0] < _range(o)[1] and _range(o)[0] < _range(a)[1]
 
@@ -123,90 +178,53 @@ def _range(a: DeviceArray) -> tuple[int, int]:
     return (a.ptr + a.itemsize * sum(r for r in reach if r < 0), a.ptr + a.itemsize * (sum(r for r in reach if r > 0) + 1))
 
 
-def _like(shape: tuple[int, ...], d: dtype, arrays: Sequence[DeviceArray], at: int) -> DeviceArray:
-    """A result laid out like the operands when they agree on a dense permuted layout, else row-major."""
-    out = memory.empty(shape, d, at)
-    first = None
-    for a in arrays:
-        if a.shape == shape:
-            if a.strides == out.strides:
-                return out
-            if first is None:
-                first = a
-            elif a.strides != first.strides:
-                return out
-    if first is None or 0 in first.strides or first.is_contiguous:
-        return out
-    order = sorted(range(len(shape)), key=lambda k: -first.strides[k])
-    dense = contiguous_strides([shape[k] for k in order])
-    back = sorted(range(len(shape)), key=order.__getitem__)
-    return out.view(shape, tuple([dense[k] for k in back]), 0)
-
-
-# ---------------------------------------------------------------------------------------------------- generated kernels
-
-
-def _operand(a: DeviceArray, rank: int) -> Any:
-    from .codegen.loop import Operand
-    return Operand(a.dtype, (0,) * (rank - len(a.shape)) + tuple([0 if n == 1 else s for n, s in zip(a.shape, a.strides)]))
-
-
-def _generated(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...],
-               axes: tuple[int, ...] | None, outs: Sequence[DeviceArray]) -> None:
-    """Runs the spec as a generated kernel."""
-    everything = [*arrays, *outs]
-    key = (config.simulate_cuda, shape, axes, tuple([(a.shape, a.strides) for a in everything]))
-    bound = spec.kernel_cache.get(key)
-    if bound is None:
-        from .codegen.loop import schedule
-        from .codegen.triton import triton_loop
-        rank = len(shape)
-        call = schedule(shape, axes or (), [_operand(a, rank) for a in arrays], [_operand(o, rank) for o in outs], spec.values,
-                        spec.full, spec.scalars)
-        if len(spec.kernel_cache) >= 256:
-            for old in [k for k in spec.kernel_cache if isinstance(k, tuple)]:
-                del spec.kernel_cache[old]
-        bound = spec.kernel_cache[key] = triton_loop(call.kernel).bind(call.sizes, call.strides)
-    bound(everything, scalars)
-
-
 # ---------------------------------------------------------------------------------------------------- reductions
 
 
-def _reduction(spec: LoopSpec, arrays: list[DeviceArray], scalars: Sequence[Any], shape: tuple[int, ...], axes: tuple[int, ...],
-               at: int) -> list[DeviceArray]:
+def _plan_reduction(spec: LoopSpec, arrays: Sequence[DeviceArray], shape: tuple[int, ...], axes: tuple[int, ...]) -> Plan:
     if not shape:
         # reducing nothing: seen as one row of one element
-        rows = [a.view((1,), (1,), a.offset) for a in arrays]
-        return [r.view((), (), r.offset) for r in _reduction(spec, rows, scalars, (1,), (0,), at)]
+        plan = _plan_reduction(spec, [_as_row(a) for a in arrays], (1,), (0,))
+        return lambda arrays, scalars, at: [r.view((), (), r.offset) for r in plan([_as_row(a) for a in arrays], scalars, at)]
     reduced = tuple([1 if k in axes else n for k, n in enumerate(shape)])
     if not numel([shape[k] for k in axes]) and numel(reduced):
         for e in walk(spec.values):
             if e.op == "reduce" and e.attr not in ("sum", "prod"):
                 raise IndexError(f"{spec.name}(): Expected reduction dims {list(axes)} of shape {list(shape)} to have non-zero size")
-    how = spec.kernel_cache.get("cuda")
-    if how is None:
-        how = spec.kernel_cache["cuda"] = _own_kernel(spec) or _one_reduction(spec) or ()
-    if callable(how):
-        results = how(spec, arrays, scalars, axes)
-        if results is not None:
-            return results
-    elif how:
-        from .triton_kernels.reduce import reduce_into
-        kind, k = how
-        out = memory.empty(reduced, spec.out_dtypes[0], at)
-        reduce_into(kind, arrays[k], axes, out)
-        return [out]
-    results = [memory.empty(shape if f else reduced, d, at) for d, f in zip(spec.out_dtypes, spec.full)]
-    if numel(reduced):
-        _generated(spec, arrays, scalars, shape, axes, results)
-    return results
+    found = _one_reduction(spec)
+    if found is not None:
+        return lambda arrays, scalars, at: [_one_reduced(*found, arrays, axes, memory.empty(reduced, spec.out_dtypes[0], at))]
+    layouts = [(own, contiguous_strides(own)) for own in [shape if f else reduced for f in spec.full]]
+    own = None if spec.op is None else spec.op.kernels.get("cuda")
+    if own is None:
+        return _Generated(spec, arrays, shape, axes, layouts)
+    return _own_plan(own, spec, axes, lambda arrays: _Generated(spec, arrays, shape, axes, layouts))
 
 
-def _own_kernel(spec: LoopSpec) -> Callable[..., Any] | None:
-    """What the reduction registered with ``@op.cuda``: ``f(spec, arrays, scalars, axes)`` gives the results, with the reduced axes kept
-    at size 1 in those that are not full, or ``None`` where a generated kernel must do it."""
-    return None if spec.op is None else spec.op.kernels.get("cuda")
+def _as_row(a: DeviceArray) -> DeviceArray:
+    return a.view((1,), (1,), a.offset)
+
+
+def _one_reduced(kind: str, k: int, arrays: Sequence[DeviceArray], axes: tuple[int, ...], out: DeviceArray) -> DeviceArray:
+    from .triton_kernels.reduce import reduce_into
+    reduce_into(kind, arrays[k], axes, out)
+    return out
+
+
+def _own_plan(kernel: Callable[..., Any], spec: LoopSpec, axes: tuple[int, ...],
+              otherwise: Callable[[Sequence[DeviceArray]], Plan]) -> Plan:
+    """The kernel that the reduction registered with ``@op.cuda``: ``f(spec, arrays, scalars, axes)`` gives the results, with the reduced
+    axes kept at size 1 in those that are not full, or ``None`` where a generated kernel must do it."""
+    generated: list[Plan] = []
+
+    def run(arrays: Sequence[DeviceArray], scalars: Sequence[Any], at: int) -> list[DeviceArray]:
+        results = None if generated else kernel(spec, arrays, scalars, axes)
+        if results is None:
+            if not generated:
+                generated.append(otherwise(arrays))
+            results = generated[0](arrays, scalars, at)
+        return results
+    return run
 
 
 def _plain_load(e: Expr) -> Expr | None:
@@ -220,7 +238,7 @@ def _plain_load(e: Expr) -> Expr | None:
 
 def _one_reduction(spec: LoopSpec) -> tuple[str, int] | None:
     """(kind, input) if the spec is one reduction of one input as :mod:`fusetorch.triton_kernels.reduce` does it."""
-    if len(spec.values) != 1:
+    if len(spec.values) != 1 or len(spec.in_dtypes) != 1:
         return None
     e, kind = spec.values[0], None
     if e.op == "div" and e.args[0].op == "reduce" and e.args[0].attr == "sum":
