@@ -12,8 +12,7 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 
-from ..shapes import contiguous_strides
-from .ir import Node, Value
+from .ir import Node, Value, base_of
 
 Axis = int
 _ids = itertools.count()
@@ -21,13 +20,6 @@ _ids = itertools.count()
 
 class Refusal(Exception):
     """Two groups cannot be fused; the message says why."""
-
-
-def base_of(v: Value) -> tuple[Value, tuple[int, ...], int]:
-    """``(value, strides, offset)``: what an operand reads, through a view if it is one."""
-    if v.node.kind == "view":
-        return v.node.inputs[0], v.node.attrs["strides"], v.node.attrs["offset"]
-    return v, contiguous_strides(v.shape), 0
 
 
 class Space:

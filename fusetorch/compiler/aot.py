@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..autograd import GradMode, Node, Saved, _Sink, edge_of, run_backward, set_history
 from ..tensor import Tensor, wrap
-from .align import base_of
 from .interpret import filled
-from .ir import Graph, Value
+from .ir import Graph, Value, base_of, is_number
 from .passes.partition import choose_saved
 from .plan import Plan
 from .trace import Source, Storage, TracedArray, Tracer, contiguous_strides
@@ -205,7 +204,7 @@ def extract(graph: Graph, outputs: list[Value], boundary: list[Value]) -> tuple[
     env: dict[Value, Value] = {}
     inputs = []
     for i, v in enumerate(boundary):
-        env[v] = new.input(f"saved{i}", v.shape, v.dtype, v.device)
+        env[v] = new.input(f"saved{i}", v.shape, v.dtype, v.device, is_number(v))
         inputs.append(env[v])
     keep, graph.outputs = graph.outputs, list(outputs)
     nodes = graph.live()

@@ -11,8 +11,8 @@ from graphlib import TopologicalSorter
 
 from .. import config
 from ..shapes import numel
-from .align import Refusal, Space, base_of, merge, overlay
-from .ir import Graph, Node, Value
+from .align import Refusal, Space, merge, overlay
+from .ir import Graph, Node, Value, base_of
 
 #: A kernel reads and writes at most this many buffers.
 MAX_BUFFERS = 32

@@ -96,9 +96,9 @@ class Graph:
             self._made[key] = node
         return node
 
-    def input(self, name: str, shape: Sequence[int], d: dtype, device: Any) -> Value:
-        """A run-time array, row-major."""
-        return self._add("input", None, (), {"name": name}, [(shape, d, device)], None).outputs[0]
+    def input(self, name: str, shape: Sequence[int], d: dtype, device: Any, number: bool = False) -> Value:
+        """A run-time array, row-major; or a ``number`` that kernels take by value, wherever they run."""
+        return self._add("input", None, (), {"name": name, "number": number}, [(shape, d, device)], None).outputs[0]
 
     def constant(self, a: np.ndarray, d: dtype, device: Any) -> Value:
         """A host array known while tracing."""
@@ -110,14 +110,14 @@ class Graph:
                          (tuple(shape), repr(value), d, str(device))).outputs[0]
 
     def loop(self, spec: LoopSpec, inputs: Sequence[Value], shape: Sequence[int], axes: tuple[int, ...] | None,
-             scalars: tuple) -> list[Value]:
+             scalars: tuple, device: Any = None) -> list[Value]:
         """An elementwise (``axes`` is ``None``) or reduction operation over the index space ``shape``; operands are given with
-        that many dimensions or fewer and broadcast."""
+        that many dimensions or fewer and broadcast. ``device``: where it runs, if not where the first operand is."""
         reduced = tuple(1 if axes and d in axes else n for d, n in enumerate(shape))
-        device = inputs[0].device if inputs else None
+        device = inputs[0].device if device is None else device
         outs = [(tuple(shape) if f else reduced, d, device) for f, d in zip(spec.full, spec.out_dtypes)]
         attrs = {"axes": axes, "scalars": scalars, "shape": tuple(shape)}
-        return self._add("loop", spec, inputs, attrs, outs, (id(spec), axes, repr(scalars), tuple(shape))).outputs
+        return self._add("loop", spec, inputs, attrs, outs, (id(spec), axes, repr(scalars), tuple(shape), str(device))).outputs
 
     def view(self, v: Value, shape: Sequence[int], strides: Sequence[int], offset: int) -> Value:
         """Row-major memory of ``v`` seen with a shape, strides and offset; ``v`` itself if that changes nothing."""
@@ -159,6 +159,18 @@ class Graph:
     def __str__(self) -> str:
         from .printer import to_python
         return to_python(self)
+
+
+def base_of(v: Value) -> tuple[Value, tuple[int, ...], int]:
+    """``(value, strides, offset)``: what an operand reads, through a view if it is one."""
+    if v.node.kind == "view":
+        return v.node.inputs[0], v.node.attrs["strides"], v.node.attrs["offset"]
+    return v, contiguous_strides(v.shape), 0
+
+
+def is_number(v: Value) -> bool:
+    """Whether a value is a run-time number."""
+    return v.node.kind == "input" and v.node.attrs["number"]
 
 
 def same_strides(shape: Sequence[int], a: Iterable[int], b: Iterable[int]) -> bool:

@@ -9,18 +9,19 @@ import numpy as np
 
 from ..codegen.loop import LoopCall, Operand, schedule
 from ..dtypes import HALVES, float32
-from ..ops.expr import Expr, cast, const, substitute, walk
-from .align import Space, base_of
+from ..ops.expr import Expr, cast, const, scalar, substitute, walk
+from .align import Space
 from .fuse import Fusion, Group
-from .ir import Node, Value
+from .ir import Node, Value, base_of, is_number
 
 
 @dataclass
 class Lowered:
-    """A kernel ready to be generated: what it reads (value and offset in elements) and what it writes."""
+    """A kernel ready to be generated: what it reads (value and offset in elements), the numbers it takes, and what it writes."""
 
     call: LoopCall
     reads: list[tuple[Value, int]]
+    numbers: list[Value]
     writes: list[Value]
 
 
@@ -33,6 +34,7 @@ def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
     operands: list[Operand] = []
     result: dict[Value, Expr] = {}
     sources: list[tuple[Value, int]] = []
+    numbers: list[Value] = []
 
     def over_axes(strides: dict[int, int]) -> tuple[int, ...]:
         return tuple(strides.get(a, 0) for a in axes)
@@ -43,7 +45,7 @@ def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
         for e in walk(spec.values):
             if e.op == "load":
                 operand = node.inputs[e.attr]
-                mapping[e] = _operand(space, node, operand, e, result, reads, operands, sources, over_axes)
+                mapping[e] = _operand(space, node, operand, e, result, reads, operands, sources, numbers, over_axes)
             elif e.op == "scalar":
                 mapping[e] = const(node.attrs["scalars"][e.attr], e.dtype)
             elif e.op == "count":
@@ -65,17 +67,22 @@ def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
     full = [any(a in space.reduced for a in space.own_strides(v)) or not space.reduced for v in writes]
     reduced = [position[a] for a in axes if a in space.reduced]
     values = [result[v] for v in writes]
-    call = schedule([space.size[a] for a in axes], reduced, operands, outputs, values, full)
-    return Lowered(call, sources, writes)
+    call = schedule([space.size[a] for a in axes], reduced, operands, outputs, values, full,
+                    [v.dtype for v in numbers])
+    return Lowered(call, sources, numbers, writes)
 
 
 def _operand(space: Space, node: Node, operand: Value, e: Expr, result: dict[Value, Expr], reads: dict, operands: list[Operand],
-             sources: list[tuple[Value, int]], over_axes: Callable) -> Expr:
+             sources: list[tuple[Value, int]], numbers: list[Value], over_axes: Callable) -> Expr:
     base, _, _ = base_of(operand)
     if base.node.kind == "full":
         return _constant(base.node.attrs["value"], e)
     if base.node.kind == "constant" and base.size == 1:
         return _constant(base.node.attrs["array"].reshape(-1)[0].item(), e)
+    if is_number(base):
+        if base not in numbers:
+            numbers.append(base)
+        return scalar(numbers.index(base), base.dtype)
     base, access, offset = space.access(node, operand)
     if base in result:
         return result[base]

@@ -14,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..shapes import contiguous_strides
-from .align import base_of
 from .fuse import Fusion, Group
 from .interpret import backend, filled, run_opaque
-from .ir import Graph, Node, Value
+from .ir import Graph, Node, Value, base_of
 from .lower import Lowered, lower
 from .trace import real_view
 
@@ -185,11 +184,12 @@ class Plan:
                 continue
             low = self.lowered[g]
             slots = [(self.slot[v], offset * v.dtype.itemsize) for v, offset in low.reads] + [(self.slot[v], 0) for v in low.writes]
+            numbers = [self.slot[v] for v in low.numbers]
             if id(low) in native:
-                steps.append(_cpu_step(native[id(low)].bind(low.call.sizes, low.call.strides), slots))
+                steps.append(_cpu_step(native[id(low)].bind(low.call.sizes, low.call.strides), slots, numbers))
             else:
                 from ..codegen.triton import triton_loop
-                steps.append(_cuda_step(triton_loop(low.call.kernel).bind(low.call.sizes, low.call.strides), slots))
+                steps.append(_cuda_step(triton_loop(low.call.kernel).bind(low.call.sizes, low.call.strides), slots, numbers))
         return steps
 
     def _fetch(self, v: Value) -> Callable[[list[Any]], Any]:
@@ -299,15 +299,15 @@ def _copy_of(a: Any, v: Value) -> Any:
     return fresh
 
 
-def _cpu_step(bound: Callable, slots: list[tuple[int, int]]) -> Callable[[list[Any]], None]:
+def _cpu_step(bound: Callable, slots: list[tuple[int, int]], numbers: list[int]) -> Callable[[list[Any]], None]:
     from ..runtime.cpu_memory import address
 
     def step(env: list[Any]) -> None:
-        bound([address(env[s]) + o for s, o in slots])
+        bound([address(env[s]) + o for s, o in slots], [env[s].item() for s in numbers])
     return step
 
 
-def _cuda_step(bound: Callable, slots: list[tuple[int, int]]) -> Callable[[list[Any]], None]:
+def _cuda_step(bound: Callable, slots: list[tuple[int, int]], numbers: list[int]) -> Callable[[list[Any]], None]:
     def step(env: list[Any]) -> None:
-        bound([env[s].ptr + o for s, o in slots], ())
+        bound([env[s].ptr + o for s, o in slots], [env[s].item() for s in numbers])
     return step

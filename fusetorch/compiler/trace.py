@@ -25,7 +25,7 @@ from ..runtime.rng import Counter
 from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
 from .alias import Span, overlap
-from .ir import Graph, Value, same_strides, user_location
+from .ir import Graph, Value, base_of, is_number, same_strides, user_location
 
 #: The tracer is found through a global, so there is one trace at a time in a process.
 _one_at_a_time = threading.RLock()
@@ -198,7 +198,7 @@ class Tracer:
         base_shape, view_strides = memory_layout(shape, strides)
         if storage is None:
             name = f"arg{source.where}" if source.kind == "arg" else f"state{len(self.inputs)}"
-            v = self.graph.input(name, base_shape, t.dtype, t.device)
+            v = self.graph.input(name, base_shape, t.dtype, t.device, source.kind in ("number", "rng"))
             storage = self.storages[key] = Storage(v, v)
             storage.real, storage.source = real, source
             self.inputs.append(storage)
@@ -282,8 +282,8 @@ class Tracer:
         shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
         inputs = [self.read(a) for a in arrays]
         place = next((v.device for v in inputs if v.device.type != "cpu"), inputs[0].device)
-        inputs = [v if v.device == place else self._move(v, place) for v in inputs]
-        values = self.graph.loop(spec, inputs, shape, axes, tuple(scalars))
+        inputs = [v if v.device == place or is_number(base_of(v)[0]) else self._move(v, place) for v in inputs]
+        values = self.graph.loop(spec, inputs, shape, axes, tuple(scalars), place)
         if outs is None:
             return [self._wrap(v) for v in values]
         for o, v in zip(outs, values):
@@ -344,7 +344,22 @@ class Tracer:
 
     def _move(self, v: Value, device: device_class) -> Value:
         from ..ops.opdef import REGISTRY
+        node = v.node
+        if is_number(v):
+            return v
+        if node.kind == "view":
+            return self.graph.view(self._move(node.inputs[0], device), v.shape, node.attrs["strides"], node.attrs["offset"])
+        if node.kind == "full":
+            return self.graph.full(v.shape, node.attrs["value"], v.dtype, device)
+        if node.kind == "loop" and self._from_numbers(v):  # made of numbers alone: make it where it is wanted
+            a = node.attrs
+            return self.graph.loop(node.op, [self._move(x, device) for x in node.inputs], a["shape"], a["axes"], a["scalars"],
+                                   device)[v.index]
         return self.graph.opaque(REGISTRY["move_to_device"], [v], (0,), (device,), [(v.shape, v.dtype, device)])[0]
+
+    def _from_numbers(self, v: Value) -> bool:
+        return is_number(v) or v.node.kind == "full" or (
+            v.node.kind in ("loop", "view") and v.size == 1 and all(map(self._from_numbers, v.node.inputs)))
 
     def _convert(self, v: Value, d: dtype) -> Value:
         from ..ops.opdef import REGISTRY, loop_spec

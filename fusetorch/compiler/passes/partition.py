@@ -9,9 +9,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from ..align import base_of
 from ..fuse import costly
-from ..ir import Value
+from ..ir import Value, base_of
 
 #: Inputs are alive anyway: saving one costs no memory, but reading it again costs traffic.
 INPUT_PRICE = 0.01
