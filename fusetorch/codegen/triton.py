@@ -231,7 +231,8 @@ def _load(module: Module) -> dict[str, Any]:
         _keep(Path(config.dump_dir), Path(config.dump_dir) / path.name, module.text)
     linecache.cache[str(path)] = len(module.text), None, module.text.splitlines(keepends=True), str(path)
     scope: dict[str, Any] = {"__name__": f"fusetorch.generated.{module.name}"}
-    exec(compile(module.text, str(path), "exec"), scope)  # noqa: S102 - our own generated source
+    # our own future imports must not reach it: Triton reads the annotations as they are
+    exec(compile(module.text, str(path), "exec", dont_inherit=True), scope)  # noqa: S102 - our own generated source
     return scope
 
 
