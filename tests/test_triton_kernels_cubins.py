@@ -107,8 +107,7 @@ def test_scalar_of_int8(launched, name):
     check(launched(lambda: pointwise.pointwise(name, operands, i8, i8)), loads=False, stores=False)
 
 
-@pytest.mark.parametrize("shape", [(1000, 1000), (1001, 1001), (1 << 20,)])
-@pytest.mark.parametrize("dt", [f32, bf16])
+@pytest.mark.parametrize("shape, dt", [((1001, 1001), f32), ((1 << 20,), bf16)])
 def test_contiguous(launched, shape, dt):
     check(launched(lambda: pointwise.pointwise("add", [new(*shape, dt=dt), new(*shape, dt=dt)], dt, f32)))
 
@@ -142,9 +141,8 @@ REDUCTIONS = {"rows": ((4096, 1024), (1,)), "short rows": ((4096, 64), (1,)), "c
 
 
 @pytest.mark.parametrize("shape, dims", REDUCTIONS.values(), ids=REDUCTIONS)
-@pytest.mark.parametrize("dt", [f32, bf16])
-def test_reduce(launched, shape, dims, dt):
-    check(launched(lambda: reduce.reduce("sum", new(*shape, dt=dt), dims, f32)), stores=False)
+def test_reduce(launched, shape, dims):
+    check(launched(lambda: reduce.reduce("sum", new(*shape, dt=bf16), dims, f32)), stores=False)
 
 
 @pytest.mark.parametrize("kind", reduce.KINDS)
@@ -168,8 +166,7 @@ def operands(m: int, n: int, k: int, dt: dtypes.dtype, layout: str) -> tuple[Dev
     return transposed(new(k, m, dt=dt)) if ta else new(m, k, dt=dt), transposed(new(n, k, dt=dt)) if tb else new(k, n, dt=dt)
 
 
-@pytest.mark.parametrize("layout", LAYOUTS)
-@pytest.mark.parametrize("size", [4096, 2040, 256])
+@pytest.mark.parametrize("size, layout", [(4096, "nn"), (4096, "nt"), (4096, "tn"), (2040, "nt"), (256, "nn")])
 def test_matmul_of_half_types(launched, size, layout):
     a, b = operands(size, size, size, bf16 if layout == "tn" else f16, layout)
     r = launched(lambda: matmul.matmul(a, b, bias=new(size, dt=a.dtype)))["_matmul"]
