@@ -121,21 +121,23 @@ def run(op: OpDef, sample: Sample, d: dtypes.dtype, name: str) -> Any:
     with mode(name) as device:
         call, found = prepare(op, sample, d, device)
         if name.startswith("compiled"):
-            call = torch.compile(call)
+            call = torch.compile(call, fullgraph=True)
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore")
                 torch.manual_seed(5)
                 call(*found)
                 torch.manual_seed(5)
-                return host(call(*found))
+                return host(call(*found), device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             torch.manual_seed(5)
-            return host(call(*found))
+            return host(call(*found), device)
 
 
-def host(x: Any) -> list[Any]:
-    """Results on the CPU."""
+def host(x: Any, device: str) -> list[Any]:
+    """Results on the CPU, after a look at where they were."""
+    for v in flat(x):
+        assert not isinstance(v, Tensor) or v.device.type == device, f"a result is on {v.device}"
     return [v.detach().cpu() if isinstance(v, Tensor) else v for v in flat(x)]
 
 
@@ -283,6 +285,55 @@ def test_gradient(name: str) -> None:
 
 def _any_floats(op: OpDef) -> bool:
     return any(isinstance(a, np.ndarray) and a.dtype == np.float64 for s in samples_of(op) if s.grad for a in s.args)
+
+
+_GRADIENTS = [n for n in NAMES if REGISTRY[n].differentiable and n not in NO_GRADIENT and n not in CREATE]
+
+
+def _gradients(op: OpDef, sample: Sample, way: str) -> list[np.ndarray | None]:
+    """float32 gradients of the weighted sum of an operation's results, in a mode."""
+    with mode(way) as device:
+        call, found = prepare(op, sample, dtypes.float32, device)
+        leaves = [t for t in found if t.dtype.is_floating_point]
+
+        def slope(*given: Tensor) -> Any:
+            inside = [t.detach().requires_grad_() if t.dtype.is_floating_point else t for t in given]
+            total = None
+            for k, out in enumerate(flat(call(*inside))):
+                if isinstance(out, Tensor) and out.requires_grad:
+                    part = (out * torch.arange(1 + k, out.numel() + 1 + k, device=device).reshape(out.shape).cos()).sum()
+                    total = part if total is None else total + part
+            wanted = [t for t in inside if t.requires_grad]
+            if total is None or not wanted:
+                return []
+            return [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, torch.autograd.grad(total, wanted, allow_unused=True))]
+        run_it = torch.compile(slope, fullgraph=True) if way.startswith("compiled") else slope
+        torch.manual_seed(5)
+        grads = run_it(*found)
+        assert all(g.device.type == device and g.shape == t.shape for g, t in zip(grads, leaves))
+        return [g.detach().cpu().numpy() for g in grads]
+
+
+def _check_gradients(name: str, way: str) -> None:
+    op = REGISTRY[name]
+    for k, sample in enumerate([s for s in samples_of(op) if s.grad][:2]):
+        for j, (g, want) in enumerate(zip(_gradients(op, sample, way), _gradients(op, sample, "eager"))):
+            np.testing.assert_allclose(g, want, rtol=2e-4, atol=2e-5, err_msg=f"{name} sample {k}, operand {j} ({way})")
+
+
+@pytest.mark.parametrize("name", [n for n in _GRADIENTS if REGISTRY[n].kind in ("elementwise", "reduction")])
+def test_gradient_native(name: str) -> None:
+    _check_gradients(name, "native")
+
+
+@pytest.mark.parametrize("name", [n for n in _GRADIENTS if n not in NOT_TRACED])
+def test_gradient_compiled(name: str) -> None:
+    _check_gradients(name, "compiled")
+
+
+@pytest.mark.parametrize("name", _GRADIENTS)
+def test_gradient_simulated_cuda(name: str) -> None:
+    _check_gradients(name, "eager cuda")
 
 
 #: The second derivative is not implemented (a clear error says so), or the formula has a kink at the sample.

@@ -133,7 +133,7 @@ def schedule(shape: Sequence[int], reduced: Sequence[int], inputs: Sequence[Oper
         inner = _merge(order(inner_dims, inner_lead), shape, table)
     if not outer:
         outer = [(1, [0] * len(table))]
-    if not inner and inner_dims:
+    if not inner and (inner_dims or any(e.op == "reduce" for e in walk(values))):
         inner = [(1, [0] * len(table))]
     axes = outer + inner
     sizes = tuple(n for n, _ in axes)
