@@ -611,7 +611,7 @@ def test_every_dtype_compiles():
         values = [P.maximum(x, load(1, d)), *([x * 2.0] if d.is_floating_point else [])]
         case = Loop((n,), (), [big((n,), d)] * 2, [d] * len(values), values, [True] * len(values))
         found = report(triton_loop(case.schedule().kernel).compile(case.schedule(), 90)[0].cubin)
-        assert found.stack <= 8  # for int16, ptxas would rather keep two words of the partial tile there than use 33 registers
+        assert found.stack <= 16  # int16: ptxas would rather keep a few words of the partial tile there than use 33 registers
         case = Loop((64, n), (1,), [big((64, n), d)], [d, int64], [reduce("max", x), reduce("argmin", x)], [False, False])
         assert report(triton_loop(case.schedule().kernel).compile(case.schedule(), 90)[0].cubin).spills == 0
     for d in INTEGERS:
