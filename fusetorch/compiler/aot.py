@@ -16,7 +16,7 @@ from .interpret import filled
 from .ir import Graph, Value, base_of, is_number
 from .passes.partition import choose_saved
 from .plan import Plan
-from .trace import Source, Storage, TracedArray, Tracer, contiguous_strides
+from .trace import Boundary, Source, Storage, TracedArray, Tracer, contiguous_strides
 from .verify import checked
 
 if TYPE_CHECKING:
@@ -120,7 +120,21 @@ def consumed(t: Tensor) -> bool:
         seen.add(id(n))
         if n.released:
             return True
-        stack += [e[0] for e in n.edges if isinstance(e, tuple)]
+        stack += [e[0] for e in n.edges if isinstance(e, tuple) and type(n) is not Boundary]
+    return False
+
+
+def hooked_inside(outputs: list[Tensor]) -> bool:
+    """Whether the history of ``outputs`` that was recorded in the trace has hooks."""
+    stack, seen = [t.grad_fn for t in outputs], set()
+    while stack:
+        n = stack.pop()
+        if n is None or id(n) in seen:
+            continue
+        seen.add(id(n))
+        if n.hooks and any(x.hooks or x.retain for x in n.hooks.values()):
+            return True
+        stack += [e[0] for e in n.edges if isinstance(e, tuple) and type(n) is not Boundary]
     return False
 
 
@@ -132,7 +146,11 @@ def trace_backward(tracer: Tracer, outputs: list[Tensor]) -> Joint | None:
     outputs = [t for t in outputs if t not in used]
     if not outputs:
         return None
+    if hooked_inside(outputs):
+        raise NotDifferentiable("a gradient hook or retain_grad() inside it has to run at each backward")
     wanted = [t for t, _, _ in list(tracer.lifted.values()) if t._req]
+    boundaries = [t._x.node for t in wanted if t._x is not None and type(t._x.node) is Boundary]
+    hooked = [(t._x, t._x.hooks, t._x.post_hooks) for t in wanted if t._x is not None and (t._x.hooks or t._x.post_hooks)]
     tangents = []
     with tracer:
         roots = []
@@ -143,10 +161,21 @@ def trace_backward(tracer: Tracer, outputs: list[Tensor]) -> Joint | None:
             tangents.append(s)
             roots.append(wrap(TracedArray(tracer, s, v.shape, contiguous_strides(v.shape), 0)))
         sink = _Sink(wanted)
+        for b in boundaries:
+            b.closed = True
+        for x, _, _ in hooked:
+            x.hooks = x.post_hooks = None  # they run when the backward does
+        tracer.must_trace = True
         try:
             run_backward(outputs, roots, True, False, sink)
         except (RuntimeError, NotImplementedError) as e:
             raise NotDifferentiable(f"its backward cannot be traced: {e}") from e
+        finally:
+            tracer.must_trace = False
+            for b in boundaries:
+                b.closed = False
+            for x, hooks, post in hooked:
+                x.hooks, x.post_hooks = hooks, post
     for t in outputs:
         t._x.node = None
     return Joint(outputs, tangents, wanted, sink.grads)

@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..autograd import set_history
 from ..tensor import Tensor, meta, version_of, wrap
 from . import aot
 from .alias import overlap, start_of
@@ -24,21 +25,24 @@ from .verify import checked
 class Output:
     """How one tensor of the result is rebuilt at replay."""
 
-    __slots__ = ("kind", "index", "shape", "strides", "offset", "tensor", "whole")
+    __slots__ = ("kind", "index", "shape", "strides", "offset", "source", "whole", "requires_grad", "consumed")
 
     def __init__(self, kind: str, index: int = 0, shape: tuple = (), strides: tuple = (), offset: int = 0,
-                 tensor: Tensor | None = None, whole: bool = False) -> None:
-        # "object": always the same tensor; "arg": an argument itself; "state": a view of a lifted input's memory;
-        # "result": a view of plan result ``index``
-        self.kind, self.index, self.shape, self.strides, self.offset, self.tensor = kind, index, shape, strides, offset, tensor
+                 source: Source | None = None, whole: bool = False) -> None:
+        # "source": a tensor from outside itself; "state": a view of a lifted input's memory; "result": a view of plan result ``index``
+        self.kind, self.index, self.shape, self.strides, self.offset, self.source = kind, index, shape, strides, offset, source
         self.whole = whole  # the view is the array itself
+        self.requires_grad = False  # a leaf made here, or a result whose history a backward inside the function has used up:
+        self.consumed = False
 
 
 def _root(a: Any) -> Any:
     """What owns an array's memory."""
-    if isinstance(a, np.ndarray):
-        return a if a.base is None else a.base
-    return a.storage
+    if not isinstance(a, np.ndarray):
+        return a.storage
+    while (base := getattr(a, "base", None)) is not None:
+        a = base
+    return a
 
 
 class Entry:
@@ -51,7 +55,7 @@ class Entry:
         self.base_shapes: list[tuple[int, ...]] = []
         self.template: Any = None
         self.outputs: list[Output] = []
-        self.grads: list[tuple[Source, Output | None]] = []
+        self.grads: list[tuple[Source, Output | None, int | None]] = []     # also: which result it is, if it is one
         self.rebinds: list[tuple[Source, Output]] = []
         self.written: list[Source] = []
         self.generators: list[tuple[Any, int]] = []
@@ -68,7 +72,7 @@ class Entry:
         if source.kind == "arg":
             return leaves[source.where]
         if source.owner is not None:
-            return source.owner.grad
+            return self.tensor_of(source.owner, leaves).grad
         return source.tensor
 
     def fits(self, leaves: list[Tensor]) -> str | None:
@@ -152,22 +156,26 @@ class Entry:
         tensors = [self._rebuild(o, results, arrays, leaves) for o in self.outputs]
         for source, o in self.rebinds:
             self.tensor_of(source, leaves)._a = self._rebuild(o, results, arrays, leaves)._a
-        for source, o in self.grads:
-            meta(self.tensor_of(source, leaves)).grad = None if o is None else self._rebuild(o, results, arrays, leaves)
+        for source, o, at in self.grads:
+            g = None if o is None else self._rebuild(o, results, arrays, leaves) if at is None else tensors[at]
+            meta(self.tensor_of(source, leaves)).grad = g
         if self.backward is not None:
             self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
                                  [self.tensor_of(s, leaves) for s in self.backward.saved_sources])
         return _fill(self.template, tensors)
 
     def _rebuild(self, o: Output, results: list[Any], arrays: list[Any], leaves: list[Tensor]) -> Tensor:
-        if o.kind == "object":
-            return o.tensor
-        if o.kind == "arg":
-            return leaves[o.index]
+        if o.kind == "source":
+            return self.tensor_of(o.source, leaves)
         if o.whole:
-            return wrap(results[o.index])
-        a = arrays[o.index] if o.kind == "state" else results[o.index]
-        return wrap(real_view(a, o.shape, o.strides, o.offset))
+            t = wrap(results[o.index])
+        else:
+            t = wrap(real_view(arrays[o.index] if o.kind == "state" else results[o.index], o.shape, o.strides, o.offset))
+        if o.requires_grad:
+            t._req = True
+            if o.consumed:
+                set_history(t, aot.ConsumedNode(()))
+        return t
 
 
 # ---------------------------------------------------------------------------------------------------- finishing a trace
@@ -184,39 +192,55 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     tracked = [t for t, _, _ in tracer.lifted.values()]
     by_tensor = {id(t): tracer.lifted[id(t)][2].storage for t in tracked}
     source_of = {id(t): tracer.in_span.get(id(t)) or tracer.sources.get(id(t)) or Source("object", None, t) for t in tracked}
-    owners = {id(g): t for t in tracked if (g := tracer.grads_before.get(id(t))) is not None}
-    for t in tracked:
-        if id(t) in owners and source_of[id(t)].kind == "object":
-            source_of[id(t)].owner = owners[id(t)]
-    needs = [t for t in found if t._req and t.grad_fn is not None]
+    everything = {id(t): t for t in (*tracked, *entry.guard.tensors.values(), *leaves)}
+
+    def source_for(t: Tensor) -> Source:
+        s = source_of.get(id(t))
+        if s is None:
+            s = source_of[id(t)] = tracer.sources.get(id(t)) or Source("object", None, t)
+        return s
+
+    owners = {id(g): t for t in everything.values() if (g := tracer.grads_before.get(id(t))) is not None and id(g) not in tracer.sources}
+    for k, t in owners.items():
+        if (k in source_of or k in everything) and source_for(everything[k]).kind == "object":
+            source_for(everything[k]).owner = source_for(t)
+    needs = [t for t in found if t._req and t.grad_fn is not None and id(t) not in tracer.lifted]
     joint = aot.trace_backward(tracer, needs) if needs else None
     for t in (*found, *[t.grad for t in tracked if t.grad is not None]):
         if id(t) not in tracer.lifted and t._x is not None:
             t._x.base, t._x.chain = None, ()  # a view must not keep alive what it was cut from: a replay could not
     wanted: list[Value] = []
+    strangers: list[Tensor] = []
     place: dict[int, int] = {}
 
     def result_of(t: Tensor) -> Output:
         if id(t) in tracer.lifted and t._a is tracer.lifted[id(t)][2]:
-            s = source_of[id(t)]
-            return Output("arg", s.where) if s.kind == "arg" else Output("object", tensor=t)
+            return Output("source", source=source_of[id(t)])
         if type(t._a) is not TracedArray:
-            return Output("object", tensor=t)
+            if id(t) not in everything and id(t) not in owners:
+                strangers.append(t)
+            return Output("source", source=source_for(t))
         a = t._a
         if a.storage.initial is not None:
-            return Output("state", tracer.inputs.index(a.storage), a.shape, a.strides, a.offset)
+            return leaf(t, Output("state", tracer.inputs.index(a.storage), a.shape, a.strides, a.offset))
         # one result a storage: two tensors with equal contents are still two pieces of memory
         index = place.setdefault(id(a.storage), len(wanted))
         if index == len(wanted):
             wanted.append(a.storage.value)
-        return Output("result", index, a.shape, a.strides, a.offset, None, a.whole and a.shape == a.storage.value.shape)
+        return leaf(t, Output("result", index, a.shape, a.strides, a.offset, None, a.whole and a.shape == a.storage.value.shape))
+
+    def leaf(t: Tensor, o: Output) -> Output:
+        if t._req and not any(t is u for u in (joint.outputs if joint is not None else ())):
+            o.requires_grad, o.consumed = True, t.grad_fn is not None
+        return o
 
     entry.outputs = [result_of(t) for t in found]
-    for t in {id(t): t for t in (*tracked, *entry.guard.tensors.values(), *leaves)}.values():
+    for t in everything.values():
         before, now = tracer.grads_before[id(t)], t.grad
-        source = source_of.get(id(t)) or tracer.sources.get(id(t)) or Source("object", None, t)
+        source = source_for(t)
         if now is not before:
-            entry.grads.append((source, None if now is None else result_of(now)))
+            at = next((i for i, u in enumerate(found) if u is now), None)
+            entry.grads.append((source, None if now is None else result_of(now) if at is None else entry.outputs[at], at))
         if now is not before or before is not None:
             entry.grad_state.append((source, before is not None))
     for t in tracked:
@@ -234,7 +258,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     entry.written = [source_of[id(t)] for t in tracked if any(by_tensor[id(t)] is s for s in changed)
                      and source_of[id(t)].kind in ("arg", "object")]
     entry.same_memory = [(a, b) for a, b in tracer.shared if a.kind in ("arg", "object") and b.kind in ("arg", "object")]
-    state = [tracer.lifted[id(s.tensor)][1] for s in entry.written if s.kind == "object" and s.tensor is not None]
+    state = [tracer.lifted[id(s.tensor)][1] for s in entry.written if s.kind == "object" and s.tensor is not None and s.owner is None]
     entry.roots = {id(r): r for r in map(_root, state)}
     entry.generators = [(g, g._offset - start) for g, start in tracer.generators.values()]
     updates = [(s.initial, s.value) for s in changed]
@@ -257,7 +281,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     results = entry.plan.run(arrays)
     for t, o in [*zip(found, entry.outputs), *zip(lasting, lasting_outputs)]:
         _realise(t, o, results, arrays)
-    for source, o in entry.grads:
+    for source, o, _ in entry.grads:
         t = source.tensor
         g = t._x.grad
         if g is not None:
@@ -276,6 +300,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         s.tensor = None  # an entry must not keep the first call's arguments alive
     if lasting:
         return f"shape {list(lasting[0].shape)}"
+    if strangers:
+        return f"it returns a tensor of shape {list(strangers[0].shape)} that was made outside of the trace"
     if unguarded:
         return f"it reads a tensor of shape {list(unguarded[0].shape)} from a place that cannot be watched"
     return None

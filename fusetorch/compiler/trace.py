@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from .. import dispatch
+from ..autograd import GradMode, Node
 from ..dtypes import FROM_NUMPY, dtype
 from ..errors import DataDependentError
 from ..ops.opdef import LoopSpec, OpDef
@@ -76,6 +77,24 @@ class TracedArray:
             self.shape, self.strides, contiguous_strides(self.shape))
 
 
+class Boundary(Node):
+    """During a trace, the history of a tensor that was recorded outside. Gradients pass on to it, unless ``closed``: a backward that is traced
+    for the compiled function ends here."""
+
+    __slots__ = ("closed",)
+
+    def __init__(self, node: Node, index: int) -> None:
+        super().__init__(((node, index),))
+        self.closed = False
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """The gradient itself."""
+        return (None,) if self.closed else grads
+
+    def release(self) -> None:
+        """Nothing is saved here."""
+
+
 class Source:
     """Where a lifted tensor comes from at each call: an argument, or an object that holds it."""
 
@@ -85,7 +104,7 @@ class Source:
         self.kind = kind        # "arg" (where: position among the flattened arguments), "object", "number", "rng", "span"
         self.where = where
         self.tensor = tensor    # the tensor object (kinds "arg" while tracing, and "object")
-        self.owner: Tensor | None = None  # set if it is this tensor's .grad
+        self.owner: Source | None = None  # set if it is this one's .grad
 
 
 class Tracer:
@@ -113,6 +132,7 @@ class Tracer:
         self.in_span: dict[int, Source] = {}                            # id(tensor): its source, for members of spans
         self.shared: list[tuple[Source, Source]] = []                   # different tensors, the same memory
         self.conflict = False
+        self.must_trace = False                                         # where the trace cannot end, wanting a value is an error
         self.histories: list[tuple] = []                                # lifted tensors that had a history outside
         self.active = False
 
@@ -170,6 +190,9 @@ class Tracer:
         if self.conflict or (target is not None and self._write_conflicts(target._a.storage)):
             self.stop_tracing("two tensors share memory and one of them is written")
             return dispatch.backend_for(tensors, op, target)
+        if target is not None and GradMode.enabled and target._a.storage.initial is not None and any([t._req for t in tensors]):
+            self.stop_tracing("a tensor from outside is written in place and the write is recorded for gradients")
+            return dispatch.backend_for(tensors, op, target)
         return self
 
     def _write_conflicts(self, s: Storage) -> bool:
@@ -223,10 +246,9 @@ class Tracer:
         self.grads_before.setdefault(id(t), t.grad)
         t._a = traced
         if t._req and t.grad_fn is not None:
-            # inside the trace it is a leaf; its own history takes over again afterwards
             x = t._x
             self.histories.append((t, x.node, x.index, x.base, x.chain))
-            x.node, x.base, x.chain = None, None, ()
+            x.node, x.index, x.base, x.chain = Boundary(x.node, x.index), 0, None, ()
         return traced
 
     def number(self, holder: dict, key: str) -> Any:
@@ -382,6 +404,8 @@ class Tracer:
     def stop_tracing(self, why: str) -> None:
         """Gives up the trace here and lets the same run go on eagerly; with ``fullgraph`` an error."""
         where = user_location()
+        if self.must_trace:
+            raise RuntimeError(f"{why} (at {where})")
         if self.fullgraph:
             raise DataDependentError(f"fullgraph=True, but the graph ends at {where}: {why}. Change that line, or compile with "
                                      "fullgraph=False")
