@@ -62,7 +62,7 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
     return made
 
 
-_LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler")
+_LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random")
 
 
 def __getattr__(name: str) -> object:
