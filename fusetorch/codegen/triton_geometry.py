@@ -5,18 +5,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from ..ops.expr import walk
+from ..ops.expr import Expr
 from ..runtime import device
 from ..triton_kernels.layout import cdiv, common_factor, pow2, span
 from .loop import LoopKernel
-from .triton_source import Layout, full_nodes
+from .triton_source import Layout, full_nodes, stages
 
 BLOCK = 1024  # elements of a pointwise tile
 TILE = 2048  # elements of a tile that reduces
-ROW = 16384  # elements of a row that stays in registers, with one or two values per element
-LIVE = 65536 * 4  # bytes of registers
+ROW = 16384  # elements of a row that may stay in registers
 ENOUGH = 264  # programs that fill a GPU (two for each of an H100's multiprocessors)
-SPLIT_TILES = 8  # tiles from which a row may be split
+SPLIT_TILES = 8  # tiles of a row from which it may be split
 SIMULATED = 32  # the interpreter's time is in the number of programs, not in their size: tiles are so many times larger
 
 
@@ -43,19 +42,17 @@ def choose(kernel: LoopKernel, layout: Layout, sizes: Sequence[int], strides: Se
         bn = min(pow2(columns), TILE * larger)
         return Geometry("block" if columns <= bn else "loop", min(pow2(rows), max(1, TILE * larger // bn)), bn)
     weight = _weight(kernel)
+    bn = pow2(columns)
     if layout.vertical:
-        last = sizes[layout.rows[-1]]
-        bm = min(pow2(last), 64)
-        if columns <= min(64, ROW // weight // bm):
-            return Geometry("block", bm, pow2(columns))
+        bm = min(pow2(sizes[layout.rows[-1]]), 64)
+        if bn <= 64 and bn * bm * weight <= 8 * TILE:
+            return Geometry("block", bm, bn)
         bn = max(1, TILE // bm)
     else:
-        limit = max(ROW * 2 // max(2, weight), 2048)
-        if columns <= limit:
-            bn = pow2(columns)
-            # a thread that keeps many operands takes fewer rows, or its registers spill
-            share = max(1, (weight + sum(s.full for s in kernel.stores)) // 2)
-            return Geometry("block", min(pow2(rows), max(1, TILE // (bn * pow2(share)))), bn, 4 if bn <= 2048 else 8 if bn <= 8192 else 16)
+        warps = _row_warps(bn, weight)
+        if warps:
+            # a thread that keeps much takes fewer rows, or its registers spill
+            return Geometry("block", min(pow2(rows), max(1, 2 * TILE // (bn * pow2(max(2, weight))))), bn, warps)
         bm, bn = 1, TILE
     tiles, programs = cdiv(columns, bn), cdiv(rows, bm)
     if programs < ENOUGH and tiles >= SPLIT_TILES:
@@ -63,7 +60,15 @@ def choose(kernel: LoopKernel, layout: Layout, sizes: Sequence[int], strides: Se
         chunk = cdiv(tiles, splits)
         if cdiv(tiles, chunk) > 1:
             return Geometry("split", bm, bn, 4, cdiv(tiles, chunk), chunk)
-    return Geometry("loop", bm, bn, 4) if layout.vertical else Geometry("loop", bm, 2 * bn, 8)
+    return Geometry("loop", bm, bn, 4) if layout.vertical else Geometry("loop", bm, 2 * bn if weight <= 3 else bn, 8)
+
+
+def _row_warps(bn: int, weight: int) -> int:
+    """Warps of a program that keeps a row of ``bn`` elements in registers; 0 if there are not enough registers."""
+    for warps, registers in ((4, 128), (8, 128), (16, 64)):  # for the row, of the 255, 255 and 128 that a thread may have
+        if bn <= {4: 2048, 8: 8192, 16: ROW}[warps] and bn * weight <= 32 * warps * registers:
+            return warps
+    return 0
 
 
 def _map(kernel: LoopKernel, layout: Layout, rows: int, columns: int, larger: int) -> Geometry:
@@ -77,11 +82,30 @@ def _map(kernel: LoopKernel, layout: Layout, rows: int, columns: int, larger: in
 
 
 def _weight(kernel: LoopKernel) -> int:
-    """Registers that a row's element takes at the same time, roughly: what is read full and what is kept between stages."""
+    """How many 32-bit registers an element of a row takes, roughly: what waits for a reduction and one to compute with, or half of what
+    is read and stored."""
     found = full_nodes(kernel)
-    read = [e for e in walk(s.value for s in kernel.stores) if e.op == "load" and e in found]
-    wide = 2 if any(e.dtype.itemsize == 8 for e in found) else 1
-    return wide * max(1, len(read))
+    levels = stages(kernel)
+    first: dict[Expr, int] = {}  # the stage that computes a node; the stores come last
+    last: dict[Expr, int] = {}  # the last stage that reads it
+    roots = [(k, e.args[0]) for k, level in enumerate(levels) for e in level]
+    roots += [(len(levels), s.value) for s in kernel.stores]
+    for k, root in roots:
+        stack = [root]
+        while stack:
+            e = stack.pop()
+            if e not in found or e in first:
+                continue
+            first[e] = k
+            stack.extend(e.args)
+    for e, k in first.items():
+        for a in e.args:
+            last[a] = max(last.get(a, 0), k)
+    for k, root in roots:
+        last[root] = max(last.get(root, 0), k)
+    waiting = [sum(max(1, e.dtype.itemsize // 4) for e in first if first[e] <= k < last.get(e, 0)) for k in range(len(levels))]
+    moved = sum(e.op == "load" for e in first) + sum(s.full for s in kernel.stores)
+    return max(1 + max(waiting), moved // 2)
 
 
 def factor(kernel: LoopKernel, layout: Layout, sizes: Sequence[int], strides: Sequence[int]) -> int:
