@@ -7,11 +7,12 @@ import warnings
 from typing import Any
 
 from .. import config, dispatch
+from ..errors import DataDependentError
 from ..tensor import Tensor
 from . import aot
 from .alias import find_spans
 from .entry import Entry, finish
-from .guards import StateGuard, explain_miss, signature
+from .guards import StateGuard, Unguardable, explain_miss, python_randomness, signature
 from .trace import Source, Tracer
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -78,6 +79,7 @@ class CompiledFunction:
                 setattr(self, name, getattr(fn, name))
         if not hasattr(fn, "__name__"):
             self.__name__ = type(fn).__name__
+        self.__wrapped__ = fn
 
     # ---- calling
 
@@ -85,11 +87,13 @@ class CompiledFunction:
         if self._eager is not None or (dispatch.tracer[0] is not None and dispatch.active_tracer() is not None):
             return self._fn(*args, **kwargs)
         leaves: list[Tensor] = []
-        key = signature(args, kwargs, leaves)
         try:
+            key = signature(args, kwargs, leaves)
             entries = self._entries.get(key)
         except TypeError:
             return self._give_up("an argument of the call cannot be hashed")(*args, **kwargs)
+        except Unguardable as why:
+            return self._give_up(str(why))(*args, **kwargs)
         reason = None
         if entries is not None:
             for e in entries:
@@ -130,7 +134,11 @@ class CompiledFunction:
             if len(self._misses) > 8 * config.recompile_limit:
                 return self._give_up(f"it was compiled {len(self._misses) + 1} times (last reason: {reason})")(*args, **kwargs)
         start = time.perf_counter()
-        guard = StateGuard(self._fn, [*args, *kwargs.values()])
+        try:
+            guard = StateGuard(self._fn, [*args, *kwargs.values()])
+        except Unguardable as why:
+            return self._give_up(str(why))(*args, **kwargs)
+        randomness = python_randomness()
         tracer = Tracer(self._fullgraph)
         for i, t in enumerate(leaves):
             tracer.sources[id(t)] = Source("arg", i, t)
@@ -141,12 +149,13 @@ class CompiledFunction:
         try:
             with tracer:
                 result = self._fn(*args, **kwargs)
+        except DataDependentError:
+            if not tracer.broken_at:
+                tracer.restore()
+            raise
         except BaseException:
             if not tracer.broken_at:
-                if self._fullgraph:
-                    tracer.restore()
-                else:
-                    tracer.flush()  # what ran before the error has happened, as it would have eagerly
+                tracer.flush()  # what ran before the error has happened, as it would have eagerly
             raise
         if tracer.broken_at:
             self._give_up(f"at {tracer.broken_at} {tracer.broken_why}")
@@ -166,15 +175,27 @@ class CompiledFunction:
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)
+        lasting = lasting or self._changed(guard, key, args, kwargs, randomness)
         if lasting is None:
             self._entries.setdefault(key, []).insert(0, entry)
             self._one_shots = 0
         else:
             self._one_shots += 1
             if self._one_shots > 3:
-                self._give_up(f"every call leaves a new tensor behind ({lasting}), which a replay could not do")
+                self._give_up(f"{lasting}, which a replay could not do")
         self._order.append(entry)
         return result
+
+    def _changed(self, guard: StateGuard, key: tuple, args: tuple, kwargs: dict, randomness: list) -> str | None:
+        """What Python did in a call that only Python can do again, or ``None``."""
+        failure = guard.failure()
+        if failure is not None:
+            return f"each call changes what it reads ({failure})"
+        if signature(args, kwargs, []) != key:
+            return "each call changes its arguments, or a mode, in Python"
+        if python_randomness() != randomness:
+            return "it draws Python's or NumPy's random numbers"
+        return None
 
     # ---- looking inside
 

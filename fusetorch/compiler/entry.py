@@ -5,16 +5,20 @@ set, and tensors made on the way that outlive the call.
 """
 from __future__ import annotations
 
+import copy
+import enum
 import gc
+import types
 from typing import Any
 
 import numpy as np
 
 from ..autograd import set_history
+from ..runtime.device import device
 from ..tensor import Tensor, meta, version_of, wrap
 from . import aot
 from .alias import overlap, start_of
-from .guards import StateGuard
+from .guards import SIMPLE, StateGuard
 from .interpret import input_array
 from .ir import Value
 from .plan import Plan
@@ -188,7 +192,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     """
     graph = tracer.graph
     found: list[Tensor] = []
-    entry.template = _template(result, found)
+    fresh: list[Any] = []
+    entry.template = _template(result, found, fresh)
     tracked = [t for t, _, _ in tracer.lifted.values()]
     by_tensor = {id(t): tracer.lifted[id(t)][2].storage for t in tracked}
     source_of = {id(t): tracer.in_span.get(id(t)) or tracer.sources.get(id(t)) or Source("object", None, t) for t in tracked}
@@ -299,7 +304,10 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     for s in tracer.sources.values():
         s.tensor = None  # an entry must not keep the first call's arguments alive
     if lasting:
-        return f"shape {list(lasting[0].shape)}"
+        return f"every call leaves a new tensor of shape {list(lasting[0].shape)} behind"
+    fresh = [x for x in fresh if not any(x is k for k in entry.guard.keep)]
+    if fresh:
+        return f"it returns a {type(fresh[0]).__name__} made in the call"
     if strangers:
         return f"it returns a tensor of shape {list(strangers[0].shape)} that was made outside of the trace"
     if unguarded:
@@ -336,7 +344,8 @@ class _Leaf:
         self.index = index
 
 
-def _template(x: Any, found: list[Tensor]) -> Any:
+def _template(x: Any, found: list[Tensor], fresh: list[Any]) -> Any:
+    """A result with its tensors replaced by their numbers. ``fresh`` receives objects that may be different ones in each call."""
     if isinstance(x, Tensor):
         for i, t in enumerate(found):
             if t is x:
@@ -344,11 +353,13 @@ def _template(x: Any, found: list[Tensor]) -> Any:
         found.append(x)
         return _Leaf(len(found) - 1)
     if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*[_template(v, found) for v in x])
+        return type(x)(*[_template(v, found, fresh) for v in x])
     if isinstance(x, (list, tuple)):
-        return type(x)([_template(v, found) for v in x])
+        return type(x)([_template(v, found, fresh) for v in x])
     if isinstance(x, dict):
-        return {k: _template(v, found) for k, v in x.items()}
+        return _same_kind(x, {k: _template(v, found, fresh) for k, v in x.items()})
+    if not isinstance(x, (*SIMPLE, device, range, slice, type, types.FunctionType, types.ModuleType, enum.Enum)):
+        fresh.append(x)
     return x
 
 
@@ -360,7 +371,14 @@ def _fill(x: Any, tensors: list[Tensor]) -> Any:
     if isinstance(x, (list, tuple)):
         return type(x)([_fill(v, tensors) for v in x])
     if isinstance(x, dict):
-        return {k: _fill(v, tensors) for k, v in x.items()}
+        return _same_kind(x, {k: _fill(v, tensors) for k, v in x.items()})
     return x
 
 
+def _same_kind(x: dict, items: dict) -> dict:
+    """``items`` as the kind of dict that ``x`` is."""
+    if type(x) is dict:
+        return items
+    new = copy.copy(x)
+    new.update(items)
+    return new

@@ -7,8 +7,15 @@ re-read through the object that holds them.
 """
 from __future__ import annotations
 
+import collections
+import enum
+import functools
+import hashlib
+import operator
+import random
+import sys
 import types
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -18,10 +25,9 @@ from ..autograd import GradMode
 from ..tensor import Tensor, structure_version
 
 SIMPLE = (int, float, str, bool, bytes, type(None), complex, dtypes.dtype)
-#: A container with more items than this is guarded by its length alone.
-MAX_ITEMS = 512
 _MISSING = object()
-_SKIP_MODULES = ("fusetorch", "numpy", "builtins", "torch", "math", "functools", "itertools", "typing")
+#: Code of these packages is taken to have no state that a user changes.
+_SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch")) | sys.stdlib_module_names - {"__main__"}
 
 
 def signature(args: tuple, kwargs: dict[str, Any], leaves: list[Tensor]) -> tuple:
@@ -43,18 +49,64 @@ def _summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
                 return ("same", i)
         leaves.append(a)
         x = a._a
+        wants = a._req and grad
+        if wants and a._x is not None and (a._x.node is not None or a._x.hooks):  # a leaf's gradient stays with it, another's flows on
+            wants = (a._x.node is not None, tuple(map(id, a._x.hooks.values())) if a._x.hooks else None)
         if type(x) is np.ndarray:
-            return (x.dtype.num, x.shape, x.strides, a._req and grad, type(a))
-        return (x.dtype, x.shape, x.strides, x.device, a._req and grad, type(a))
+            return (x.dtype.num, x.shape, x.strides, wants, type(a))
+        return (x.dtype, x.shape, x.strides, x.device, wants, type(a))
     if isinstance(a, SIMPLE):
         return (type(a), repr(a)) if isinstance(a, float) else (type(a), a)
     if isinstance(a, (list, tuple)):
         return (type(a), *[_summary(x, leaves, grad) for x in a])
     if isinstance(a, dict):
         return (dict, *[(k if isinstance(k, SIMPLE) else id(k), _summary(v, leaves, grad)) for k, v in a.items()])
-    if isinstance(a, np.ndarray):
-        return (np.ndarray, id(a))
+    return _other_summary(a, leaves, grad)
+
+
+def _other_summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
+    if isinstance(a, (np.ndarray, np.generic)):
+        return (type(a), contents(np.asarray(a)))
+    if isinstance(a, slice):
+        return (slice, *[_summary(x, leaves, grad) for x in (a.start, a.stop, a.step)])
+    if isinstance(a, (set, frozenset)) and all(isinstance(x, SIMPLE) for x in a):
+        return (type(a), frozenset((type(x), x) for x in a))
+    if isinstance(a, range):
+        return (range, a.start, a.stop, a.step)
+    if isinstance(a, types.MethodType):
+        return (types.MethodType, id(a.__self__), id(a.__func__))
+    if isinstance(a, Iterator):
+        raise Unguardable(f"it is given an iterator ({type(a).__name__}), which each call advances")
     return (type(a), id(a))
+
+
+def contents(a: np.ndarray) -> tuple:
+    """What a NumPy array holds, in short: its values are constants to a trace."""
+    data = np.ascontiguousarray(a)
+    if data.dtype.hasobject:
+        return (id(a),)
+    raw = data.tobytes()
+    return (a.dtype.str, a.shape, raw if len(raw) <= 64 else hashlib.blake2b(raw, digest_size=16).digest())
+
+
+def _by_identity(x: Any) -> Iterator[Any]:
+    """The objects that a signature knows by their id: they must stay alive, or another object may get that id."""
+    if isinstance(x, (list, tuple)):
+        for v in x:
+            yield from _by_identity(v)
+    elif isinstance(x, dict):
+        for k, v in x.items():
+            yield k
+            yield from _by_identity(v)
+    elif isinstance(x, types.MethodType):
+        yield x.__self__
+        yield x.__func__
+    elif not isinstance(x, (Tensor, *SIMPLE, np.ndarray, np.generic)):
+        yield x
+
+
+class Unguardable(Exception):
+    """The function depends on something whose changes cannot be seen; the message says what."""
 
 
 class StateGuard:
@@ -65,7 +117,10 @@ class StateGuard:
         self.same: list[tuple[dict, Any, Any]] = []     # dict, key, expected object
         self.cells: list[tuple[Any, Any, bool]] = []    # closure cell, expected, by value
         self.lengths: list[tuple[Any, int]] = []
-        self.items: list[tuple[Any, int, Any, bool]] = []
+        self.items: list[tuple[list, list]] = []        # a list and a copy of it
+        self.arrays: list[tuple[np.ndarray, tuple]] = []
+        self.sets: list[tuple[set, frozenset]] = []
+        self.slots: list[tuple[Any, str, Any]] = []     # object without a dict, attribute, expected
         self.modules: list[tuple[dict, Any, Any]] = []  # entries checked only when some module's structure changed
         self.tensors: dict[int, Tensor] = {}
         self.keep: list[Any] = []
@@ -73,6 +128,7 @@ class StateGuard:
         self._seen: set[int] = set()
         self._function(fn)
         for x in extra:
+            self.keep += _by_identity(x)
             self._walk(x, 0)
         del self._seen
 
@@ -87,13 +143,11 @@ class StateGuard:
             self._function(wrapped)
         if not isinstance(fn, types.FunctionType):  # a module, or another callable object
             self._walk(fn, 0)
-            call = vars(type(fn)).get("__call__")
-            if isinstance(call, types.FunctionType) and call.__module__.split(".")[0] not in _SKIP_MODULES:
-                self._function(call)
             return
         if id(fn) in self._seen:
             return
         self._seen.add(id(fn))
+        self.keep.append(fn)
         for cell in fn.__closure__ or ():
             try:
                 value = cell.cell_contents
@@ -101,7 +155,7 @@ class StateGuard:
                 continue
             self.cells.append((cell, value, isinstance(value, SIMPLE)))
             self._walk(value, 0)
-        for v in fn.__defaults__ or ():
+        for v in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
             self._walk(v, 0)
         self._code(fn.__code__, fn.__globals__)
 
@@ -132,9 +186,12 @@ class StateGuard:
         if isinstance(x, SIMPLE) or id(x) in self._seen or depth > 6:
             return
         if isinstance(x, Tensor):
+            self._seen.add(id(x))
             self.tensors[id(x)] = x
             if x.grad is not None:
                 self.tensors[id(x.grad)] = x.grad
+            if x._req and x._x is not None and x._x.hooks:
+                self._walk(x._x.hooks, depth + 1)
             return
         if isinstance(x, (types.FunctionType, types.MethodType)):
             owner = getattr(x, "__module__", None) or ""
@@ -145,34 +202,74 @@ class StateGuard:
             return
         self._seen.add(id(x))
         self.keep.append(x)
-        if isinstance(x, (list, tuple)):
-            if isinstance(x, list):
-                self.lengths.append((x, len(x)))
-            if len(x) <= MAX_ITEMS:
-                for i, v in enumerate(x):
-                    if isinstance(x, list):
-                        self.items.append((x, i, v, isinstance(v, SIMPLE)))
-                    self._walk(v, depth + 1)
+        if isinstance(x, (list, tuple, collections.deque)):
+            if not isinstance(x, tuple):
+                self.items.append((x, list(x)))
+            for v in x:
+                self._walk(v, depth + 1)
             return
         if isinstance(x, dict):
             self.lengths.append((x, len(x)))
-            if len(x) <= MAX_ITEMS:
-                for k, v in x.items():
-                    self._entry(x, k, v, depth + 1)
+            for k, v in x.items():
+                self._entry(x, k, v, depth + 1)
             return
-        if isinstance(x, (type, types.ModuleType, types.BuiltinFunctionType)) or callable(getattr(x, "_compile_skip", None)):
+        if isinstance(x, (set, frozenset)):
+            if isinstance(x, set):
+                self.sets.append((x, frozenset(x)))
             return
+        if isinstance(x, np.ndarray):
+            self.arrays.append((x, contents(x)))
+            return
+        if isinstance(x, (Iterator, random.Random)) or type(x).__module__.startswith("numpy.random"):
+            raise Unguardable(f"it reaches a {type(x).__name__}, which changes when it is used")
+        if isinstance(x, functools.partial):
+            for v in (x.func, x.args, x.keywords):
+                self._walk(v, depth)
+            return
+        if isinstance(x, type):
+            self._class(x, depth)
+            return
+        if isinstance(x, (types.ModuleType, types.BuiltinFunctionType)) or callable(getattr(x, "_compile_skip", None)):
+            return
+        self._class(type(x), depth)
         attributes = getattr(x, "__dict__", None)
         if attributes is None:
+            if type(x).__module__.split(".")[0] in _SKIP_MODULES:
+                return
+            for name in {n for k in type(x).__mro__ for n in _names(vars(k).get("__slots__", ()))}:
+                if hasattr(x, name):
+                    v = getattr(x, name)
+                    self.slots.append((x, name, v))
+                    self._walk(v, depth + 1)
+            return
+        if "__wrapped__" in attributes:
+            self._function(attributes["__wrapped__"])
             return
         if "_parameters" in attributes and "_modules" in attributes:
             self._module(x, attributes, depth)
             return
-        if type(x).__module__.split(".")[0] in _SKIP_MODULES and not hasattr(x, "step"):  # optimizers, schedules
+        if type(x).__module__.split(".")[0] in ("fusetorch", "numpy", "torch") and not hasattr(x, "step"):  # optimizers, schedules
             return
         for k, v in attributes.items():
             self._entry(attributes, k, v, depth + 1)
         self.lengths.append((attributes, len(attributes)))
+
+    def _class(self, c: type, depth: int) -> None:
+        """Guards what the classes that the user wrote hold, and what their methods reach."""
+        for k in c.__mro__:
+            if k.__module__.split(".")[0] in _SKIP_MODULES or (k is not c and id(k) in self._seen) or issubclass(k, enum.Enum):
+                continue
+            self._seen.add(id(k))
+            for name, v in list(vars(k).items()):
+                if isinstance(v, (staticmethod, classmethod)):
+                    v = v.__func__
+                elif isinstance(v, property):
+                    v = v.fget
+                if isinstance(v, types.FunctionType):
+                    self._function(v)
+                elif not (name.startswith("__") and name.endswith("__")) and not isinstance(
+                        v, (type, types.GetSetDescriptorType, types.MemberDescriptorType)):
+                    self._entry(vars(k), name, v, depth + 1)
 
     def _module(self, m: Any, attributes: dict, depth: int) -> None:
         for k, v in attributes.items():
@@ -181,13 +278,13 @@ class StateGuard:
                 for name, item in v.items():
                     self.modules.append((v, name, item))
                     self._walk(item, depth if k == "_modules" else depth + 1)
-            elif isinstance(v, SIMPLE):
-                self.fast.append((attributes, k, v))
-            elif isinstance(v, (list, tuple, Tensor)) or (isinstance(v, dict) and not k.startswith("_")):
+            elif k in ("_forward_hooks", "_forward_pre_hooks"):
+                self.lengths.append((v, len(v)))
+                for hook in v.values():
+                    self._walk(hook, depth + 1)
+            elif not k.startswith("_"):
                 self._entry(attributes, k, v, depth + 1)
-        forward = getattr(type(m), "forward", None)
-        if isinstance(forward, types.FunctionType) and not forward.__module__.startswith("fusetorch"):
-            self._function(forward)
+        self.lengths.append((attributes, len(attributes)))
 
     # ---- checking
 
@@ -202,11 +299,11 @@ class StateGuard:
         """The first check that no longer holds, in words; ``None`` if all do."""
         for d, k, v in self.fast:
             now = d.get(k, _MISSING)
-            if now is not v and (type(now) is not type(v) or not (now == v or now != now and v != v)):
+            if now is not v and not _interchangeable(now, v):
                 return f"{k!r} was {v!r} and is now {'deleted' if now is _MISSING else repr(now)}"
         for cell, v, simple in self.cells:
             now = cell.cell_contents
-            if now is not v and not (simple and type(now) is type(v) and now == v):
+            if now is not v and not (simple and _interchangeable(now, v)):
                 return f"a closure variable was {_short(v)} and is now {_short(now)}"
         for x, n in self.lengths:
             if len(x) != n:
@@ -214,9 +311,23 @@ class StateGuard:
         for d, k, v in self.same:
             if d.get(k, _MISSING) is not v:
                 return f"{k!r} now holds another object ({_short(d.get(k))})"
-        for x, i, v, simple in self.items:
-            if x[i] is not v and not (simple and type(x[i]) is type(v) and x[i] == v):
-                return f"item {i} of a list changed to {_short(x[i])}"
+        for x, old in self.items:
+            if len(x) != len(old):
+                return f"a list that the function reads had {len(old)} items and has {len(x)}"
+            if not all(map(operator.is_, x, old)):
+                for i, (now, v) in enumerate(zip(x, old)):
+                    if now is not v and not _interchangeable(now, v):
+                        return f"item {i} of a list changed from {_short(v)} to {_short(now)}"
+        for x, digest in self.arrays:
+            if contents(x) != digest:
+                return f"a NumPy array that the function reads (shape {list(x.shape)}) changed"
+        for x, old in self.sets:
+            if x != old:
+                return f"a set that the function reads had {len(old)} items and has others now"
+        for x, name, v in self.slots:
+            now = getattr(x, name, _MISSING)
+            if now is not v and not _interchangeable(now, v):
+                return f"attribute {name!r} changed from {_short(v)} to {_short(now)}"
         version = structure_version()
         if version != self.version:
             for d, k, v in self.modules:
@@ -224,6 +335,26 @@ class StateGuard:
                     return f"module entry {k!r} was replaced"
             self.version = version
         return None
+
+
+def python_randomness() -> list[Any]:
+    """The state of Python's and NumPy's global random numbers: where a trace has moved it, a replay would not."""
+    state: list[Any] = [random.getstate()]
+    if "numpy.random" in sys.modules:
+        kind, keys, *rest = np.random.get_state()
+        state.append((kind, keys.tobytes(), rest))
+    return state
+
+
+def _names(slots: str | Iterable[str]) -> tuple[str, ...]:
+    return (slots,) if isinstance(slots, str) else tuple(slots)
+
+
+def _interchangeable(a: Any, b: Any) -> bool:
+    """Whether two objects are equal simple values of one type; 0.0 and -0.0 are not, NaN is NaN."""
+    if type(a) is not type(b) or not isinstance(a, SIMPLE):
+        return False
+    return repr(a) == repr(b) if isinstance(a, (float, complex)) else a == b
 
 
 def _short(x: Any) -> str:
