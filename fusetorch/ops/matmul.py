@@ -27,12 +27,11 @@ def bmm_general(a, b):
 @bmm_general.cpu
 def _(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     d: dtype = FROM_NUMPY[a.dtype]
-    blas.prepare(a.size * b.shape[-1])
     if d in HALVES:
-        return np.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
+        return blas.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if d is bool_:
         raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
-    return np.matmul(a, b)
+    return blas.matmul(a, b) if d.is_floating_point else np.matmul(a, b)
 
 
 @bmm_general.cuda

@@ -1,26 +1,38 @@
-"""How many threads NumPy's BLAS uses.
+"""Matrix products on the CPU: NumPy's, with threads of our own.
 
-OpenBLAS splits even small products over all cores, and its threads wait for each other in a spin: on a busy machine a product of
-microseconds then takes milliseconds. So products below a size run on one thread. The library that NumPy loaded is found among the
-mapped files of this process; where it is another BLAS, or the system shows no maps, nothing is changed.
+OpenBLAS splits even middling products over all cores, and its threads wait for each other in a spin: on a busy machine a product of
+microseconds then takes milliseconds. So each call into it runs on one thread, and large products are cut, along the batch, the rows or
+the columns, into parts that Python threads run (NumPy releases the GIL). The library's own setting is put back after each call. Where NumPy
+uses another BLAS, or the system does not show the mapped files of a process, its threads are left alone.
 """
 from __future__ import annotations
 
 import ctypes
+import os
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
+from ..shapes import broadcast_shapes
+from .cpu_memory import empty
 from .cpu_pool import get_num_threads
 
-#: Multiply-adds from which several threads pay.
+if TYPE_CHECKING:
+    from concurrent.futures import ThreadPoolExecutor
+
+#: Multiply-adds up to which OpenBLAS itself uses one thread (interface/gemm.c).
+SINGLE_UP_TO = 262_144
+#: Multiply-adds from which parts on several threads pay for their start.
 PARALLEL_FROM = 4_000_000
 
-_set: Callable[[int], None] | None = None
-_found = False
-_now = 0
+_library: tuple[Callable[[int], None], Callable[[], int]] | None = None
+_looked = False
+_pool: ThreadPoolExecutor | None = None
 
 
-def _find() -> Callable[[int], None] | None:
+def _find() -> tuple[Callable[[int], None], Callable[[], int]] | None:
     try:
         with open("/proc/self/maps") as f:
             paths = set(re.findall(r"\S*openblas\S*\.so\S*", f.read()))
@@ -28,23 +40,73 @@ def _find() -> Callable[[int], None] | None:
         return None
     for path in sorted(paths):
         lib = ctypes.CDLL(path)
-        for name in ("scipy_openblas_set_num_threads64_", "scipy_openblas_set_num_threads", "openblas_set_num_threads64_",
-                     "openblas_set_num_threads"):
-            f = getattr(lib, name, None)
-            if f is not None:
-                f.argtypes, f.restype = [ctypes.c_int], None
-                return f
+        for form in ("scipy_openblas_{}_num_threads64_", "scipy_openblas_{}_num_threads", "openblas_{}_num_threads64_",
+                     "openblas_{}_num_threads"):
+            setter, getter = getattr(lib, form.format("set"), None), getattr(lib, form.format("get"), None)
+            if setter is not None and getter is not None:
+                setter.argtypes, setter.restype, getter.restype = [ctypes.c_int], None, ctypes.c_int
+                return setter, getter
     return None
 
 
-def prepare(multiply_adds: int) -> None:
-    """Sets the number of BLAS threads for a product of this size, if it is not set already."""
-    global _set, _found, _now
-    if not _found:
-        _found, _set = True, _find()
-    if _set is None:
-        return
-    n = get_num_threads() if multiply_adds >= PARALLEL_FROM else 1
-    if n != _now:
-        _set(n)
-        _now = n
+def _forget_pool() -> None:
+    global _pool
+    _pool = None  # a forked child has none of its threads
+
+
+os.register_at_fork(after_in_child=_forget_pool)
+
+
+def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """``np.matmul(a, b)`` for operands of two or more dimensions."""
+    global _library, _looked, _pool
+    each = a.shape[-2] * a.shape[-1] * b.shape[-1]
+    total = max(a.size * b.shape[-1], b.size * a.shape[-2])
+    if each <= SINGLE_UP_TO and total < PARALLEL_FROM:
+        return np.matmul(a, b)
+    if not _looked:
+        _looked, _library = True, _find()
+    if _library is None:
+        return np.matmul(a, b)
+    set_threads, get_threads = _library
+    n, before = get_num_threads(), get_threads()
+    set_threads(1)
+    try:
+        parts = _cut(a, b, n) if n > 1 and total >= PARALLEL_FROM else []
+        if len(parts) < 2:
+            return np.matmul(a, b)
+        out = empty((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), a.dtype)
+        if _pool is None:
+            from concurrent.futures import ThreadPoolExecutor
+            _pool = ThreadPoolExecutor(max(n - 1, 1), "fusetorch-blas")
+        jobs = [_pool.submit(np.matmul, x, y, out[where]) for x, y, where in parts[1:]]
+        x, y, where = parts[0]
+        np.matmul(x, y, out[where])
+        for j in jobs:
+            j.result()
+        return out
+    finally:
+        set_threads(before)
+
+
+def _cut(a: np.ndarray, b: np.ndarray, n: int) -> list[tuple[np.ndarray, np.ndarray, Any]]:
+    """Parts of a product: operands and the index of the result."""
+    batch = broadcast_shapes(a.shape[:-2], b.shape[:-2])
+    for d, size in enumerate(batch):
+        if size >= n:
+            return [(_along(a, d - len(batch) - 2, s), _along(b, d - len(batch) - 2, s), (slice(None),) * d + (s,))
+                    for s in _slices(size, n)]
+    if a.shape[-2] >= b.shape[-1]:
+        return [(a[..., s, :], b, (..., s, slice(None))) for s in _slices(a.shape[-2], n)]
+    return [(a, b[..., s], (..., s)) for s in _slices(b.shape[-1], n)]
+
+
+def _along(x: np.ndarray, axis: int, s: slice) -> np.ndarray:
+    if x.ndim < -axis or x.shape[axis] == 1:
+        return x
+    return x[(slice(None),) * (x.ndim + axis) + (s,)]
+
+
+def _slices(size: int, n: int) -> list[slice]:
+    step = -(-size // n)
+    return [slice(i, min(i + step, size)) for i in range(0, size, step)]
