@@ -3,6 +3,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -499,6 +500,20 @@ def test_launch_on_a_stub_gpu():
         assert len(other.launches) == 3
 
 
+def test_scalars_reach_the_driver_as_they_are():
+    kinds = (float32, float64, int64, int32, bool_, uint8)
+    given = (0.1, 0.1, 2**40 + 1, -7, True, 200)
+    values = [P.maximum(load(i, d), scalar(i, d)) for i, d in enumerate(kinds)]
+    call = Loop((64,), (), [np.empty(64, d.np) for d in kinds], list(kinds), values, [True] * 6, kinds, given).schedule()
+    with stub_gpu() as gpu:
+        arrays = [empty((64,), d) for d in kinds * 2]
+        triton_loop(call.kernel).bind(call.sizes, call.strides)(arrays, given)
+        launch, = gpu.launches
+    assert [kind for _, kind in launch.kernel.live][-6:] == ["fp32", "fp64", "i64", "i32", "i32", "i32"]
+    codes = zip("fdqiii", launch.parameters[-8:-2])  # two pointers to scratch memory come last
+    assert [struct.unpack_from("<" + c, slot)[0] for c, slot in codes] == [np.float32(0.1), 0.1, 2**40 + 1, -7, 1, 200]
+
+
 def test_a_kernel_that_cannot_be_compiled_names_its_source():
     call = Loop((9,), (), [np.empty(9, np.float32)], [float32], [Expr("philox", (load(0, float32),) * 3, None, int32)], [True])
     with pytest.raises(CompileError, match=r"loop_philox_\w+.*triton_source"):
@@ -532,6 +547,11 @@ def layer_norm_grad(g: Expr, x: Expr, mean: Expr, rstd: Expr, w: Expr) -> Expr:
     xhat = (x - mean) * rstd
     wg = g * w
     return rstd * (wg - reduce("sum", wg) / n - xhat * (reduce("sum", wg * xhat) / n))
+
+
+def much_kept(x: Expr) -> list[Expr]:
+    e, s, t = P.exp(x), P.expm1(x), P.tanh(x)
+    return [e * reduce("sum", s) + t, (s - reduce("max", x)) / reduce("sum", e * reduce("max", x))]
 
 
 F = [load(i, float32) for i in range(8)]
@@ -568,6 +588,11 @@ KERNELS = {
     "argmax of all": Loop((1 << 24,), (0,), [big((1 << 24,), float32)], [int64], [reduce("argmax", F[0])], [False]),
     "batch statistics": Loop((32, 64, 3136), (0, 2), [big((32, 64, 3136), float32)], [float32] * 2,
                              [reduce("sum", F[0]), reduce("sum", F[0] * F[0])], [False, False]),
+    "many operands": Loop((4096, 1000), (), [big((4096, 1000), float32)] * 8, [float32] * 8,
+                          [P.exp(F[i] * F[7 - i] + F[i * 3 % 8]) for i in range(8)], [True] * 8),
+    "much kept": Loop((512, 8192), (1,), [big((512, 8192), float32)], [float32] * 2, much_kept(F[0]), [True, True]),
+    "much kept long": Loop((512, 16384), (1,), [big((512, 16384), float32)], [float32] * 2, much_kept(F[0]), [True, True]),
+    "64-bit indices": Loop((2**20, 4096), (1,), [big((2**20, 4096), float32)], [float32], [softmax(F[0])], [True]),
     "any": Loop((4096, 1024), (1,), [big((4096, 1024), bool_)], [bool_], [reduce("max", stored(0, bool_))], [False]),
     "sum of bytes": Loop((4096, 1024), (1,), [big((4096, 1024), int8)], [int64], [reduce("sum", cast(stored(0, int8), int64))],
                          [False]),
@@ -587,7 +612,7 @@ def test_machine_code(name, capability):
         assert found.hmma == found.hgmma == 0
     found = report(kernels[0].cubin)
     assert found.loads_128 >= 1
-    if not name.startswith(("row", "layer norm b", "odd", "add", "adam", "sum of all")):
+    if not name.startswith(("row", "layer norm b", "odd", "add", "adam", "sum of all", "many")):
         assert found.loads_128 == found.loads  # the partial tile of a flat array has narrow ones
     if KERNELS[name].full[0]:
         assert report(kernels[-1].cubin).stores_128 >= 1
