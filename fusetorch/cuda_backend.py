@@ -13,7 +13,7 @@ import numpy as np
 
 from . import config
 from .dtypes import HALVES, dtype, float32, int64
-from .ops.expr import Expr, walk
+from .ops.expr import Expr, scalar, substitute, walk
 from .ops.opdef import LoopSpec, OpDef, compute_dtype
 from .runtime import device as _device
 from .runtime import memory
@@ -41,14 +41,14 @@ def loop(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any], axes: tu
          outs: Sequence[DeviceArray] | None) -> list[DeviceArray]:
     """Runs an elementwise (``axes`` is ``None``) or reduction spec; reduced outputs keep the axes with size 1.
 
-    Arrays in CPU memory (0-d: dispatch lets no others through) are copied to the device of the rest. With ``outs``, the results are
+    Arrays in CPU memory (0-d: dispatch lets no others through) become run-time scalars of the kernel. With ``outs``, the results are
     written there; they may alias inputs exactly.
     """
-    at = None
     for a in arrays:
-        if type(a) is DeviceArray:
-            at = a.storage.device_index
-    arrays = [a if type(a) is DeviceArray else memory.from_numpy(a, at) for a in arrays]
+        if type(a) is not DeviceArray:
+            spec, arrays, scalars = _host_as_scalars(spec, arrays, scalars)
+            break
+    at = arrays[0].storage.device_index
     if outs is not None:
         return _into(spec, arrays, scalars, axes, outs)
     if axes is None:
@@ -60,6 +60,23 @@ def loop(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any], axes: tu
     if plan is None:
         plan = _keep(spec, key, _plan(spec, arrays, axes))
     return plan(arrays, scalars, at)
+
+
+def _host_as_scalars(spec: LoopSpec, arrays: Sequence[Any],
+                     scalars: Sequence[Any]) -> tuple[LoopSpec, list[DeviceArray], list[Any]]:
+    """The spec with scalars in place of the inputs that are in CPU memory, and its arguments."""
+    host = tuple([i for i, a in enumerate(arrays) if type(a) is not DeviceArray])
+    found = spec.kernel_cache.get(host)
+    if found is None:
+        rest = [i for i in range(len(arrays)) if i not in host]
+        place = {i: k for k, i in enumerate(rest)} | {i: len(scalars) + k for k, i in enumerate(host)}
+        new = {e: scalar(place[e.attr], compute_dtype(e.dtype)) if e.attr in host else Expr("load", (), place[e.attr], e.dtype)
+               for e in walk(spec.values) if e.op == "load"}
+        found = LoopSpec(spec.name, None if spec.reduces else spec.op, [spec.in_dtypes[i] for i in rest], substitute(spec.values, new),
+                         spec.out_dtypes, spec.full, [*spec.scalars, *[compute_dtype(spec.in_dtypes[i]) for i in host]], spec.reduces)
+        spec.kernel_cache[host] = found
+    numbers = [float(arrays[i]) if spec.in_dtypes[i].is_floating_point else int(arrays[i]) for i in host]
+    return found, [a for a in arrays if type(a) is DeviceArray], [*scalars, *numbers]
 
 
 def _keep(spec: LoopSpec, key: tuple, plan: Any) -> Any:

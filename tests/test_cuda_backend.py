@@ -114,6 +114,29 @@ def test_numbers_and_zero_dimensional_cpu_tensors_mix(simulated):
     same(x.cuda().sum() * torch.tensor(2.0, dtype=torch.float64), x.sum() * torch.tensor(2.0, dtype=torch.float64), rtol=1e-5)
 
 
+def test_zero_dimensional_cpu_tensors_are_arguments_not_copies():
+    with stub_gpu() as gpu:
+        x = torch.empty(1000, device="cuda")
+        for d in (torch.float32, torch.float64, torch.bfloat16, torch.int64, torch.bool):
+            n = len(gpu.launches)
+            _ = x * torch.tensor(3, dtype=d) if d is not torch.bool else torch.where(torch.tensor(True), x, x)
+            assert len(gpu.launches) == n + 1
+        kernels = len(gpu.kernels)
+        _ = x * torch.tensor(7.5), x * torch.tensor(0.25, dtype=torch.bfloat16)
+        assert len(gpu.kernels) == kernels
+
+
+@pytest.mark.parametrize("d", ["float32", "float64", "float16", "bfloat16", "int64", "int32", "uint8", "bool"])
+def test_zero_dimensional_cpu_tensors_of_every_dtype(simulated, d):
+    number = torch.tensor(1, dtype=getattr(torch, d)) if d == "bool" else torch.tensor(1.7).mul(3).to(getattr(torch, d))
+    for x in (t(X), t(X).half(), (t(X) * 9).int(), t(X) > 1):
+        both_mixed = [x.cuda() * number, number + x.cuda(), torch.maximum(x.cuda(), number), x.cuda() == number]
+        same(both_mixed, [x * number, number + x, torch.maximum(x, number), x == number], rtol=2e-3)
+    x = t(X)
+    same(torch.addcmul(x.cuda(), x.cuda(), torch.tensor(2.0)), torch.addcmul(x, x, torch.tensor(2.0)))
+    same(x.cuda().mul_(torch.tensor(2.0)), x * 2)
+
+
 def test_one_primitive_runs_its_hand_written_kernel(kernels):
     x, y = t(X).cuda(), t(Y).cuda()
     for f in (lambda: x + y, lambda: x.exp(), lambda: x < y, lambda: x * 2.0, lambda: x.half(), lambda: torch.where(x > y, x, y)):
