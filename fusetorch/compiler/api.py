@@ -172,6 +172,10 @@ class CompiledFunction:
             tracer.restore()
             aot.restore_history(tracer)
             raise
+        for t in leaves:  # an entry must not keep the first call's arguments alive
+            guard.tensors.pop(id(t), None)
+            if t.grad is not None:
+                guard.tensors.pop(id(t.grad), None)
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)

@@ -301,8 +301,9 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         entry.backward.attach([s.tensor for s in entry.backward.sources], found, results,
                               [s.tensor for s in entry.backward.saved_sources])
     unguarded = [s.tensor for s in entry.sources if s.kind == "object" and id(s.tensor) not in entry.guard.tensors and s.owner is None]
-    for s in tracer.sources.values():
-        s.tensor = None  # an entry must not keep the first call's arguments alive
+    for s in (*tracer.sources.values(), *source_of.values()):
+        if s.kind == "arg" or s.owner is not None:
+            s.tensor = None  # an entry must not keep the first call's arguments alive
     if lasting:
         return f"every call leaves a new tensor of shape {list(lasting[0].shape)} behind"
     fresh = [x for x in fresh if not any(x is k for k in entry.guard.keep)]

@@ -29,6 +29,12 @@ _MISSING = object()
 #: Code of these packages is taken to have no state that a user changes.
 _SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch")) | sys.stdlib_module_names - {"__main__"}
 
+#: Code that uses these may read any attribute.
+_DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "dir", "attrgetter", "asdict", "astuple", "replace",
+                      "copy", "deepcopy", "__getattribute__"))
+#: Modules that have no attributes of their own which their code reads.
+_BARE_MODULES = ("Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+
 
 def signature(args: tuple, kwargs: dict[str, Any], leaves: list[Tensor]) -> tuple:
     """A hashable summary of a call; the tensors found are appended to ``leaves`` in order."""
@@ -122,169 +128,187 @@ class StateGuard:
         self.sets: list[tuple[set, frozenset]] = []
         self.slots: list[tuple[Any, str, Any]] = []     # object without a dict, attribute, expected
         self.modules: list[tuple[dict, Any, Any]] = []  # entries checked only when some module's structure changed
+        self.tables: list[tuple[dict, int]] = []        # and so are these: tables of modules and their lengths,
+        self.unhooked: list[Tensor] = []                # and tensors without gradient hooks
         self.tensors: dict[int, Tensor] = {}
         self.keep: list[Any] = []
         self.version = structure_version()
         self._seen: set[int] = set()
-        self._function(fn)
+        self._todo: list[Any] = [fn]
+        self._names: set[str] = set()                   # what the code that was found reads by name
+        self._waiting: list[tuple[str, Any, Any, Any]] = []     # name, dict, key, value: guarded once some code names it
         for x in extra:
             self.keep += _by_identity(x)
-            self._walk(x, 0)
-        del self._seen
+            self._todo.append(x)
+        self._reach()
+        del self._seen, self._todo, self._waiting
 
     # ---- walking
 
-    def _function(self, fn: Any) -> None:
-        while isinstance(fn, types.MethodType):
-            self._walk(fn.__self__, 0)
-            fn = fn.__func__
-        wrapped = getattr(fn, "__wrapped__", None)
-        if wrapped is not None:
-            self._function(wrapped)
-        if not isinstance(fn, types.FunctionType):  # a module, or another callable object
-            self._walk(fn, 0)
+    def _reach(self) -> None:
+        while self._todo or self._waiting:
+            while self._todo:
+                self._visit(self._todo.pop())
+            every = not _DYNAMIC.isdisjoint(self._names)
+            ready = [w for w in self._waiting if every or w[0] in self._names]
+            if not ready:
+                return
+            self._waiting = [w for w in self._waiting if not (every or w[0] in self._names)]
+            for _, d, k, v in ready:
+                if d is None:
+                    self._todo.append(v)
+                else:
+                    self._entry(d, k, v)
+
+    def _entry(self, d: Any, key: Any, value: Any, names: tuple[str, ...] = ()) -> None:
+        if isinstance(value, SIMPLE):
+            self.fast.append((d, key, value))
+        elif isinstance(value, types.ModuleType):
+            if _package(value) not in _SKIP_MODULES and not getattr(value, "__file__", "").endswith(".so"):
+                for n in names:
+                    v = value.__dict__.get(n, _MISSING)
+                    if v is not _MISSING and not isinstance(v, types.ModuleType):
+                        self._entry(value.__dict__, n, v)
+        else:
+            self.same.append((d, key, value))
+            self._todo.append(value)
+
+    def _visit(self, x: Any) -> None:
+        if isinstance(x, SIMPLE) or x is _MISSING or id(x) in self._seen:
             return
-        if id(fn) in self._seen:
+        if isinstance(x, types.MethodType):  # made anew at each access: has no identity to remember
+            self._todo += (x.__self__, x.__func__)
             return
-        self._seen.add(id(fn))
-        self.keep.append(fn)
+        self._seen.add(id(x))
+        if isinstance(x, Tensor):
+            self._tensor(x)
+            return
+        self.keep.append(x)
+        if isinstance(x, types.FunctionType):
+            self._function(x)
+        elif isinstance(x, (list, tuple, collections.deque)):
+            if not isinstance(x, tuple):
+                self.items.append((x, list(x)))
+            self._todo += x
+        elif isinstance(x, dict):
+            self.lengths.append((x, len(x)))
+            for k, v in x.items():
+                self._entry(x, k, v)
+        elif isinstance(x, (set, frozenset)):
+            if isinstance(x, set):
+                self.sets.append((x, frozenset(x)))
+        elif isinstance(x, np.ndarray):
+            self.arrays.append((x, contents(x)))
+        elif isinstance(x, (Iterator, random.Random)) or type(x).__module__.startswith("numpy.random"):
+            raise Unguardable(f"it reaches a {type(x).__name__}, which changes when it is used")
+        elif isinstance(x, functools.partial):
+            self._todo += (x.func, x.args, x.keywords)
+        elif isinstance(x, type):
+            self._class(x, None)
+        elif not isinstance(x, (types.ModuleType, types.BuiltinFunctionType)):
+            self._object(x)
+
+    def _tensor(self, t: Tensor) -> None:
+        self.tensors[id(t)] = t
+        if t.grad is not None:
+            self.tensors[id(t.grad)] = t.grad
+        if t._req:
+            if t._x is not None and t._x.hooks:
+                self._todo.append(t._x.hooks)
+            else:
+                self.unhooked.append(t)
+
+    def _function(self, fn: types.FunctionType) -> None:
+        if hasattr(fn, "__wrapped__"):
+            self._todo.append(fn.__wrapped__)
+        if _package(fn) in _SKIP_MODULES:
+            return
         for cell in fn.__closure__ or ():
             try:
                 value = cell.cell_contents
             except ValueError:
                 continue
             self.cells.append((cell, value, isinstance(value, SIMPLE)))
-            self._walk(value, 0)
-        for v in (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values()):
-            self._walk(v, 0)
+            self._todo.append(value)
+        self._todo += (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
         self._code(fn.__code__, fn.__globals__)
 
     def _code(self, code: types.CodeType, g: dict) -> None:
+        self._names.update(code.co_names)
         for name in code.co_names:
             if name in g:
-                self._entry(g, name, g[name], 0, code.co_names)
+                self._entry(g, name, g[name], code.co_names)
         for const in code.co_consts:
             if isinstance(const, types.CodeType):
                 self._code(const, g)
+            elif isinstance(const, str) and const.isidentifier():
+                self._names.add(const)  # getattr(x, "name")
 
-    def _entry(self, d: dict, key: Any, value: Any, depth: int, names: tuple[str, ...] = ()) -> None:
-        if isinstance(value, SIMPLE):
-            self.fast.append((d, key, value))
-            return
-        if isinstance(value, types.ModuleType):
-            root = value.__name__.split(".")[0]
-            if root not in _SKIP_MODULES and not getattr(value, "__file__", "").endswith((".so",)):
-                for n in names:
-                    v = value.__dict__.get(n, _MISSING)
-                    if v is not _MISSING and not isinstance(v, types.ModuleType):
-                        self._entry(value.__dict__, n, v, depth + 1)
-            return
-        self.same.append((d, key, value))
-        self._walk(value, depth)
-
-    def _walk(self, x: Any, depth: int) -> None:
-        if isinstance(x, SIMPLE) or id(x) in self._seen or depth > 6:
-            return
-        if isinstance(x, Tensor):
-            self._seen.add(id(x))
-            self.tensors[id(x)] = x
-            if x.grad is not None:
-                self.tensors[id(x.grad)] = x.grad
-            if x._req and x._x is not None and x._x.hooks:
-                self._walk(x._x.hooks, depth + 1)
-            return
-        if isinstance(x, (types.FunctionType, types.MethodType)):
-            owner = getattr(x, "__module__", None) or ""
-            if owner.split(".")[0] not in _SKIP_MODULES:
-                self._function(x)
-            elif isinstance(x, types.MethodType):
-                self._walk(x.__self__, depth)
-            return
-        self._seen.add(id(x))
-        self.keep.append(x)
-        if isinstance(x, (list, tuple, collections.deque)):
-            if not isinstance(x, tuple):
-                self.items.append((x, list(x)))
-            for v in x:
-                self._walk(v, depth + 1)
-            return
-        if isinstance(x, dict):
-            self.lengths.append((x, len(x)))
-            for k, v in x.items():
-                self._entry(x, k, v, depth + 1)
-            return
-        if isinstance(x, (set, frozenset)):
-            if isinstance(x, set):
-                self.sets.append((x, frozenset(x)))
-            return
-        if isinstance(x, np.ndarray):
-            self.arrays.append((x, contents(x)))
-            return
-        if isinstance(x, (Iterator, random.Random)) or type(x).__module__.startswith("numpy.random"):
-            raise Unguardable(f"it reaches a {type(x).__name__}, which changes when it is used")
-        if isinstance(x, functools.partial):
-            for v in (x.func, x.args, x.keywords):
-                self._walk(v, depth)
-            return
-        if isinstance(x, type):
-            self._class(x, depth)
-            return
-        if isinstance(x, (types.ModuleType, types.BuiltinFunctionType)) or callable(getattr(x, "_compile_skip", None)):
-            return
-        self._class(type(x), depth)
-        attributes = getattr(x, "__dict__", None)
-        if attributes is None:
-            if type(x).__module__.split(".")[0] in _SKIP_MODULES:
-                return
-            for name in {n for k in type(x).__mro__ for n in _names(vars(k).get("__slots__", ()))}:
-                if hasattr(x, name):
-                    v = getattr(x, name)
-                    self.slots.append((x, name, v))
-                    self._walk(v, depth + 1)
-            return
-        if "__wrapped__" in attributes:
-            self._function(attributes["__wrapped__"])
-            return
-        if "_parameters" in attributes and "_modules" in attributes:
-            self._module(x, attributes, depth)
-            return
-        if type(x).__module__.split(".")[0] in ("fusetorch", "numpy", "torch") and not hasattr(x, "step"):  # optimizers, schedules
-            return
-        for k, v in attributes.items():
-            self._entry(attributes, k, v, depth + 1)
-        self.lengths.append((attributes, len(attributes)))
-
-    def _class(self, c: type, depth: int) -> None:
-        """Guards what the classes that the user wrote hold, and what their methods reach."""
+    def _class(self, c: type, attributes: dict | None) -> None:
+        """What the classes that the user wrote hold, and what their methods reach. ``attributes``: of an instance, which go first."""
+        bases = [k for k in c.__mro__ if _package(k) == "fusetorch"]
         for k in c.__mro__:
-            if k.__module__.split(".")[0] in _SKIP_MODULES or (k is not c and id(k) in self._seen) or issubclass(k, enum.Enum):
+            if _package(k) in _SKIP_MODULES or issubclass(k, enum.Enum):
                 continue
-            self._seen.add(id(k))
             for name, v in list(vars(k).items()):
                 if isinstance(v, (staticmethod, classmethod)):
                     v = v.__func__
                 elif isinstance(v, property):
                     v = v.fget
                 if isinstance(v, types.FunctionType):
-                    self._function(v)
-                elif not (name.startswith("__") and name.endswith("__")) and not isinstance(
-                        v, (type, types.GetSetDescriptorType, types.MemberDescriptorType)):
-                    self._entry(vars(k), name, v, depth + 1)
+                    if name.startswith("__") and name.endswith("__"):
+                        if attributes is None or name not in ("__init__", "__new__", "__repr__", "__str__", "__del__"):
+                            self._todo.append(v)  # called without being named
+                    elif any(hasattr(b, name) for b in bases):
+                        self._todo.append(v)  # overrides what fusetorch calls
+                    else:
+                        self._waiting.append((name, None, name, v))
+                elif not name.startswith("__") and not isinstance(v, (types.GetSetDescriptorType, types.MemberDescriptorType)):
+                    self._waiting.append((name, vars(k), name, v))
+                    if attributes is not None and name not in attributes:
+                        self._waiting.append((name, attributes, name, _MISSING))
 
-    def _module(self, m: Any, attributes: dict, depth: int) -> None:
+    def _object(self, x: Any) -> None:
+        attributes = getattr(x, "__dict__", None)
+        self._class(type(x), attributes)
+        own = _package(type(x)) in ("fusetorch", "numpy", "torch")
+        if attributes is None:
+            if not own and _package(type(x)) not in _SKIP_MODULES:
+                for name in {n for k in type(x).__mro__ for n in _names(vars(k).get("__slots__", ()))}:
+                    if hasattr(x, name):
+                        v = getattr(x, name)
+                        self.slots.append((x, name, v))
+                        self._todo.append(v)
+        elif "__wrapped__" in attributes:
+            self._todo.append(attributes["__wrapped__"])
+        elif "_parameters" in attributes and "_modules" in attributes:
+            self._module(x, attributes)
+        elif hasattr(x, "param_groups") or (own and hasattr(x, "step")):  # optimizers, schedules
+            for k, v in attributes.items():
+                self._entry(attributes, k, v)
+            self.lengths.append((attributes, len(attributes)))
+        elif not own:
+            self._waiting += [(k, attributes, k, v) for k, v in attributes.items()]
+            if "hasattr" in self._names:
+                self.lengths.append((attributes, len(attributes)))
+
+    def _module(self, m: Any, attributes: dict) -> None:
+        # what fusetorch's own layers read is not looked up: all of it counts
+        layer = any(_package(c) == "fusetorch" and c.__name__ not in _BARE_MODULES for c in type(m).__mro__)
         for k, v in attributes.items():
             if k in ("_parameters", "_buffers", "_modules"):
                 self.modules.append((attributes, k, v))
+                self.tables.append((v, len(v)))
                 for name, item in v.items():
                     self.modules.append((v, name, item))
-                    self._walk(item, depth if k == "_modules" else depth + 1)
+                    self._todo.append(item)
             elif k in ("_forward_hooks", "_forward_pre_hooks"):
                 self.lengths.append((v, len(v)))
-                for hook in v.values():
-                    self._walk(hook, depth + 1)
-            elif not k.startswith("_"):
-                self._entry(attributes, k, v, depth + 1)
-        self.lengths.append((attributes, len(attributes)))
+                self._todo += v.values()
+            elif k == "training" or (layer and not k.startswith("_")):
+                self._entry(attributes, k, v)
+            else:
+                self._waiting.append((k, attributes, k, v))
 
     # ---- checking
 
@@ -333,6 +357,12 @@ class StateGuard:
             for d, k, v in self.modules:
                 if d.get(k, _MISSING) is not v:
                     return f"module entry {k!r} was replaced"
+            for d, n in self.tables:
+                if len(d) != n:
+                    return f"a module had {n} parameters, buffers or submodules and has {len(d)}"
+            for t in self.unhooked:
+                if t._x is not None and t._x.hooks:
+                    return "a gradient hook was registered"
             self.version = version
         return None
 
@@ -344,6 +374,12 @@ def python_randomness() -> list[Any]:
         kind, keys, *rest = np.random.get_state()
         state.append((kind, keys.tobytes(), rest))
     return state
+
+
+def _package(x: Any) -> str:
+    """The top package that a class, function or module belongs to."""
+    name = getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
+    return (name or "").split(".")[0]
 
 
 def _names(slots: str | Iterable[str]) -> tuple[str, ...]:

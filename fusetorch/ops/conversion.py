@@ -8,7 +8,7 @@ import numpy as np
 from .. import dtypes
 from ..dtypes import dtype as dtype_class
 from ..runtime.device import device as device_class
-from ..tensor import Meta, Tensor, meta, version_of, wrap
+from ..tensor import Meta, Tensor, meta, structure_changed, version_of, wrap
 from .creation import as_device
 from .opdef import composite, fn, opaque
 
@@ -244,6 +244,7 @@ def register_hook(input, hook):
         x.hooks = {}
     key = id(hook) if id(hook) not in x.hooks else max(x.hooks) + 1
     x.hooks[key] = hook
+    structure_changed()
     if input.grad_fn is not None:
         watch(input)
     return RemovableHandle(x.hooks, key)
