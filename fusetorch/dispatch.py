@@ -338,6 +338,8 @@ def _not_a_tensor(op: OpDef, k: int, o: Any) -> TypeError:
 
 def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), out: Tensor | None = None) -> Any:
     """Calls an elementwise op: broadcasting, promotion, run, record."""
+    if op.check_fn is not None:
+        op.check_fn(*operands, *params)
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     if not tensors:
         from .ops.creation import tensor
@@ -392,6 +394,8 @@ def write_out(name: str, result: Any, out: Any) -> Any:
 
 def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> Tensor:
     """Calls an elementwise op in place on its first operand."""
+    if op.check_fn is not None:
+        op.check_fn(*operands, *params)
     target = operands[0]
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     name = op.name + "_"

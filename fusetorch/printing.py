@@ -33,20 +33,19 @@ class _Formatter:
         if self.kind in "biu":
             self.width = max([len(str(v)) for v in values.ravel().tolist()], default=1)
             return
-        finite = np.abs(values[np.isfinite(values) & (values != 0)].astype(np.float64))
+        finite = values[np.isfinite(values) & (values != 0)].astype(np.float64)
+        size = np.abs(finite)
         p = _OPTIONS["precision"]
         self.int_mode = bool(np.all(finite == np.ceil(finite)))
         self.sci = False
-        if finite.size:
-            hi, lo = float(finite.max()), float(finite.min())
-            if self.int_mode:
-                self.sci = hi / lo > 1000.0 and hi > 1e8 or hi > 1e8
-            else:
-                self.sci = hi / lo > 1000.0 or hi > 1e8 or lo < 1e-4
+        if size.size:
+            hi, lo = float(size.max()), float(size.min())
+            self.sci = hi / lo > 1000.0 or hi > 1e8 or (not self.int_mode and lo < 1e-4)
         if _OPTIONS["sci_mode"] is not None:
             self.sci = _OPTIONS["sci_mode"]
         self.spec = f".{p}e" if self.sci else ".0f" if self.int_mode else f".{p}f"
-        self.width = max([len(self.text(v)) for v in values.ravel().tolist()], default=1)
+        # zeros, infinities and NaN do not count for the width
+        self.width = max([len(self.text(v)) for v in finite.tolist()], default=1)
 
     def text(self, v: Any) -> str:
         if self.kind == "b":

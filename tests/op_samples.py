@@ -668,7 +668,7 @@ def _elementwise(op: OpDef) -> list[Sample]:
     out = [S(*floats), S(*[f(lo=lo, hi=hi) for _ in range(n)]), S(*[f(0, 3, lo=lo, hi=hi) for _ in range(n)]), S(*[f(4, 3, lo=lo, hi=hi).T for _ in range(n)])]
     if n > 1:
         out.append(S(*[f(*((3, 1), (4,), (2, 1, 1))[k], lo=lo, hi=hi) for k in range(n)]))
-    if not any(p.role == "scalar" and p.default is None for p in op.params):
+    if op.promote != "floating" and not any(p.role == "scalar" and p.default is None for p in op.params):
         low, high = (int(np.ceil(lo)), int(np.floor(hi)) + 1)
         if high > low:
             low = max(low, 1) if op.name in ("true_divide", "floor_divide", "trunc_divide", "remainder", "fmod", "reciprocal", "addcdiv", "pow") else low

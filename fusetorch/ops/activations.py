@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from ..dtypes import uint8
 from ..shapes import wrap_dim
 from . import primitives as P
 from .expr import cast
@@ -20,7 +21,7 @@ def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-@elementwise(inplace=True, nn=True, oracle=lambda a: np.maximum(a, 0))
+@elementwise(bools=False, inplace=True, nn=True, oracle=lambda a: np.maximum(a, 0))
 def relu(input):
     """``max(input, 0)``; its gradient at 0 is 0."""
     return P.where(input <= 0, 0, input)
@@ -37,7 +38,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.relu_grad(g, ctx["out"])
 
 
-@elementwise(inplace=True, nn=True, function=False, method=False, oracle=lambda a: np.clip(a, 0, 6))
+@elementwise(bools=False, inplace=True, nn=True, function=False, method=False, oracle=lambda a: np.clip(a, 0, 6))
 def relu6(input):
     """``min(max(input, 0), 6)``."""
     return P.where(input <= 0, 0, P.where(input >= 6, 6, input))
@@ -50,7 +51,7 @@ def _gelu(a: np.ndarray, approximate: str = "none") -> np.ndarray:
     return 0.5 * a * (1 + scipy.special.erf(a / math.sqrt(2)))
 
 
-@elementwise(promote="float", nn=True, function=False, method=False, oracle=_gelu)
+@elementwise(promote="floating", nn=True, function=False, method=False, oracle=_gelu)
 def gelu(input, approximate: str = "none"):
     """``x * Phi(x)``, exactly (``"none"``) or by the tanh formula (``"tanh"``)."""
     if approximate == "none":
@@ -61,27 +62,27 @@ def gelu(input, approximate: str = "none"):
     raise RuntimeError(f"approximate argument must be either none or tanh, got {approximate!r}")
 
 
-@elementwise(promote="float", nn=True, inplace=True, function=False, method=False, oracle=lambda a: a * _sigmoid(a))
+@elementwise(promote="floating", nn=True, inplace=True, function=False, method=False, oracle=lambda a: a * _sigmoid(a))
 def silu(input):
     """``x * sigmoid(x)``."""
     return input / (P.exp(-input) + 1.0)
 
 
-@elementwise(promote="float", nn=True, inplace=True, function=False, method=False,
+@elementwise(promote="floating", nn=True, inplace=True, function=False, method=False,
              oracle=lambda a: a * np.tanh(np.log1p(np.exp(a))))
 def mish(input):
     """``x * tanh(softplus(x))``."""
     return input * P.tanh(P.where(input > 20, input, P.log1p(P.exp(input))))
 
 
-@elementwise(promote="float", nn=True, inplace=True, function=False, method=False,
+@elementwise(promote="floating", nn=True, inplace=True, function=False, method=False,
              oracle=lambda a, negative_slope=0.01: np.where(a > 0, a, a * negative_slope))
 def leaky_relu(input, negative_slope: float = 0.01):
     """``x`` if positive, else ``negative_slope * x``."""
     return P.where(input > 0, input, input * negative_slope)
 
 
-@elementwise(promote="float", nn=True, inplace=True, function=False, method=False,
+@elementwise(promote="floating", nn=True, inplace=True, function=False, method=False,
              oracle=lambda a, alpha=1.0: np.where(a > 0, a, alpha * np.expm1(a)))
 def elu(input, alpha: float = 1.0):
     """``x`` if positive, else ``alpha * (exp(x) - 1)``."""
@@ -91,13 +92,13 @@ def elu(input, alpha: float = 1.0):
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 
 
-@elementwise(promote="float", nn=True, inplace=True, oracle=lambda a: _SELU_SCALE * np.where(a > 0, a, _SELU_ALPHA * np.expm1(a)))
+@elementwise(promote="floating", nn=True, inplace=True, oracle=lambda a: _SELU_SCALE * np.where(a > 0, a, _SELU_ALPHA * np.expm1(a)))
 def selu(input):
     """Scaled ELU with the self-normalising constants."""
     return P.where(input > 0, input, P.expm1(P.minimum(input, 0.0)) * _SELU_ALPHA) * _SELU_SCALE
 
 
-@elementwise(promote="float", nn=True, inplace=True, oracle=lambda a, alpha=1.0: np.maximum(a, 0) + np.minimum(0, alpha * np.expm1(a / alpha)))
+@elementwise(promote="floating", nn=True, inplace=True, oracle=lambda a, alpha=1.0: np.maximum(a, 0) + np.minimum(0, alpha * np.expm1(a / alpha)))
 def celu(input, alpha: float = 1.0):
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``."""
     return P.where(input > 0, input, alpha * P.expm1(P.minimum(input, 0.0) / alpha))
@@ -107,32 +108,32 @@ def _softplus(a: np.ndarray, beta: float = 1.0, threshold: float = 20.0) -> np.n
     return np.where(a * beta > threshold, a, np.log1p(np.exp(np.minimum(a * beta, threshold))) / beta)
 
 
-@elementwise(promote="float", nn=True, function=False, method=False, oracle=_softplus)
+@elementwise(promote="floating", nn=True, function=False, method=False, oracle=_softplus)
 def softplus(input, beta: float = 1.0, threshold: float = 20.0):
     """``log(1 + exp(beta x)) / beta``, linear where ``beta x > threshold``."""
     z = input * beta
     return P.where(z > threshold, input, P.log1p(P.exp(P.minimum(z, threshold))) / beta)
 
 
-@elementwise(promote="float", nn=True, function=False, method=False, oracle=lambda a: a / (1 + np.abs(a)))
+@elementwise(bools=False, promote="float", nn=True, function=False, method=False, oracle=lambda a: a / (1 + np.abs(a)))
 def softsign(input):
     """``x / (1 + |x|)``."""
     return input / (P.abs(input) + 1.0)
 
 
-@elementwise(promote="float", nn=True, function=False, method=False, oracle=lambda a: -np.log1p(np.exp(-a)))
+@elementwise(promote="floating", nn=True, function=False, method=False, oracle=lambda a: -np.log1p(np.exp(-a)))
 def logsigmoid(input):
     """``log(sigmoid(x))`` without overflow."""
     return P.minimum(input, 0.0) - P.log1p(P.exp(-P.abs(input)))
 
 
-@elementwise(promote="float", nn=True, function=False, method=False, oracle=lambda a: a - np.tanh(a))
+@elementwise(bools=False, promote="float", nn=True, function=False, method=False, oracle=lambda a: a - np.tanh(a))
 def tanhshrink(input):
     """``x - tanh(x)``."""
     return input - P.tanh(input)
 
 
-@elementwise(nn=True, inplace=True, function=False, method=False,
+@elementwise(bools=False, nn=True, inplace=True, function=False, method=False,
              oracle=lambda a, min_val=-1.0, max_val=1.0: np.clip(a, min_val, max_val))
 def hardtanh(input, min_val: float = -1.0, max_val: float = 1.0):
     """``x`` limited to [min_val, max_val]."""
@@ -140,28 +141,42 @@ def hardtanh(input, min_val: float = -1.0, max_val: float = 1.0):
     return P.where(input <= lo, lo, P.where(input >= hi, hi, input))
 
 
-@elementwise(promote="float", nn=True, inplace=True, function=False, method=False, oracle=lambda a: np.clip(a + 3, 0, 6) / 6)
+@hardtanh.check
+def _(input, min_val, max_val):
+    if min_val > max_val:
+        raise ValueError("min_val cannot be greater than max_val")
+    if min_val < 0 and input.dtype is uint8:
+        raise RuntimeError("cannot do hardtanh on an unsigned type with negative limits")
+
+
+@elementwise(promote="floating", nn=True, inplace=True, function=False, method=False, oracle=lambda a: np.clip(a + 3, 0, 6) / 6)
 def hardsigmoid(input):
     """``min(max(x + 3, 0), 6) / 6``."""
     return P.where(input <= -3.0, 0.0, P.where(input >= 3.0, 1.0, input / 6.0 + 0.5))
 
 
-@elementwise(promote="float", nn=True, inplace=True, function=False, method=False, oracle=lambda a: a * np.clip(a + 3, 0, 6) / 6)
+@elementwise(promote="floating", nn=True, inplace=True, function=False, method=False, oracle=lambda a: a * np.clip(a + 3, 0, 6) / 6)
 def hardswish(input):
     """``x * min(max(x + 3, 0), 6) / 6``."""
     return P.where(input <= -3.0, 0.0, P.where(input >= 3.0, input, input * (input + 3.0) / 6.0))
 
 
-@elementwise(promote="float", nn=True, oracle=lambda a, lambd=0.5: np.where(np.abs(a) > lambd, a, 0))
+@elementwise(promote="floating", nn=True, oracle=lambda a, lambd=0.5: np.where(np.abs(a) > lambd, a, 0))
 def hardshrink(input, lambd: float = 0.5):
     """``x`` where ``|x| > lambd``, else 0."""
     return P.where(P.abs(input) <= lambd, 0.0, input)
 
 
-@elementwise(promote="float", nn=True, function=False, method=False, oracle=lambda a, lambd=0.5: np.sign(a) * np.maximum(np.abs(a) - lambd, 0))
+@elementwise(promote="floating", nn=True, function=False, method=False, oracle=lambda a, lambd=0.5: np.sign(a) * np.maximum(np.abs(a) - lambd, 0))
 def softshrink(input, lambd: float = 0.5):
     """``x`` moved towards 0 by ``lambd``."""
     return P.where(input > lambd, input - lambd, P.where(input < -lambd, input + lambd, input * 0.0))
+
+
+@softshrink.check
+def _(input, lambd):
+    if lambd < 0:
+        raise RuntimeError(f"lambda must be in range [0, inf) for input dtype {input.dtype}, but found {lambd}")
 
 
 @elementwise(nn=True, inplace=True, oracle=lambda a, threshold, value: np.where(a > threshold, a, value))
@@ -170,7 +185,7 @@ def threshold(input, threshold: float, value: float):
     return P.where(input <= cast(threshold, input.dtype), cast(value, input.dtype), input)
 
 
-@elementwise(promote="float", nn=True, name="prelu_elementwise", function=False, method=False,
+@elementwise(promote="floating", nn=True, name="prelu_elementwise", function=False, method=False,
              oracle=lambda a, w: np.where(a > 0, a, a * w))
 def prelu_elementwise(input, weight):
     """``x`` if positive, else ``weight * x``, with ``weight`` already broadcastable to ``x``."""

@@ -75,8 +75,9 @@ def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_
         t = active_tracer().full(shape, value, d, dev)
     elif dev.type == "cpu":
         from .. import cpu_backend
-        a = np.zeros(shape, d.np) if value == 0 and not isinstance(value, bool) else cpu_backend.empty(shape, d)
-        if value is not None and not (value == 0 and not isinstance(value, bool)):
+        zero = value == 0 and not isinstance(value, bool) and repr(value) != "-0.0"
+        a = np.zeros(shape, d.np) if zero else cpu_backend.empty(shape, d)
+        if value is not None and not zero:
             a.fill(value if d.category != 1 else np.asarray(int(value) & (1 << 64) - 1, np.uint64).astype(d.np))
         t = wrap(a)
     else:
@@ -115,6 +116,8 @@ def _array_of(data: Any, d: dtype | None) -> np.ndarray:
         return a
     if hasattr(data, "__array__"):
         return _array_of(np.asarray(data), d)
+    if isinstance(data, str):
+        raise TypeError("new(): invalid data type 'str'")
     raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
 
 
@@ -256,7 +259,7 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     if end is None:
         start, end = 0, start
     if step == 0:
-        raise ValueError("step must be nonzero")
+        raise RuntimeError("step must be nonzero")
     if not (math.isfinite(start) and math.isfinite(end)):
         raise RuntimeError(f"unsupported range: {start} -> {end}")
     if (end - start) * step < 0:

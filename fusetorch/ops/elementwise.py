@@ -49,13 +49,13 @@ def true_divide(input, other):
     return input / other
 
 
-@elementwise(inplace=True, numbers="any", operators=("__floordiv__",), oracle=np.floor_divide)
+@elementwise(bools=False, inplace=True, numbers="any", operators=("__floordiv__",), oracle=np.floor_divide)
 def floor_divide(input, other):
     """``input / other`` rounded down."""
     return P.floor_divide(input, other)
 
 
-@elementwise(inplace=True, name="trunc_divide", numbers="any", function=False, method=False,
+@elementwise(bools=False, inplace=True, name="trunc_divide", numbers="any", function=False, method=False,
              oracle=lambda a, b: np.trunc(np.true_divide(a, b)).astype(np.result_type(a, b)))
 def trunc_divide(input, other):
     """``input / other`` rounded towards zero."""
@@ -66,19 +66,19 @@ def trunc_divide(input, other):
     return P.where(inexact & (q < 0), q + 1, q)
 
 
-@elementwise(inplace=True, numbers="any", operators=("__mod__",), oracle=np.remainder)
+@elementwise(bools=False, inplace=True, numbers="any", operators=("__mod__",), oracle=np.remainder)
 def remainder(input, other):
     """The remainder with the divisor's sign, as Python's ``%``."""
     return P.remainder(input, other)
 
 
-@elementwise(inplace=True, oracle=np.fmod)
+@elementwise(bools=False, inplace=True, oracle=np.fmod)
 def fmod(input, other):
     """The remainder with the dividend's sign, as C's ``fmod``."""
     return P.fmod(input, other)
 
 
-@elementwise(inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0))
+@elementwise(bools=False, inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0))
 def pow(input, exponent):
     """``input ** exponent``."""
     return P.pow(input, exponent)
@@ -93,7 +93,7 @@ def neg(input):
     return -input
 
 
-@elementwise(inplace=True, aliases=("absolute",), oracle=np.abs)
+@elementwise(bools=False, inplace=True, aliases=("absolute",), oracle=np.abs)
 def abs(input):
     """The absolute value."""
     return P.abs(input)
@@ -155,26 +155,26 @@ def fmin(input, other):
     return P.fmin(input, other)
 
 
-@elementwise(inplace=True, oracle=lambda a, b, c: a + (b - a) * c)
+@elementwise(promote="floating", inplace=True, oracle=lambda a, b, c: a + (b - a) * c)
 def lerp(input, end, weight):
     """``input + weight * (end - input)``, exact at both ends."""
     return P.where(P.abs(weight) < 0.5, input + weight * (end - input), end - (end - input) * (1 - weight))
 
 
-@elementwise(inplace=True, oracle=lambda a, b, c, value=1: a + value * b * c)
+@elementwise(bools=False, inplace=True, oracle=lambda a, b, c, value=1: a + value * b * c)
 def addcmul(input, tensor1, tensor2, *, value: float = None):
     """``input + value * tensor1 * tensor2``."""
     product = tensor1 * tensor2
     return input + (product if value is None else cast(value, product.dtype) * product)
 
 
-@elementwise(inplace=True, promote="float", oracle=lambda a, b, c, value=1: a + value * b / c, domain=(0.3, 3.0))
+@elementwise(inplace=True, promote="floating", oracle=lambda a, b, c, value=1: a + value * b / c, domain=(0.3, 3.0))
 def addcdiv(input, tensor1, tensor2, *, value: float = None):
     """``input + value * tensor1 / tensor2``."""
     return input + (tensor1 / tensor2 if value is None else cast(value, tensor1.dtype) * (tensor1 / tensor2))
 
 
-@elementwise(numbers="none", promote="float", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
+@elementwise(numbers="none", promote="floating", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
 def hypot(input, other):
     """``sqrt(input**2 + other**2)`` without overflow on the way."""
     a, b = P.abs(input), P.abs(other)
@@ -240,7 +240,7 @@ def logit(input, eps: float = None):
     return P.log(x / (1 - x))
 
 
-@elementwise(numbers="none", promote="float", oracle=np.logaddexp)
+@elementwise(numbers="none", promote="floating", oracle=np.logaddexp)
 def logaddexp(input, other):
     """``log(exp(input) + exp(other))`` without overflow."""
     m = P.maximum(input, other)
@@ -256,19 +256,19 @@ def xlogy(input, other):
 # ---- rounding
 
 
-@elementwise(inplace=True, oracle=np.floor)
+@elementwise(bools=False, inplace=True, oracle=np.floor)
 def floor(input):
     """Rounded down."""
     return P.floor(input)
 
 
-@elementwise(inplace=True, oracle=np.ceil)
+@elementwise(bools=False, inplace=True, oracle=np.ceil)
 def ceil(input):
     """Rounded up."""
     return P.ceil(input)
 
 
-@elementwise(inplace=True, aliases=("fix",), oracle=np.trunc)
+@elementwise(bools=False, inplace=True, aliases=("fix",), oracle=np.trunc)
 def trunc(input):
     """Rounded towards zero."""
     return P.trunc(input)
@@ -288,7 +288,7 @@ def builtin_abs(n: int) -> int:
     return -n if n < 0 else n
 
 
-@elementwise(inplace=True, oracle=lambda a: a - np.trunc(a))
+@elementwise(promote="floating", inplace=True, oracle=lambda a: a - np.trunc(a))
 def frac(input):
     """The part after the point, with the sign of ``input``."""
     return input - P.trunc(input)
@@ -423,6 +423,17 @@ def isclose(input, other, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: boo
     return close | (P.isfinite(b) & (P.abs(a - b) <= cast(atol, d) + cast(rtol, d) * P.abs(b)))
 
 
+@isclose.check
+def _(input, other, rtol, atol, equal_nan):
+    for name, value in (("rtol", rtol), ("atol", atol)):
+        if not _is_tensor(value) and value < 0:
+            raise RuntimeError(f"{name} must be greater than or equal to zero, but got {value}")
+
+
+def _is_tensor(x: Any) -> bool:
+    return hasattr(x, "numel")
+
+
 @elementwise(numbers="none", inplace=True, oracle=np.heaviside, differentiable=False)
 def heaviside(input, values):
     """0 below zero, ``values`` at zero, 1 above."""
@@ -444,6 +455,13 @@ def where_elementwise(condition, input, other):
 def masked_fill(input, mask, value):
     """``value`` (a number or 0-d tensor) where ``mask``, else ``input`` (whose dtype is kept)."""
     return P.where(P.truth(mask), cast(value, input.dtype), input)
+
+
+@masked_fill.check
+def _(input, mask, value):
+    if _is_tensor(value) and value.ndim:
+        raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
+                           f"{value.ndim} dimension(s).")
 
 
 @elementwise(inplace=True, aliases=("clip",), oracle=lambda a, min=None, max=None: np.clip(a, min, max))

@@ -74,7 +74,7 @@ class OpDef:
     inplace: bool = False
     operators: tuple[str, ...] = ()     # "__add__": also its reflected and in-place forms where Python has them
     aliases: tuple[str, ...] = ()
-    promote: str = "default"            # default | float | none
+    promote: str = "default"            # default | float (integers become floating) | floating (integers are refused) | none
     keep: tuple[str, ...] = ()          # operands left out of promotion
     differentiable: bool = True
     samples: Callable[[], list[Sample]] | None = None
@@ -82,10 +82,12 @@ class OpDef:
     domain: tuple[float, float] = (-3.0, 3.0)
     vjp_fn: Callable[..., Any] | None = None
     saves: tuple[str, ...] = ()
+    check_fn: Callable[..., None] | None = None
     kernels: dict[str, Callable[..., Any]] = field(default_factory=dict)
     random: bool = False                # draws from the generator
     n_outputs: int = 1
     row_major: bool = False             # the result is row-major whatever the operands' layout
+    bools: bool = True                  # whether a bool result makes sense
     numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
     out: bool = False                   # a composite that takes ``out=``, as the other kinds do
     nonempty: bool = False              # a reduction without a value for no elements
@@ -104,6 +106,11 @@ class OpDef:
             self.vjp_fn, self.saves = f, saves
             return f
         return register
+
+    def check(self, f: Callable) -> Callable:
+        """Registers ``f(**arguments)``, called before an elementwise operation runs, to refuse bad values."""
+        self.check_fn = f
+        return f
 
     def _kernel(self, device: str) -> Callable[[Callable], Callable]:
         def register(f: Callable) -> Callable:
@@ -274,8 +281,13 @@ def _promote(op: OpDef, kinds: Sequence[Any]) -> dtype:
     if not (dims or zero or numbers):
         return get_default_dtype()
     result = result_type(dims, zero, numbers)
-    if op.promote == "float" and result.category < 2:
-        result = get_default_dtype()
+    if result.category == 0 and not op.bools:
+        raise NotImplementedError(f"\"{op.name}\" not implemented for {result}; convert the tensor to an integer dtype first")
+    if result.category < 2:
+        if op.promote == "float":
+            result = get_default_dtype()
+        elif op.promote == "floating":
+            raise NotImplementedError(f"\"{op.name}\" not implemented for {result}; convert the tensor with .float() first")
     return result
 
 

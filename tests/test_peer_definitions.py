@@ -1,0 +1,310 @@
+"""The same calls in PyTorch: values, dtypes, shapes, gradients, error classes, printing. Skipped where PyTorch is not installed.
+
+Where PyTorch's own operator database can be imported (it needs ``expecttest``), every operation that both have is also run on its
+samples and on its erroneous inputs.
+"""
+from __future__ import annotations
+
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import ml_dtypes
+import numpy as np
+import pytest
+from op_samples import ELSEWHERE, RANDOM, SAMPLES, samples_of
+
+import fusetorch as ft
+from fusetorch.ops.opdef import REGISTRY, OpDef, Sample, fn
+
+pytestmark = pytest.mark.peer
+torch = pytest.importorskip("torch")
+
+DTYPES = {torch.float32: ft.float32, torch.float64: ft.float64, torch.float16: ft.float16, torch.bfloat16: ft.bfloat16, torch.int64: ft.int64,
+          torch.int32: ft.int32, torch.int16: ft.int16, torch.int8: ft.int8, torch.uint8: ft.uint8, torch.bool: ft.bool}
+BACK = {v: k for k, v in DTYPES.items()}
+TOLERANCE = {torch.float32: (1.3e-5, 2e-5), torch.float64: (1e-7, 1e-9), torch.float16: (2e-3, 2e-3), torch.bfloat16: (2e-2, 1e-2)}
+
+
+class Untranslatable(Exception):
+    """A value that fusetorch has no counterpart of (complex numbers, sparse layouts, generators ...)."""
+
+
+def array(t: Any) -> np.ndarray:
+    """A PyTorch tensor's numbers."""
+    t = t.detach() + 0 if t._is_zerotensor() else t.detach()
+    if t.dtype not in DTYPES or t.layout is not torch.strided:
+        raise Untranslatable(str(t.dtype))
+    return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype is torch.bfloat16 else t.numpy()
+
+
+def translate(x: Any, leaves: list) -> Any:
+    """PyTorch's arguments as ours; pairs of tensors that want gradients are noted in ``leaves``."""
+    if isinstance(x, torch.Tensor):
+        t = ft.from_numpy(np.array(array(x), order="C"))
+        if x.ndim == 2 and x.stride() == (1, x.shape[0]) and x.shape[0] > 1:
+            t = t.t().contiguous().t()
+        if x.requires_grad:
+            t.requires_grad_()
+            leaves.append((x, t))
+        return t
+    if isinstance(x, torch.dtype):
+        if x not in DTYPES:
+            raise Untranslatable(str(x))
+        return DTYPES[x]
+    if isinstance(x, torch.device):
+        return ft.device(str(x))
+    if isinstance(x, torch.Size):
+        return ft.Size(x)
+    if isinstance(x, (list, tuple)):
+        return type(x)(translate(v, leaves) for v in x) if type(x) in (list, tuple) else tuple(translate(v, leaves) for v in x)
+    if isinstance(x, dict):
+        return {k: translate(v, leaves) for k, v in x.items()}
+    if isinstance(x, (torch.memory_format, torch.layout, complex, torch.Generator)):
+        raise Untranslatable(str(x))
+    return x
+
+
+def flat(x: Any) -> list[Any]:
+    """The leaves of nested sequences."""
+    return [v for y in x for v in flat(y)] if isinstance(x, (list, tuple)) and not isinstance(x, torch.Size) else [x]
+
+
+def same(theirs: Any, ours: Any, slack: float = 1.0, positions: bool = True) -> None:
+    """Asserts that results agree. ``positions=False`` leaves out all but the first: PyTorch's choice among equals is not defined."""
+    a, b = flat(theirs), flat(ours)
+    if not positions:
+        a, b = a[:1], b[:1]
+    if isinstance(ours, ft.Size) or isinstance(theirs, torch.Size):
+        assert tuple(theirs) == tuple(ours)
+        return
+    assert len(a) == len(b), f"{len(a)} results in PyTorch, {len(b)} here"
+    for p, q in zip(a, b):
+        if not isinstance(p, torch.Tensor):
+            assert (DTYPES.get(p, p) == q) or (isinstance(p, float) and np.isclose(p, q, equal_nan=True)), f"{p!r} in PyTorch, {q!r} here"
+            continue
+        x, y = array(p), q.detach().numpy()
+        assert x.shape == y.shape, f"shape {x.shape} in PyTorch, {y.shape} here"
+        assert DTYPES[p.dtype] is q.dtype, f"{p.dtype} in PyTorch, {q.dtype} here"
+        if p.dtype.is_floating_point:
+            rtol, atol = TOLERANCE[p.dtype]
+            np.testing.assert_allclose(y.astype(np.float64), x.astype(np.float64), rtol * slack, atol * slack, equal_nan=True)
+        else:
+            np.testing.assert_array_equal(y, x)
+
+
+def both(theirs: Callable, ours: Callable, args: Any, kwargs: Any, positions: bool = True, values: bool = True) -> None:
+    """Calls both and compares results and gradients, or the classes of errors."""
+    leaves: list = []
+    my_args, my_kwargs = translate(list(args), leaves), translate(dict(kwargs), leaves)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            want = theirs(*args, **kwargs)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            if "not differentiable with respect to" in str(error):
+                return
+            with pytest.raises(type(error)):
+                ours(*my_args, **my_kwargs)
+            return
+        got = ours(*my_args, **my_kwargs)
+    if not values:
+        for p, q in zip(flat(want), flat(got)):
+            assert tuple(p.shape) == tuple(q.shape) and DTYPES[p.dtype] is q.dtype
+        return
+    same(want, got, positions=positions)
+    pairs = [(p, q) for p, q in zip(flat(want), flat(got)) if isinstance(p, torch.Tensor) and p.dtype.is_floating_point and p.requires_grad]
+    if not (leaves and pairs):
+        return
+    rng = np.random.default_rng(0)
+    slopes = [rng.standard_normal(tuple(p.shape)) for p, _ in pairs]
+    try:
+        theirs_g = torch.autograd.grad([p for p, _ in pairs], [x for x, _ in leaves], [torch.tensor(s, dtype=p.dtype) for s, (p, _) in zip(slopes, pairs)],
+                                       allow_unused=True)
+    except RuntimeError as error:
+        assert "is not implemented" in str(error)  # PyTorch has no derivative here
+        return
+    ours_g = ft.autograd.grad([q for _, q in pairs], [t for _, t in leaves], [ft.tensor(s, dtype=q.dtype) for s, (_, q) in zip(slopes, pairs)],
+                              allow_unused=True)
+    for x, y in zip(theirs_g, ours_g):
+        if x is None or y is None:
+            other = y if x is None else x
+            assert other is None or not bool((other != 0).any()), f"a gradient is missing: {x} in PyTorch, {y} here"
+        else:
+            same(x, y, slack=4)
+
+
+# ---------------------------------------------------------------------------------------------------- our samples
+
+
+def counterpart(name: str) -> Callable | None:
+    """PyTorch's function of this name."""
+    if name in ("__getitem__", "reshape", "permute", "tile", "flip", "unfold"):
+        return getattr(torch.Tensor, name)  # the functions take no separate sizes
+    return getattr(torch.nn.functional, name, None) or getattr(torch, name, None) or getattr(torch.Tensor, name, None)
+
+
+#: The names differ in meaning, or their samples are ours alone.
+NOT_COMPARED = {"index", "scalar_tensor", "tensor", "sort_dim", "rms_norm", "normalize", "logsumexp", "float", "double", "half", "bfloat16", "long", "int",
+                "short", "char", "byte", "bool", "is_tensor", "tolist", "detach", "new_tensor", "type"}
+POSITIONS_UNDEFINED = {"kthvalue", "topk", "mode", "median", "nanmedian"}
+OURS = [n for n, op in REGISTRY.items() if n not in ELSEWHERE | RANDOM | NOT_COMPARED and (op.function or op.method or op.nn) and counterpart(n) is not None]
+
+
+def theirs(x: Any, d: Any, grad: bool) -> Any:
+    """A sample's argument as PyTorch's."""
+    if isinstance(x, np.ndarray):
+        t = torch.from_numpy(x.copy())
+        if x.dtype == np.float64:
+            t = t.to(d)
+            if grad:
+                t.requires_grad_()
+        return t
+    if isinstance(x, ft.dtype):
+        return BACK[x]
+    return type(x)(theirs(v, d, grad) for v in x) if isinstance(x, (list, tuple)) else x
+
+
+def calls(op: OpDef, d: Any) -> Iterator[tuple[list, dict]]:
+    """The samples of an operation for PyTorch."""
+    for s in samples_of(op):
+        yield [theirs(a, d, s.grad and op.differentiable) for a in s.args], {k: theirs(v, d, s.grad) for k, v in s.kwargs.items()}
+
+
+@pytest.mark.parametrize("name", OURS)
+def test_samples(name: str) -> None:
+    for args, kwargs in calls(REGISTRY[name], torch.float32):
+        both(counterpart(name), getattr(fn, name), args, kwargs, positions=name not in POSITIONS_UNDEFINED)
+
+
+@pytest.mark.parametrize("name", [n for n in OURS if REGISTRY[n].kind == "elementwise"])
+@pytest.mark.parametrize("d", list(DTYPES), ids=str)
+def test_elementwise_dtypes(name: str, d: Any) -> None:
+    op = REGISTRY[name]
+    if name in SAMPLES:
+        pytest.skip("has samples of its own")
+    lo, hi = op.domain
+    for args, kwargs in calls(op, torch.float64):
+        whole = [a.abs().ceil() if lo >= 0 else a.round() for a in args if isinstance(a, torch.Tensor)]
+        whole = [a.detach().abs() if d in (torch.uint8, torch.bool) else a.detach() for a in whole]
+        if name in ("true_divide", "floor_divide", "remainder", "fmod", "addcdiv"):
+            whole = [torch.where(a == 0, torch.ones_like(a), a) for a in whole]
+        both(counterpart(name), getattr(fn, name), [a.to(d) for a in whole], kwargs)
+
+
+MIXED = [("add", torch.int32, torch.float16), ("mul", torch.uint8, torch.int8), ("true_divide", torch.int64, torch.int16), ("pow", torch.float16, torch.float32),
+         ("maximum", torch.bool, torch.int8), ("atan2", torch.int32, torch.float64), ("remainder", torch.int16, torch.float32), ("eq", torch.int8, torch.float16)]
+
+
+@pytest.mark.parametrize(("name", "a", "b"), MIXED, ids=lambda v: str(v))
+def test_mixed_dtypes(name: str, a: Any, b: Any) -> None:
+    x = torch.tensor([[3, 1], [2, 1]])
+    for second in (torch.tensor([1, 2]), torch.tensor(2), 2, 2.5):
+        for first in (x, torch.tensor(3)):
+            args = [first.to(a), second.to(b) if isinstance(second, torch.Tensor) else second]
+            both(counterpart(name), getattr(fn, name), args, {})
+
+
+# ---------------------------------------------------------------------------------------------------- printing
+
+_RNG = np.random.default_rng(0)
+PRINTED = [np.array([1.0, 2.5]), np.array([1e10, 1.0]), np.array([1e-7]), np.array([np.nan, np.inf, -np.inf]), np.array(3.0), np.array(3), np.array([]),
+           np.zeros((2, 0, 3)), _RNG.standard_normal((3, 4)), _RNG.standard_normal((2, 3, 4)), _RNG.standard_normal((2, 2, 2, 3)), _RNG.standard_normal(1500),
+           _RNG.standard_normal((40, 40)), _RNG.integers(-99, 9999, (20, 30)), np.array([True, False]), np.array([[1e5, 1.0], [3.0, 4.0]]), np.array([123456789.0]),
+           np.array([0.00012, 1.5]), np.array([1e38, 1e-38]), np.arange(2000).reshape(2, 1000), np.array([100000.5, 0.25]), np.array([-0.0, 0.0]), np.array([1e8 + 1])]
+
+
+@pytest.mark.parametrize("k", range(len(PRINTED)))
+@pytest.mark.parametrize("d", [torch.float32, torch.float64, torch.float16, torch.int64], ids=str)
+def test_printing(k: int, d: Any) -> None:
+    a = PRINTED[k]
+    t = torch.from_numpy(a)
+    t = t.to(d) if t.dtype.is_floating_point and d.is_floating_point else t
+    assert repr(translate(t, [])) == repr(t)
+    if t.dtype.is_floating_point and t.numel():
+        assert repr(translate(t, []).requires_grad_()) == repr(t.requires_grad_())
+
+
+# ---------------------------------------------------------------------------------------------------- PyTorch's operator database
+
+try:
+    from torch.testing._internal.common_methods_invocations import op_db
+except ImportError:
+    op_db = []
+
+#: Not comparable: PyTorch draws other numbers, or leaves the result open.
+DRAWN = RANDOM | {"nn.functional." + n for n in RANDOM} | {"empty", "empty_like", "new_empty", "uniform", "exponential"}
+#: The database calls these with operands in another order than the function.
+ORDER: dict[str, Callable] = {
+    "einsum": lambda operands, equation: ft.einsum(equation, operands), "where": lambda x, c, y: ft.where(c, x, y),
+    "nn.functional.embedding": lambda w, i, **k: fn.embedding(i, w, **k), "zero_": lambda x: x.clone().zero_(),
+    "T": lambda x: x.T, "mT": lambda x: x.mT,
+}
+#: Cases with a reason to differ: refused with an error that says so; half-precision results that PyTorch rounds once more or once less;
+#: positions among equal elements; and refusals of ``out=`` tensors that overlap the operands.
+EXEMPT = {"norm.nuc", "logcumsumexp"}
+
+
+def entry(op: Any) -> Callable | None:
+    """Our counterpart of a database entry."""
+    name = op.name
+    if name in ORDER:
+        return ORDER[name]
+    if name == "normal" and op.variant_test_name == "in_place":
+        return ft.Tensor.normal_
+    if name in ("float", "double", "half", "bfloat16", "long", "int", "short", "char", "byte", "bool"):
+        return getattr(ft.Tensor, name)
+    if name.startswith("nn.functional."):
+        return getattr(ft.nn.functional, name[14:], None)
+    if "." in name:
+        return None
+    f = ft.__dict__.get(name) or getattr(ft.Tensor, name, None)
+    return f if callable(f) else None
+
+
+def label(op: Any) -> str:
+    """Name and variant."""
+    return op.name + (f".{op.variant_test_name}" if op.variant_test_name else "")
+
+
+KNOWN = [op for op in op_db if label(op) not in EXEMPT and entry(op) is not None]
+
+
+@pytest.mark.parametrize("d", [torch.float32, torch.int64], ids=str)
+@pytest.mark.parametrize("op", KNOWN, ids=label)
+def test_operator_database(op: Any, d: Any) -> None:
+    if d not in op.dtypes:
+        pytest.skip("PyTorch does not have it for this dtype")
+    torch.manual_seed(0)
+    limit = int(os.environ.get("FUSETORCH_PEER_SAMPLES", "40"))
+    for k, s in enumerate(op.sample_inputs("cpu", d, requires_grad=d.is_floating_point and op.supports_autograd)):
+        if k >= limit:
+            break
+        if s.kwargs.get("dropout_p"):
+            continue
+        try:
+            both(op.op, entry(op), [s.input, *s.args], s.kwargs, positions=op.name not in POSITIONS_UNDEFINED, values=op.name not in DRAWN)
+        except Untranslatable:
+            continue
+
+
+@pytest.mark.parametrize("op", [op for op in KNOWN if op.error_inputs_func], ids=label)
+def test_operator_database_errors(op: Any) -> None:
+    for e in op.error_inputs("cpu"):
+        s = e.sample_input
+        if "out" in s.kwargs or (isinstance(s.input, int) and op.name.startswith("__r")):
+            continue
+        try:
+            args, kwargs = translate([s.input, *s.args], []), translate(s.kwargs, [])
+        except (Untranslatable, ValueError):  # NumPy has no arrays of more than 64 dimensions
+            continue
+        try:
+            op.op(s.input, *s.args, **s.kwargs)
+        except (RuntimeError, TypeError, ValueError, IndexError) as error:
+            with pytest.raises(type(error)):
+                entry(op)(*args, **kwargs)
+
+
+def test_sample_type_is_used() -> None:
+    assert all(isinstance(s, Sample) for n in OURS for s in samples_of(REGISTRY[n]))

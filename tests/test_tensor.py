@@ -1,0 +1,349 @@
+"""The tensor: aliasing, dtypes and promotion, printing, exchange with NumPy, copying and pickling, Python's protocols."""
+from __future__ import annotations
+
+import copy
+import pickle
+
+import numpy as np
+import pytest
+
+import fusetorch as torch
+from fusetorch import dtypes
+
+FLOATS = [torch.float16, torch.bfloat16, torch.float32, torch.float64]
+INTEGERS = [torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64]
+ALL = [torch.bool, *INTEGERS, *FLOATS]
+
+
+# ---- views and memory
+
+
+def test_views_share_memory_and_version() -> None:
+    x = torch.arange(12.0).reshape(3, 4)
+    for view in (x[1:], x.t(), x.view(4, 3), x.unsqueeze(0), x[:, 1], x.diagonal(), x.unfold(1, 2, 2), x.expand(2, 3, 4), x.detach(), x.flatten(),
+                 x.permute(1, 0), x.chunk(2)[1], x.narrow(0, 1, 1), x.movedim(0, 1), x.squeeze()):
+        before = x._version
+        assert np.shares_memory(view.numpy(), x.numpy())
+        view._a.flags.writeable and view[..., 0].add_(0.0) if view.stride(0) else None
+        assert view._version == x._version >= before
+
+
+def test_reshape_copies_only_where_it_must() -> None:
+    x = torch.zeros(3, 4)
+    assert np.shares_memory(x.reshape(12).numpy(), x.numpy())
+    assert not np.shares_memory(x.t().reshape(12).numpy(), x.numpy())
+    with pytest.raises(RuntimeError, match="view size is not compatible"):
+        x.t().view(12)
+    with pytest.raises(RuntimeError, match="invalid for input of size"):
+        x.view(5, 3)
+
+
+def test_contiguous() -> None:
+    x = torch.zeros(3, 4)
+    assert x.contiguous() is x and x.is_contiguous() and not x.t().is_contiguous()
+    y = x.t().contiguous()
+    assert y.is_contiguous() and y.stride() == (3, 1)
+    assert torch.zeros(1, 3).t().is_contiguous() and torch.zeros(0, 3).t().is_contiguous()
+
+
+def test_elementwise_results_keep_a_permuted_layout() -> None:
+    x = torch.randn(3, 4).t()
+    assert (x + 1).stride() == x.stride() and x.exp().stride() == x.stride()
+
+
+def test_strides_and_sizes() -> None:
+    x = torch.zeros(2, 3, 4)
+    assert x.stride() == (12, 4, 1) and x.stride(1) == 4 and x.size(-1) == 4 and x.size() == torch.Size([2, 3, 4])
+    assert x.dim() == x.ndim == 3 and x.numel() == x.nelement() == 24 and x.nbytes == 96 and x.itemsize == x.element_size() == 4
+    assert x.T.shape == (4, 3, 2) and x.mT.shape == (2, 4, 3)
+    assert repr(x.shape) == "torch.Size([2, 3, 4])" and x.shape.numel() == 24
+    with pytest.raises(IndexError, match="Dimension out of range"):
+        x.size(3)
+
+
+# ---- promotion
+
+
+@pytest.mark.parametrize("a", ALL, ids=str)
+def test_promotion_is_symmetric_and_a_lattice(a: torch.dtype) -> None:
+    for b in ALL:
+        c = torch.promote_types(a, b)
+        assert c is torch.promote_types(b, a)
+        assert torch.promote_types(a, c) is c and torch.promote_types(b, c) is c
+        x, y = torch.ones(2, dtype=a), torch.ones(2, dtype=b)
+        assert (x + y).dtype is c or a is b is torch.bool
+        assert (x * y).dtype is c and torch.result_type(x, y) is c
+        assert (x / y).dtype is (c if c.is_floating_point else torch.float32)
+        assert (x == y).dtype is torch.bool
+
+
+def test_numbers_and_zero_dimensional_tensors_only_lift_the_category() -> None:
+    h = torch.ones(2, dtype=torch.float16)
+    i = torch.ones(2, dtype=torch.int32)
+    assert (h + 1).dtype is (h + 1.5).dtype is torch.float16
+    assert (h + torch.tensor(1.5, dtype=torch.float64)).dtype is torch.float16
+    assert (i + 1).dtype is torch.int32 and (i + 1.5).dtype is torch.float32
+    assert (i + torch.tensor(1, dtype=torch.int64)).dtype is torch.int32
+    assert (i + torch.tensor(1.0, dtype=torch.float64)).dtype is torch.float64
+    assert (torch.tensor(1, dtype=torch.int8) + torch.ones(2, dtype=torch.bool)).dtype is torch.int8
+    assert (torch.tensor(1.0) + torch.tensor(1.0, dtype=torch.float64)).dtype is torch.float64
+    assert (torch.ones(2, dtype=torch.uint8) + torch.ones(2, dtype=torch.int8)).dtype is torch.int16
+    assert (torch.ones(2, dtype=torch.bfloat16) * h).dtype is torch.float32
+
+
+def test_reductions_of_integers() -> None:
+    for d in (torch.bool, *INTEGERS):
+        x = torch.ones(3, dtype=d)
+        assert x.sum().dtype is x.prod().dtype is x.cumsum(0).dtype is torch.int64
+        assert x.max().dtype is d and x.argmax().dtype is torch.int64
+    assert torch.ones(3, dtype=torch.uint8).sum().item() == 3
+    assert torch.full((300,), 200, dtype=torch.uint8).sum().item() == 60000
+    with pytest.raises(RuntimeError, match="mean"):
+        torch.ones(3, dtype=torch.int64).mean()
+    assert torch.ones(3, dtype=torch.int64).mean(dtype=torch.float32).item() == 1.0
+
+
+def test_half_types_add_up_in_float32() -> None:
+    assert torch.ones(5000, dtype=torch.float16).sum().item() == 5000.0
+    assert torch.ones(1000, dtype=torch.bfloat16).sum().item() == 1000.0
+    x = torch.full((4096,), 0.1, dtype=torch.float16)
+    np.testing.assert_allclose(x.mean().item(), 0.1, rtol=1e-3)
+
+
+def test_bool_arithmetic() -> None:
+    a, b = torch.tensor([True, True, False]), torch.tensor([True, False, False])
+    assert (a + b).tolist() == [True, True, False] and (a * b).tolist() == [True, False, False]
+    assert (~a).tolist() == [False, False, True] and (a & b).tolist() == [True, False, False] and (a ^ b).tolist() == [False, True, False]
+    with pytest.raises(RuntimeError, match="bool"):
+        a - b
+    with pytest.raises(RuntimeError, match="bool"):
+        -a
+
+
+def test_integer_division_and_powers() -> None:
+    a, b = torch.tensor([7, -7, 7, -7]), torch.tensor([2, 2, -2, -2])
+    assert (a // b).tolist() == [3, -4, -4, 3] and (a % b).tolist() == [1, 1, -1, -1]
+    assert torch.fmod(a, b).tolist() == [1, -1, 1, -1] and torch.div(a, b, rounding_mode="trunc").tolist() == [3, -3, -3, 3]
+    assert (a / b).tolist() == [3.5, -3.5, -3.5, 3.5]
+    assert (torch.tensor([2, 3]) ** 3).tolist() == [8, 27] and (2 ** torch.tensor([3, 0])).tolist() == [8, 1]
+    assert torch.pow(torch.tensor([2, 1, -1, 0]), torch.tensor([-1, -3, -3, 0])).tolist() == [0, 1, -1, 1]
+    assert (5 - torch.tensor([1])).tolist() == [4] and (1 / torch.tensor([4.0])).tolist() == [0.25] and (7 // torch.tensor([2])).tolist() == [3]
+
+
+def test_integers_wrap() -> None:
+    assert (torch.tensor([250], dtype=torch.uint8) + 10).tolist() == [4]
+    assert (torch.tensor([3], dtype=torch.uint8) * -1).tolist() == [253]
+    assert torch.tensor([300.0, -1.0]).to(torch.uint8).tolist() == [44, 255]
+    assert (-torch.tensor([1], dtype=torch.uint8)).tolist() == [255]
+
+
+# ---- NumPy
+
+
+def test_numpy_shares_memory_both_ways() -> None:
+    a = np.zeros(3, np.float32)
+    t = torch.from_numpy(a)
+    t[0] = 5.0
+    a[1] = 6.0
+    assert t.tolist() == [5.0, 6.0, 0.0] and t.numpy() is not None and np.shares_memory(t.numpy(), a)
+    assert np.shares_memory(torch.as_tensor(a).numpy(), a) and not np.shares_memory(torch.tensor(a).numpy(), a)
+    assert np.asarray(t).tolist() == [5.0, 6.0, 0.0] and np.add(t, 1).tolist() == [6.0, 7.0, 1.0]
+
+
+@pytest.mark.parametrize("d", ALL, ids=str)
+def test_numpy_round_trip(d: torch.dtype) -> None:
+    x = torch.tensor([0, 1, 1]).to(d)
+    y = torch.from_numpy(x.numpy())
+    assert y.dtype is d and torch.equal(x, y)
+
+
+def test_numpy_refusals() -> None:
+    with pytest.raises(RuntimeError, match="requires grad"):
+        torch.ones(2, requires_grad=True).numpy()
+    with pytest.raises(TypeError):
+        torch.from_numpy([1, 2])
+    with pytest.raises(TypeError):
+        torch.from_numpy(np.zeros(2, np.complex64))
+    assert torch.ones(2, requires_grad=True).numpy(force=True).tolist() == [1.0, 1.0]
+
+
+def test_data_types_of_python_data() -> None:
+    assert torch.tensor(1).dtype is torch.int64 and torch.tensor(1.0).dtype is torch.float32 and torch.tensor(True).dtype is torch.bool
+    assert torch.tensor([1, 2.5]).dtype is torch.float32 and torch.tensor([True, 2]).dtype is torch.int64 and torch.tensor([]).dtype is torch.float32
+    assert torch.tensor(np.float64(1)).dtype is torch.float64 and torch.tensor(np.arange(2)).dtype is torch.int64
+    assert torch.tensor([[1, 2], [3, 4]]).shape == (2, 2) and torch.tensor([torch.tensor(1), torch.tensor(2)]).tolist() == [1, 2]
+    with pytest.raises(ValueError):
+        torch.tensor([[1, 2], [3]])
+    with pytest.raises((TypeError, ValueError)):
+        torch.tensor("text")
+    torch.set_default_dtype(torch.float64)
+    try:
+        assert torch.tensor(1.0).dtype is torch.zeros(1).dtype is (torch.tensor([1]) / 2).dtype is torch.float64
+    finally:
+        torch.set_default_dtype(torch.float32)
+
+
+# ---- copies
+
+
+def test_deepcopy() -> None:
+    x = torch.tensor([1.0, 2.0], requires_grad=True)
+    (x * x).sum().backward()
+    pair = copy.deepcopy({"a": x, "b": x})
+    assert pair["a"] is pair["b"] and pair["a"].requires_grad and pair["a"].grad.tolist() == [2.0, 4.0]
+    assert not np.shares_memory(pair["a"].detach().numpy(), x.detach().numpy())
+    with pytest.raises(RuntimeError, match="graph leaves"):
+        copy.deepcopy(x * 2)
+
+
+@pytest.mark.parametrize("d", ALL, ids=str)
+def test_pickle(d: torch.dtype) -> None:
+    x = torch.tensor([[0, 1], [1, 1]]).to(d).t()
+    y = pickle.loads(pickle.dumps(x))
+    assert y.dtype is d and torch.equal(x, y)
+    z = pickle.loads(pickle.dumps(torch.ones(2, requires_grad=True)))
+    assert z.requires_grad
+    assert pickle.loads(pickle.dumps(d)) is d and copy.deepcopy(d) is d
+
+
+def test_clone_and_to() -> None:
+    x = torch.zeros(2)
+    assert x.to(torch.float32) is x and x.to("cpu") is x and x.float() is x
+    assert x.to(torch.float32, copy=True) is not x and x.clone() is not x
+    assert x.to(torch.int64).dtype is x.long().dtype is x.type(torch.int64).dtype is torch.int64 and x.type() == "torch.FloatTensor"
+    assert x.to(torch.ones(1, dtype=torch.float64)).dtype is torch.float64
+
+
+# ---- Python's protocols
+
+
+def test_truth_numbers_and_iteration() -> None:
+    assert bool(torch.tensor([[1]])) and not torch.tensor(0.0) and int(torch.tensor(3.7)) == 3 and float(torch.tensor(2)) == 2.0
+    assert [1, 2, 3][torch.tensor(1)] == 2 and f"{torch.tensor(1.5):.2f}" == "1.50" and len(torch.zeros(3, 2)) == 3
+    assert [r.tolist() for r in torch.eye(2)] == [[1, 0], [0, 1]] and 2 in torch.tensor([1, 2]) and 5 not in torch.tensor([1, 2])
+    assert hash(torch.zeros(1)) and len({torch.zeros(1), torch.zeros(1)}) == 2
+    with pytest.raises(RuntimeError, match="more than one value"):
+        bool(torch.zeros(2))
+    with pytest.raises(RuntimeError, match="no values"):
+        bool(torch.zeros(0))
+    with pytest.raises(TypeError, match="0-d"):
+        len(torch.tensor(1))
+    with pytest.raises(TypeError, match="0-d"):
+        iter(torch.tensor(1))
+    with pytest.raises(RuntimeError, match="converted to Scalar"):
+        torch.zeros(2).item()
+    with pytest.raises(TypeError):
+        [1, 2][torch.tensor(1.0)]
+
+
+def test_comparisons_with_other_things() -> None:
+    x = torch.tensor([1, 2])
+    assert (x == 1).tolist() == [True, False] and (x != None) is True and (x == "a") is False  # noqa: E711
+    assert (np.array([1, 2]) == x).tolist() == [True, True]
+    with pytest.raises(TypeError):
+        x < "a"
+    with pytest.raises(TypeError):
+        x + "a"
+    with pytest.raises(TypeError):
+        x + None
+    assert (np.float32(2.0) * torch.ones(2)).dtype is torch.float32
+    assert isinstance(np.float32(2.0) * torch.ones(2), torch.Tensor)
+
+
+def test_missing_names_say_so() -> None:
+    with pytest.raises(AttributeError, match="nosuchthing"):
+        torch.nosuchthing
+    with pytest.raises(AttributeError, match="nosuchthing"):
+        torch.zeros(1).nosuchthing
+
+
+def test_devices_do_not_mix() -> None:
+    pytest.importorskip("triton")
+    from fusetorch import config
+    with config.override(simulate_cuda=True):
+        x, y = torch.zeros(2), torch.zeros(2, device="cuda")
+        with pytest.raises(RuntimeError, match="same device"):
+            x + y
+        assert (y + torch.tensor(1.0)).device.type == "cuda"
+        assert y.cpu().device == torch.device("cpu") and y.is_cuda
+        with pytest.raises(TypeError, match="cpu"):
+            y.numpy()
+
+
+def test_without_a_gpu_cuda_says_what_is_missing() -> None:
+    from fusetorch.runtime import device
+    if device.cuda_available():
+        pytest.skip("there is a GPU")
+    with pytest.raises(RuntimeError, match="(?i)cuda"):
+        torch.zeros(1, device="cuda")
+
+
+def test_out_arguments() -> None:
+    x = torch.tensor([1.0, 4.0])
+    out = torch.zeros(2)
+    assert torch.sqrt(x, out=out) is out and out.tolist() == [1.0, 2.0]
+    small = torch.zeros(0)
+    torch.add(x, 1, out=small)
+    assert small.tolist() == [2.0, 5.0]
+    assert torch.matmul(torch.eye(2), x, out=out).tolist() == [1.0, 4.0]
+    values, indices = torch.zeros(0), torch.zeros(0, dtype=torch.int64)
+    torch.sort(x, descending=True, out=(values, indices))
+    assert values.tolist() == [4.0, 1.0] and indices.tolist() == [1, 0]
+    with pytest.raises(RuntimeError, match="can't be cast"):
+        torch.sqrt(x, out=torch.zeros(2, dtype=torch.int64))
+    with pytest.raises(RuntimeError, match="automatic differentiation"):
+        torch.sqrt(x.clone().requires_grad_(), out=torch.zeros(2))
+
+
+# ---- printing, as PyTorch prints
+
+PRINTED = [
+    (lambda: torch.tensor([1.0, 2.5, -3.0]), "tensor([ 1.0000,  2.5000, -3.0000])"),
+    (lambda: torch.tensor([1.0, 2.0]), "tensor([1., 2.])"),
+    (lambda: torch.tensor(3.14159), "tensor(3.1416)"),
+    (lambda: torch.tensor([1, 20, -3]), "tensor([ 1, 20, -3])"),
+    (lambda: torch.tensor([True, False]), "tensor([ True, False])"),
+    (lambda: torch.tensor([1e10, 1.0]), "tensor([1.0000e+10, 1.0000e+00])"),
+    (lambda: torch.tensor([1e-5, 1.0]), "tensor([1.0000e-05, 1.0000e+00])"),
+    (lambda: torch.tensor([float("nan"), float("inf"), -1.5]), "tensor([    nan,     inf, -1.5000])"),
+    (lambda: torch.zeros(2, dtype=torch.float64), "tensor([0., 0.], dtype=torch.float64)"),
+    (lambda: torch.zeros(2, dtype=torch.int32), "tensor([0, 0], dtype=torch.int32)"),
+    (lambda: torch.tensor([1.5], dtype=torch.bfloat16), "tensor([1.5000], dtype=torch.bfloat16)"),
+    (lambda: torch.zeros(0), "tensor([])"),
+    (lambda: torch.zeros(2, 0), "tensor([], size=(2, 0))"),
+    (lambda: torch.zeros(0, dtype=torch.int64), "tensor([], dtype=torch.int64)"),
+    (lambda: torch.eye(2), "tensor([[1., 0.],\n        [0., 1.]])"),
+    (lambda: torch.zeros(1, 2, 2), "tensor([[[0., 0.],\n         [0., 0.]]])"),
+    (lambda: torch.zeros(2, 1, 2), "tensor([[[0., 0.]],\n\n        [[0., 0.]]])"),
+    (lambda: torch.arange(2000), "tensor([   0,    1,    2,  ..., 1997, 1998, 1999])"),
+    (lambda: torch.ones(2, requires_grad=True), "tensor([1., 1.], requires_grad=True)"),
+    (lambda: torch.ones(2, requires_grad=True) * 2, "tensor([2., 2.], grad_fn=<MulBackward0>)"),
+    (lambda: torch.arange(30.0), "tensor([ 0.,  1.,  2.,  3.,  4.,  5.,  6.,  7.,  8.,  9., 10., 11., 12., 13.,\n"
+                                 "        14., 15., 16., 17., 18., 19., 20., 21., 22., 23., 24., 25., 26., 27.,\n        28., 29.])"),
+    (lambda: torch.zeros(1001, 2), "tensor([[0., 0.],\n        [0., 0.],\n        [0., 0.],\n        ...,\n        [0., 0.],\n        [0., 0.],\n"
+                                   "        [0., 0.]])"),
+]
+
+
+@pytest.mark.parametrize("k", range(len(PRINTED)))
+def test_printing(k: int) -> None:
+    make, text = PRINTED[k]
+    assert repr(make()) == text
+
+
+def test_print_options() -> None:
+    try:
+        torch.set_printoptions(precision=2, sci_mode=False)
+        assert repr(torch.tensor([1.23456, 1e6])) == "tensor([      1.23, 1000000.00])"
+        torch.set_printoptions(profile="default")
+        assert repr(torch.tensor(1.23456)) == "tensor(1.2346)"
+        torch.set_printoptions(threshold=2, edgeitems=1)
+        assert repr(torch.arange(4)) == "tensor([0,  ..., 3])"
+    finally:
+        torch.set_printoptions(profile="default")
+
+
+def test_dtype_objects() -> None:
+    assert torch.half is torch.float16 and torch.long is torch.int64 and str(torch.float32) == "torch.float32"
+    assert torch.finfo(torch.float16).max == 65504 and torch.finfo(torch.bfloat16).eps == 2.0**-7 and torch.iinfo(torch.int8).min == -128
+    assert dtypes.promote_types(torch.int64, torch.float16) is torch.float16
