@@ -24,8 +24,9 @@ from ..runtime.memory import DeviceArray, empty
 from ..runtime.triton_compile import CompiledKernel
 from ..triton_kernels.layout import cdiv, pow2
 from .loop import LoopCall, LoopKernel
+from .triton_analysis import Layout
 from .triton_geometry import Geometry, choose, factor, is_wide
-from .triton_source import Layout, Module, Param, write
+from .triton_source import Module, Param, write
 
 __all__ = ["TritonLoop", "BoundLoop", "Geometry", "triton_loop"]
 

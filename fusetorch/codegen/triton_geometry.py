@@ -9,7 +9,7 @@ from ..ops.expr import Expr
 from ..runtime import device
 from ..triton_kernels.layout import cdiv, common_factor, pow2, span
 from .loop import LoopKernel
-from .triton_source import Layout, full_nodes, stages
+from .triton_analysis import Layout, full_nodes, stages
 
 BLOCK = 1024  # elements of a pointwise tile
 TILE = 2048  # elements of a tile that reduces

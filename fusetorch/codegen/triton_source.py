@@ -18,12 +18,12 @@ import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 
 from .. import dtypes
-from ..dtypes import HALVES, dtype
+from ..dtypes import dtype
 from ..ops.expr import Expr, walk
 from .loop import LoopKernel
+from .triton_analysis import Layout, accumulator, arg_function, full_nodes, identity, kind_of, stages
 
 FLAVOURS = ("map", "block", "loop", "split")
 
@@ -75,100 +75,6 @@ class Module:
     name: str
     text: str
     launches: tuple[Launch, ...]
-
-
-class Layout:
-    """Which axes of a kernel are the rows and which the columns of a tile; the last of each is the fastest."""
-
-    def __init__(self, kernel: LoopKernel) -> None:
-        self.kernel = kernel
-        n = kernel.n_outer + kernel.n_inner
-        accesses = [a.pattern for a in kernel.inputs] + [s.access.pattern for s in kernel.stores]
-        if kernel.n_inner:
-            self.rows = list(range(kernel.n_outer))
-            self.columns = list(range(kernel.n_outer, n))
-        else:
-            self.columns = [n - 1]
-            crossing = [a for a in range(n - 1) if any(p[a] == "1" and p[n - 1] not in "01" for p in accesses)]
-            self.rows = [a for a in range(n - 1) if a not in crossing[-1:]] + crossing[-1:]
-        self.flat = not self.rows
-        #: accesses (inputs, then outputs) that are contiguous along the tile
-        self.wide = [self._contiguous(p, self.columns[-1]) or (not self.flat and self._contiguous(p, self.rows[-1]))
-                     for p in accesses]
-        #: axes along which they are
-        self.fast = [a for a in self.columns[-1:] + self.rows[-1:] if any(self._contiguous(p, a) for p in accesses)]
-
-    def _contiguous(self, pattern: str, axis: int) -> bool:
-        # one value a row is a small part of the traffic
-        return pattern[axis] == "1" and any(pattern[a] != "0" for a in self.columns)
-
-    @cached_property
-    def transposes(self) -> bool:
-        """Whether some buffers are contiguous along the columns and others along the rows."""
-        if self.flat:
-            return False
-        k, c, r = self.kernel, self.columns[-1], self.rows[-1]
-        ps = [a.pattern for a in k.inputs] + [s.access.pattern for s in k.stores if s.full]
-        return any(p[c] == "1" for p in ps) and any(p[r] == "1" and p[c] == "s" for p in ps)
-
-    @cached_property
-    def vertical(self) -> bool:
-        """Whether the buffers that fill the tile are contiguous along its rows rather than its columns."""
-        if self.flat:
-            return False
-        k, c, r = self.kernel, self.columns[-1], self.rows[-1]
-        full = [a.pattern for a in k.inputs if any(a.pattern[i] != "0" for i in self.columns)]
-        full += [s.access.pattern for s in k.stores if s.full]
-        return sum(p[r] == "1" and p[c] != "1" for p in full) > sum(p[c] == "1" for p in full)
-
-
-def accumulator(e: Expr) -> dtype:
-    """What a ``reduce`` node is accumulated in."""
-    d = e.args[0].dtype
-    if d in HALVES:
-        return dtypes.float32
-    return d if d.is_floating_point or d is dtypes.int64 else dtypes.int32
-
-
-def stages(kernel: LoopKernel) -> list[list[Expr]]:
-    """The ``reduce`` nodes by how many reductions each has to wait for."""
-    depth: dict[Expr, int] = {}
-    out: list[list[Expr]] = []
-    for e in walk(s.value for s in kernel.stores):
-        d = max((depth[a] for a in e.args), default=0)
-        if e.op == "reduce":
-            if d == len(out):
-                out.append([])
-            out[d].append(e)
-            d += 1
-        depth[e] = d
-    return out
-
-
-def full_nodes(kernel: LoopKernel) -> set[Expr]:
-    """The expressions that vary along the inner axes."""
-    inner = range(kernel.n_outer, kernel.n_outer + kernel.n_inner)
-    found: set[Expr] = set()
-    for e in walk(s.value for s in kernel.stores):
-        if e.op in ("load", "iota"):
-            p = kernel.inputs[e.attr].pattern if e.op == "load" else kernel.iotas[e.attr]
-            varies = any(p[a] != "0" for a in inner)
-        else:
-            varies = e.op != "reduce" and any(a in found for a in e.args)
-        if varies:
-            found.add(e)
-    return found
-
-
-def _identity(e: Expr) -> str:
-    """The accumulator's value that changes nothing."""
-    kind, d = e.attr.removeprefix("arg"), accumulator(e)
-    if kind in ("sum", "prod") or (e.attr == kind and e.dtype is dtypes.bool_):
-        return str(int(kind in ("prod", "min")))
-    if d.is_floating_point:
-        return 'float("-inf")' if kind == "max" else 'float("inf")'
-    limits = dtypes.iinfo(d)
-    return str(limits.min if kind == "max" else limits.max)
 
 
 def _literal(value: bool | float, d: dtype, shape: str) -> str:
@@ -447,7 +353,7 @@ class _Writer:
             value = f"scalar.cast({value}, {_TYPES[d]})"
         scope.add(f"x{n} = tl.broadcast_to({value}, (BM, BN))",
                   "if mask_c is not None:",
-                  f"    x{n} = tl.where(mask_c, x{n}, tl.full((1, 1), {_identity(e)}, {_TYPES[d]}))")
+                  f"    x{n} = tl.where(mask_c, x{n}, tl.full((1, 1), {identity(e)}, {_TYPES[d]}))")
         if not e.attr.startswith("arg"):
             return [f"x{n}"]
         scope.add(f"p{n} = tl.broadcast_to(c.to(tl.int64), (BM, BN))",
@@ -459,9 +365,9 @@ class _Writer:
         """Combines the lanes of a tile into one value a row."""
         name = scope.names[e] = f"v{self.number(e)}"
         if e.attr.startswith("arg"):
-            scope.add(f"_, {name} = tl.reduce(({', '.join(parts)}), 1, {_arg_function(e)})", f"{name} = {name}[:, None]  # {e.attr}")
+            scope.add(f"_, {name} = tl.reduce(({', '.join(parts)}), 1, {arg_function(e)})", f"{name} = {name}[:, None]  # {e.attr}")
             return
-        kind = _kind(e)
+        kind = kind_of(e)
         made = f"tl.sum({parts[0]}, 1)" if kind == "sum" else f"tl.reduce({parts[0]}, 1, scalar.{_COMBINE[kind]})"
         made += "[:, None]"
         if e.dtype is not accumulator(e):
@@ -470,13 +376,13 @@ class _Writer:
 
     def combine(self, e: Expr, into: list[str], parts: list[str]) -> str:
         if e.attr.startswith("arg"):
-            return f"{', '.join(into)} = {_arg_function(e)}({', '.join(into + parts)})"
-        return f"{into[0]} = scalar.{_COMBINE[_kind(e)]}({into[0]}, {parts[0]})"
+            return f"{', '.join(into)} = {arg_function(e)}({', '.join(into + parts)})"
+        return f"{into[0]} = scalar.{_COMBINE[kind_of(e)]}({into[0]}, {parts[0]})"
 
     def begin(self, scope: _Scope, e: Expr, width: str = "BN") -> list[str]:
         """Accumulators of a reduction."""
         n, d = self.number(e), accumulator(e)
-        scope.add(f"a{n} = tl.full((BM, {width}), {_identity(e)}, {_TYPES[d]})")
+        scope.add(f"a{n} = tl.full((BM, {width}), {identity(e)}, {_TYPES[d]})")
         if not e.attr.startswith("arg"):
             return [f"a{n}"]
         scope.add(f"b{n} = tl.full((BM, {width}), {2**63 - 1}, tl.int64)")
@@ -546,12 +452,12 @@ class _Writer:
                 row = "tl.program_id(1).to(INDEX) * rows + r"
                 if e.attr.startswith("arg"):
                     n = self.number(e)
-                    scope.add(f"best{n}, at{n} = tl.reduce(({', '.join(into)}), 1, {_arg_function(e)})",
+                    scope.add(f"best{n}, at{n} = tl.reduce(({', '.join(into)}), 1, {arg_function(e)})",
                               f"tl.store(part{at} + {row}, best{n}[:, None], mask_r)",
                               f"tl.store(part{at + 1} + {row}, at{n}[:, None], mask_r)")
                     made += [accumulator(e), dtypes.int64]
                 else:
-                    kind = _kind(e)
+                    kind = kind_of(e)
                     one = f"tl.sum({into[0]}, 1)" if kind == "sum" else f"tl.reduce({into[0]}, 1, scalar.{_COMBINE[kind]})"
                     scope.add(f"tl.store(part{at} + {row}, {one}[:, None], mask_r)  # {e.attr}")
                     made.append(accumulator(e))
@@ -597,24 +503,13 @@ class _Writer:
             at, n, d = self.part_number(e), self.number(e), accumulator(e)
             names = []
             for k, name in enumerate([f"x{n}", f"p{n}"][:2 if e.attr.startswith("arg") else 1]):
-                fill, kind = (_identity(e), d) if k == 0 else (str(2**63 - 1), dtypes.int64)
+                fill, kind = (identity(e), d) if k == 0 else (str(2**63 - 1), dtypes.int64)
                 scope.add(f"    {name} = tl.load(part{at + k} + where, mask_r & mask_s)",
                           f"    {name} = tl.where(mask_s, {name}, tl.full((1, 1), {fill}, {_TYPES[kind]}))")
                 names.append(name)
             scope.add("    " + self.combine(e, into[e], names))
         for e in reduces:
             self.finish(scope, e, into[e])
-
-
-def _kind(e: Expr) -> str:
-    """The reduction by its accumulator: of bool, a sum is "any" and a product is "all"."""
-    if e.args[0].dtype is dtypes.bool_:
-        return {"sum": "max", "prod": "min"}.get(e.attr, e.attr)
-    return e.attr
-
-
-def _arg_function(e: Expr) -> str:
-    return "first_largest" if e.attr == "argmax" else "first_smallest"
 
 
 def _indent(text: str) -> str:
