@@ -12,7 +12,7 @@ from .dispatch import LoopNode, fast_limit
 from .ops.conversion import host_array
 from .ops.opdef import REGISTRY, OpDef, fn
 from .runtime.memory import DeviceArray
-from .tensor import Meta, Tensor
+from .tensor import Meta, Tensor, announce
 
 ndarray = np.ndarray
 _new = object.__new__
@@ -230,7 +230,7 @@ def _deepcopy(self: Tensor, memo: dict) -> Tensor:
         raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.")
     new = _new(type(self))
     new._a, new._req, new._x = self.detach().clone()._a, self._req, None
-    memo[id(self)] = new
+    memo[id(self)] = announce(new)
     if self.grad is not None:
         new.grad = _deepcopy(self.grad, memo)
     for k, v in self.__dict__.items():
@@ -243,7 +243,7 @@ def _rebuild(cls: type, array: np.ndarray, device: str, requires_grad: bool, ext
     t = _new(cls)
     t._a, t._req, t._x = fn.from_numpy(array).to(device=device)._a, requires_grad, None
     t.__dict__.update(extra)
-    return t
+    return announce(t)
 
 
 def _reduce(self: Tensor, protocol: int) -> tuple:

@@ -263,6 +263,13 @@ def wrap(a: Any) -> Tensor:
     return t
 
 
+def announce(t: Tensor) -> Tensor:
+    """Tells a trace about a tensor that was not made by :func:`wrap`."""
+    if _watchers:
+        _watchers[-1].add(t)
+    return t
+
+
 def meta(t: Tensor) -> Meta:
     """The tensor's :class:`Meta`, made at first need."""
     x = t._x

@@ -14,6 +14,7 @@ from .alias import find_spans
 from .entry import Entry, finish
 from .guards import StateGuard, Unguardable, explain_miss, python_randomness, signature
 from .trace import Source, Tracer
+from .undo import Snapshot, undo
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 
@@ -93,7 +94,7 @@ class CompiledFunction:
         except TypeError:
             return self._give_up("an argument of the call cannot be hashed")(*args, **kwargs)
         except Unguardable as why:
-            return self._give_up(str(why))(*args, **kwargs)
+            return self._unguardable(why)(*args, **kwargs)
         reason = None
         if entries is not None:
             for e in entries:
@@ -114,6 +115,11 @@ class CompiledFunction:
 
     def __repr__(self) -> str:
         return f"<fusetorch.compile of {self.__name__}: {len(self._order)} plans>"
+
+    def _unguardable(self, why: Unguardable) -> Any:
+        if self._fullgraph:
+            raise DataDependentError(f"fullgraph=True, but {self.__name__} cannot be replayed: {why}")
+        return self._give_up(str(why))
 
     def _give_up(self, why: str) -> Any:
         self._eager = why
@@ -137,8 +143,9 @@ class CompiledFunction:
         try:
             guard = StateGuard(self._fn, [*args, *kwargs.values()])
         except Unguardable as why:
-            return self._give_up(str(why))(*args, **kwargs)
+            return self._unguardable(why)(*args, **kwargs)
         randomness = python_randomness()
+        snapshot = Snapshot(guard) if self._fullgraph else None
         tracer = Tracer(self._fullgraph)
         for i, t in enumerate(leaves):
             tracer.sources[id(t)] = Source("arg", i, t)
@@ -151,7 +158,7 @@ class CompiledFunction:
                 result = self._fn(*args, **kwargs)
         except DataDependentError:
             if not tracer.broken_at:
-                tracer.restore()
+                undo(tracer, snapshot, (*guard.tensors.values(), *leaves))
             raise
         except BaseException:
             if not tracer.broken_at:

@@ -29,13 +29,14 @@ from .verify import checked
 class Output:
     """How one tensor of the result is rebuilt at replay."""
 
-    __slots__ = ("kind", "index", "shape", "strides", "offset", "source", "whole", "requires_grad", "consumed")
+    __slots__ = ("kind", "index", "shape", "strides", "offset", "source", "whole", "cls", "requires_grad", "consumed")
 
     def __init__(self, kind: str, index: int = 0, shape: tuple = (), strides: tuple = (), offset: int = 0,
                  source: Source | None = None, whole: bool = False) -> None:
         # "source": a tensor from outside itself; "state": a view of a lifted input's memory; "result": a view of plan result ``index``
         self.kind, self.index, self.shape, self.strides, self.offset, self.source = kind, index, shape, strides, offset, source
         self.whole = whole  # the view is the array itself
+        self.cls: type | None = None  # a subclass of Tensor that it is
         self.requires_grad = False  # a leaf made here, or a result whose history a backward inside the function has used up:
         self.consumed = False
 
@@ -175,6 +176,8 @@ class Entry:
             t = wrap(results[o.index])
         else:
             t = wrap(real_view(arrays[o.index] if o.kind == "state" else results[o.index], o.shape, o.strides, o.offset))
+        if o.cls is not None:
+            t.__class__ = o.cls
         if o.requires_grad:
             t._req = True
             if o.consumed:
@@ -235,6 +238,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         return leaf(t, Output("result", index, a.shape, a.strides, a.offset, None, a.whole and a.shape == a.storage.value.shape))
 
     def leaf(t: Tensor, o: Output) -> Output:
+        if type(t) is not Tensor:
+            o.cls = type(t)
         if t._req and not any(t is u for u in (joint.outputs if joint is not None else ())):
             o.requires_grad, o.consumed = True, t.grad_fn is not None
         return o

@@ -11,6 +11,7 @@ import collections
 import enum
 import functools
 import hashlib
+import io
 import operator
 import random
 import sys
@@ -27,7 +28,7 @@ from ..tensor import Tensor, structure_version
 SIMPLE = (int, float, str, bool, bytes, type(None), complex, dtypes.dtype)
 _MISSING = object()
 #: Code of these packages is taken to have no state that a user changes.
-_SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch")) | sys.stdlib_module_names - {"__main__"}
+_SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch", "_pytest", "pytest")) | sys.stdlib_module_names - {"__main__"}
 
 #: Code that uses these may read any attribute.
 _DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "dir", "attrgetter", "asdict", "astuple", "replace",
@@ -200,7 +201,8 @@ class StateGuard:
         elif isinstance(x, np.ndarray):
             self.arrays.append((x, contents(x)))
         elif isinstance(x, (Iterator, random.Random)) or type(x).__module__.startswith("numpy.random"):
-            raise Unguardable(f"it reaches a {type(x).__name__}, which changes when it is used")
+            if not isinstance(x, io.IOBase):  # what is written to a file is not read again
+                raise Unguardable(f"it reaches a {type(x).__name__}, which changes when it is used")
         elif isinstance(x, functools.partial):
             self._todo += (x.func, x.args, x.keywords)
         elif isinstance(x, type):
@@ -283,7 +285,7 @@ class StateGuard:
             self._todo.append(attributes["__wrapped__"])
         elif "_parameters" in attributes and "_modules" in attributes:
             self._module(x, attributes)
-        elif hasattr(x, "param_groups") or (own and hasattr(x, "step")):  # optimizers, schedules
+        elif "param_groups" in attributes or (own and hasattr(x, "step")):  # optimizers, schedules
             for k, v in attributes.items():
                 self._entry(attributes, k, v)
             self.lengths.append((attributes, len(attributes)))

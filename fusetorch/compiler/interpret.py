@@ -124,14 +124,17 @@ def run_eagerly(tracer: Tracer) -> None:
     wanted = [s.value for s in [*storages.values(), *changed]]
     env = evaluate(tracer.graph, wanted, given)
     real: dict[int, Any] = {}
+    taken = {id(g) for g in given.values()}
     for s in storages.values():
         a = env[s.value]
-        shared = any(a is g for g in given.values()) or s.value.node.kind in ("constant", "view", "full")
+        # equal contents are one value of the graph, but each storage has memory of its own
+        shared = id(a) in taken or s.value.node.kind in ("constant", "view", "full")
         b = backend(s.value.device)
         if s.initial is None and shared:
             fresh = b.empty(s.value.shape, s.value.dtype)
             b.copy(fresh, a)
             a = fresh
+        taken.add(id(a))
         real[id(s)] = a
     new = [(s, env[s.value]) for s in changed]
     new = [(s, _detached(a, s)) for s, a in new]

@@ -10,7 +10,7 @@ from .. import dtypes
 from ..dtypes import dtype, get_default_dtype, int64
 from ..dtypes import from_numpy as dtype_from_numpy
 from ..runtime.device import device as device_class
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, announce, wrap
 from .opdef import composite
 
 _DEFAULT_DEVICE: list[Any] = [None]
@@ -325,4 +325,4 @@ def legacy_constructor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
         return made
     t = object.__new__(cls)
     t._a, t._req, t._x = made._a, False, None
-    return t
+    return announce(t)
