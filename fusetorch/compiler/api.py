@@ -195,6 +195,9 @@ class CompiledFunction:
             if self._one_shots > 3:
                 self._give_up(f"{lasting}, which a replay could not do")
         self._order.append(entry)
+        if config.debug >= 2 or config.dump_dir:
+            from .explain import announce
+            announce(self.__name__, len(self._order), entry)
         return result
 
     def _changed(self, guard: StateGuard, key: tuple, args: tuple, kwargs: dict, randomness: list) -> str | None:

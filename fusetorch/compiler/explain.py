@@ -1,11 +1,15 @@
 """What a compiled function can say about itself: groups, traffic, refusals, correctness, and fused against unfused."""
 from __future__ import annotations
 
+import re
+import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from .. import config
 from .interpret import backend, evaluate
 from .ir import Graph, Value
 from .plan import Plan
@@ -83,6 +87,19 @@ def explain(entry: Entry, recompiles: list[str]) -> Explanation:
     if entry.backward is not None:
         e.backward = _explain_plan(entry.backward.plan.plan, 0.0, [])
     return e
+
+
+def announce(name: str, number: int, entry: Entry) -> None:
+    """Prints what a new plan fused (``debug`` 2 and up), and writes its graph as a script's function into ``dump_dir``."""
+    if config.debug >= 2:
+        print(f"fusetorch: {name}, plan {number}: {explain(entry, [])}", file=sys.stderr)
+    if config.dump_dir:
+        folder = Path(config.dump_dir)
+        folder.mkdir(parents=True, exist_ok=True)
+        target = folder / f"{re.sub('[^A-Za-z0-9_]', '_', name)}_{number}.py"
+        aside = target.with_suffix(".new")
+        aside.write_text(str(entry.plan.graph))
+        aside.replace(target)
 
 
 def _explain_plan(plan: Plan, seconds: float, recompiles: list[str]) -> Explanation:
