@@ -19,6 +19,7 @@ import os
 import platform
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def main() -> int:
     parser.add_argument("--no-peer", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", action="store_true", help="also write bench/results/<date>-<commit>.json")
     args = parser.parse_args()
+    warnings.filterwarnings("error", message="fusetorch.compile")  # a function that runs eagerly after all is no result
     peer = None if args.no_peer or importlib.util.find_spec("torch") is None else importlib.import_module("torch")
     only = args.only.split(",")
     sizes = [int(s) for s in args.sizes.split(",")] + [16_000_000] * args.large

@@ -9,9 +9,12 @@ import pytest
 pytest.importorskip("sklearn")
 pytest.importorskip("rich")
 
+from fusetorch import compile as torch_compile
 from fusetorch.demo import __main__ as program
 from fusetorch.demo import digits, report, tables
+from fusetorch.demo import measure as measure_module
 from fusetorch.demo.measure import measure
+from fusetorch.errors import FusetorchError
 
 EPOCHS = 5  # of 22 steps: over 100
 
@@ -45,6 +48,12 @@ def test_fusion_saves_kernels_bytes_and_memory(outcome):
     assert c.compile_seconds > 0 and e.compile_seconds == 0
     assert len(e.epoch_seconds) == len(c.epoch_seconds) == EPOCHS - 1
     assert outcome.speedup > 0 and outcome.steps_per_second(c) > 0
+
+
+def test_a_step_that_is_not_compiled_is_no_result(monkeypatch):
+    monkeypatch.setattr(measure_module.torch, "compile", lambda f, **options: torch_compile(f, backend="eager"))
+    with pytest.raises(FusetorchError, match="ran eagerly instead of compiled: backend='eager'"):
+        measure("cpu", 2)
 
 
 def test_the_same_epoch_has_the_same_batches():

@@ -28,6 +28,7 @@ def python(program: str, folder: Path, path: Path = ROOT) -> str:
     run = subprocess.run([sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, timeout=240, check=False,
                          env={**os.environ, "PYTHONPATH": str(path)})
     assert run.returncode == 0, f"{program}\n{run.stderr}"
+    assert "runs eagerly" not in run.stderr, run.stderr
     return run.stdout
 
 

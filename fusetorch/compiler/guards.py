@@ -379,9 +379,9 @@ def python_randomness() -> list[Any]:
 
 
 def _package(x: Any) -> str:
-    """The top package that a class, function or module belongs to."""
+    """The top package that a class, function or module belongs to. The demonstration counts as a user's."""
     name = getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
-    return (name or "").split(".")[0]
+    return "fusetorch.demo" if (name or "").startswith("fusetorch.demo.") else (name or "").split(".")[0]
 
 
 def _names(slots: str | Iterable[str]) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from statistics import median
 import fusetorch as torch
 from fusetorch.compiler.explain import Explanation
 from fusetorch.demo import digits
+from fusetorch.errors import FusetorchError
 from fusetorch.nn import Module
 from fusetorch.runtime.device import synchronize
 
@@ -63,7 +64,7 @@ def measure(device: str = "cpu", epochs: int = 30, progress: Callable[[int, floa
     """Trains eagerly and compiled for ``epochs`` (at least 2) with the same seed and batches, alternating at each epoch.
 
     ``progress(epoch, eager loss, compiled loss)`` is called after each epoch. The first epoch, in which the step is compiled, counts
-    for everything but the speed.
+    for everything but the speed. :class:`FusetorchError` if the step ran eagerly after all.
     """
     if epochs < 2:
         raise ValueError(f"epochs must be at least 2 (the first one compiles and is not timed), got {epochs}")
@@ -85,7 +86,10 @@ def measure(device: str = "cpu", epochs: int = 30, progress: Callable[[int, floa
     difference, relative = parameter_difference(eager_model, model)
     for run, m in (eager, eager_model), (compiled, model):
         run.accuracy = digits.accuracy(m, data.test_images, data.test_labels)
-    compiled.compile_seconds = compiled_step.cache_info()["seconds"]
+    info = compiled_step.cache_info()
+    if info["eager"] is not None:
+        raise FusetorchError(f"the training step ran eagerly instead of compiled: {info['eager']}")
+    compiled.compile_seconds = info["seconds"]
     explanation = compiled_step.explain(*batches[0])
     compiled.kernels, compiled.peak_bytes = explanation.kernels, explanation.peak_bytes
     compiled.bytes_read, compiled.bytes_written = explanation.bytes_read, explanation.bytes_written
