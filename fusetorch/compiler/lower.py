@@ -41,8 +41,11 @@ def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
 
     for node in group.nodes:
         spec = node.op
+        bodies = list(spec.values)
+        if spec.reduces and not space.covers_reduced(node):  # before a producer's reductions come into the bodies
+            bodies = _without_reductions(bodies)
         mapping: dict[Expr, Expr] = {}
-        for e in walk(spec.values):
+        for e in walk(bodies):
             if e.op == "load":
                 operand = node.inputs[e.attr]
                 mapping[e] = _operand(space, node, operand, e, result, reads, operands, sources, numbers, over_axes)
@@ -55,9 +58,7 @@ def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
                 mapping[e] = const(n, e.dtype)
             elif e.op == "iota":
                 mapping[e] = Expr("iota", (), ("strides", over_axes(_iota_strides(space, node, e.attr))), e.dtype)
-        bodies = substitute(spec.values, mapping)
-        if spec.reduces and not space.covers_reduced(node):
-            bodies = _without_reductions(bodies)
+        bodies = substitute(bodies, mapping)
         for v, value in zip(node.outputs, bodies):
             if emulate_casts and v.dtype in HALVES:
                 value = cast(Expr("cast", (value,), None, v.dtype), value.dtype)
