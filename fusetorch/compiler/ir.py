@@ -19,6 +19,7 @@ import os
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +43,15 @@ class Value:
     dtype: dtype
     device: Any
 
-    @property
+    @cached_property
     def size(self) -> int:
         """The number of elements."""
         return numel(self.shape)
+
+    @cached_property
+    def strides(self) -> tuple[int, ...]:
+        """Row-major strides in elements."""
+        return contiguous_strides(self.shape)
 
     @property
     def nbytes(self) -> int:
@@ -165,7 +171,7 @@ def base_of(v: Value) -> tuple[Value, tuple[int, ...], int]:
     """``(value, strides, offset)``: what an operand reads, through a view if it is one."""
     if v.node.kind == "view":
         return v.node.inputs[0], v.node.attrs["strides"], v.node.attrs["offset"]
-    return v, contiguous_strides(v.shape), 0
+    return v, v.strides, 0
 
 
 def is_number(v: Value) -> bool:

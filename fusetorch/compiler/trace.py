@@ -25,7 +25,7 @@ from ..runtime.device import device as device_class
 from ..runtime.rng import Counter
 from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
-from .alias import Span, overlap
+from .alias import Span, end_of, overlap, start_of
 from .ir import Graph, Value, base_of, is_number, same_strides, user_location
 
 #: The tracer is found through a global, so there is one trace at a time in a process.
@@ -35,13 +35,18 @@ _one_at_a_time = threading.RLock()
 class Storage:
     """Memory during a trace: ``value`` is its contents now, ``initial`` what it held when it was lifted (``None`` if made here)."""
 
-    __slots__ = ("value", "initial", "real", "source")
+    __slots__ = ("value", "initial", "real", "source", "extent")
 
     def __init__(self, value: Value, initial: Value | None = None) -> None:
         self.value = value
         self.initial = initial
         self.real: Any = None       # the array itself, for lifted memory; or what a finished run produced
         self.source: Any = None     # for lifted memory: the Source it is re-read from
+        self.extent = (0, 0)        # and the addresses it lies between
+
+    def meets(self, other: Storage) -> bool:
+        """Whether two lifted storages have memory in common."""
+        return self.extent[0] < other.extent[1] and other.extent[0] < self.extent[1] and overlap(self.real, other.real)
 
 
 class TracedArray:
@@ -199,7 +204,7 @@ class Tracer:
         if s.initial is None or s in self.written:
             return False
         self.written.append(s)
-        return any(o is not s and overlap(o.real, s.real) for o in self.inputs)
+        return any(o is not s and s.meets(o) for o in self.inputs)
 
     def lift(self, t: Tensor, source: Source | None = None) -> TracedArray:
         """Makes a real tensor an input of the graph and gives it a symbolic array until the trace ends."""
@@ -225,7 +230,8 @@ class Tracer:
             storage = self.storages[key] = Storage(v, v)
             storage.real, storage.source = real, source
             self.inputs.append(storage)
-            self.conflict = self.conflict or any(overlap(real, w.real) for w in self.written)
+            storage.extent = address, end_of(real)
+            self.conflict = self.conflict or any(map(storage.meets, self.written))
         elif source is not storage.source:
             self.shared.append((source, storage.source))
         return self._lifted(t, real, TracedArray(self, storage, shape, view_strides, 0))
@@ -235,6 +241,7 @@ class Tracer:
             v = self.graph.input(f"span{len(self.inputs)}", (span.length,), t.dtype, t.device)
             s = span.storage = Storage(v, v)
             s.real, s.source = span.array(span.members[0]._a), Source("span", span, None)
+            s.extent = start_of(s.real), end_of(s.real)
             span.sources = [self.sources.get(id(m)) or Source("object", None, m) for m in span.members]
             self.inputs.append(s)
         k = next(i for i, m in enumerate(span.members) if m is t)
