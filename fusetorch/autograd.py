@@ -177,7 +177,8 @@ def check_inplace(t: Tensor, op: str) -> None:
     """PyTorch's refusals of in-place writes: to memory seen more than once, and to leaves while gradients are recorded."""
     a = t._a
     if 0 in a.strides and 0 not in a.shape and any([s == 0 and n > 1 for s, n in zip(a.strides, a.shape)]):
-        raise RuntimeError(f"{op}: unsupported operation: more than one element of the written-to tensor (shape {list(a.shape)}) refers to a "
+        raise RuntimeError(f"{op}: unsupported operation: more than one element of the written-to tensor (shape "
+                           f"{list(a.shape)}) refers to a "
                            "single memory location. Please clone() the tensor before performing the operation.")
     if not (GradMode.enabled and t._req):
         return

@@ -1,4 +1,5 @@
 """The tape: accumulation, modes, freed graphs, in-place writes, views, hooks, higher derivatives."""
+
 from __future__ import annotations
 
 import gc
@@ -55,6 +56,7 @@ def test_nothing_is_recorded_where_gradients_are_off() -> None:
     @torch.no_grad()
     def f(t: torch.Tensor) -> torch.Tensor:
         return t * 2
+
     assert not f(x).requires_grad
     with torch.inference_mode():
         assert not (x * 2).requires_grad
@@ -70,6 +72,7 @@ def test_no_grad_on_a_generator() -> None:
     def numbers():
         for k in range(2):
             yield (x * k).requires_grad
+
     for value in numbers():
         assert value is False and torch.is_grad_enabled()
 
@@ -304,7 +307,7 @@ def test_each_use_reaches_the_hook_once() -> None:
 def test_next_functions_lead_to_the_leaves() -> None:
     x = leaf(1.0)
     node = (x * 2).exp().grad_fn
-    (inner, _), = node.next_functions
+    ((inner, _),) = node.next_functions
     assert inner.next_functions[0][0].variable is x
 
 
@@ -343,7 +346,11 @@ def test_mixed_dtypes_get_gradients_of_their_own() -> None:
 
 
 def test_broadcast_gradients_are_summed() -> None:
-    a, b, c = torch.ones(3, 1, requires_grad=True), torch.ones(4, requires_grad=True), torch.ones((), requires_grad=True)
+    a, b, c = (
+        torch.ones(3, 1, requires_grad=True),
+        torch.ones(4, requires_grad=True),
+        torch.ones((), requires_grad=True),
+    )
     (a * b + c).sum().backward()
     assert a.grad.shape == (3, 1) and a.grad.tolist() == [[4.0]] * 3
     assert b.grad.tolist() == [3.0] * 4 and c.grad.item() == 12.0

@@ -1,5 +1,6 @@
 """Every operation through every mode that applies: NumPy for small tensors, native loops, compiled; cpu and simulated cuda; gradients
 against finite differences, once and twice. And every definition must be complete."""
+
 from __future__ import annotations
 
 import contextlib
@@ -9,7 +10,8 @@ from typing import Any
 
 import numpy as np
 import pytest
-from op_samples import ELSEWHERE, RANDOM, SAMPLES, all_ops, oracle_of, samples_of
+from op_oracles import oracle_of
+from op_samples import ELSEWHERE, RANDOM, SAMPLES, all_ops, samples_of
 
 import fusetorch as torch
 from fusetorch import config, dtypes
@@ -19,16 +21,59 @@ from fusetorch.tensor import Tensor
 NAMES = [op.name for op in all_ops()]
 
 #: relative and absolute tolerance by dtype
-TOLERANCE = {dtypes.float64: (1e-9, 1e-11), dtypes.float32: (2e-5, 2e-6), dtypes.float16: (4e-3, 4e-3), dtypes.bfloat16: (3e-2, 3e-2)}
+TOLERANCE = {
+    dtypes.float64: (1e-9, 1e-11),
+    dtypes.float32: (2e-5, 2e-6),
+    dtypes.float16: (4e-3, 4e-3),
+    dtypes.bfloat16: (3e-2, 3e-2),
+}
 
 #: Give Python values or depend on values: tracing them is the compiler's tests' business.
-NOT_TRACED = {"item", "tolist", "equal", "allclose", "is_same_size", "numel", "is_floating_point", "is_tensor", "result_type",
-              "broadcast_shapes", "nonzero", "argwhere", "masked_select", "masked_scatter", "unique", "unique_consecutive", "bincount",
-              "histc", "mode", "repeat_interleave"}
+NOT_TRACED = {
+    "item",
+    "tolist",
+    "equal",
+    "allclose",
+    "is_same_size",
+    "numel",
+    "is_floating_point",
+    "is_tensor",
+    "is_complex",
+    "storage_offset",
+    "result_type",
+    "broadcast_shapes",
+    "nonzero",
+    "argwhere",
+    "masked_select",
+    "masked_scatter",
+    "unique",
+    "unique_consecutive",
+    "bincount",
+    "histc",
+    "mode",
+    "repeat_interleave",
+}
 
 #: Make tensors from nothing: ``device=`` says where.
-CREATE = {"tensor", "as_tensor", "asarray", "scalar_tensor", "zeros", "ones", "full", "arange", "linspace", "logspace", "eye", "tril_indices",
-          "triu_indices", "rand", "randn", "randint", "randperm"}
+CREATE = {
+    "tensor",
+    "as_tensor",
+    "asarray",
+    "scalar_tensor",
+    "zeros",
+    "ones",
+    "full",
+    "arange",
+    "linspace",
+    "logspace",
+    "eye",
+    "tril_indices",
+    "triu_indices",
+    "rand",
+    "randn",
+    "randint",
+    "randperm",
+}
 
 
 # ---------------------------------------------------------------------------------------------------- calling
@@ -67,7 +112,9 @@ def prepare(op: OpDef, sample: Sample, d: dtypes.dtype, device: str) -> tuple[An
             if isinstance(x, (list, tuple)) and any(isinstance(v, Tensor) for v in x):
                 return type(x)(put(v) for v in x)
             return x
+
         return f(*[put(a) for a in args], **{k: put(v) for k, v in kwargs.items()})
+
     return call, found
 
 
@@ -97,9 +144,20 @@ def compare(got: Any, want: list[Any], d: dtypes.dtype, where: str) -> None:
         a = g.detach().cpu().numpy()
         if g.dtype.is_floating_point:
             rtol, atol = TOLERANCE[max((g.dtype, d), key=lambda t: TOLERANCE[t][0]) if d.is_floating_point else g.dtype]
-            np.testing.assert_allclose(a.astype(np.float64), w.astype(np.float64), rtol=rtol, atol=atol, equal_nan=True, err_msg=f"{where}[{k}]")
+            np.testing.assert_allclose(
+                a.astype(np.float64),
+                w.astype(np.float64),
+                rtol=rtol,
+                atol=atol,
+                equal_nan=True,
+                err_msg=f"{where}[{k}]",
+            )
         else:
-            np.testing.assert_array_equal(a, w.astype(a.dtype) if w.dtype.kind != "f" else w.astype(np.int64).astype(a.dtype), err_msg=f"{where}[{k}]")
+            np.testing.assert_array_equal(
+                a,
+                w.astype(a.dtype) if w.dtype.kind != "f" else w.astype(np.int64).astype(a.dtype),
+                err_msg=f"{where}[{k}]",
+            )
 
 
 @contextlib.contextmanager
@@ -183,16 +241,66 @@ def test_compiled_simulated_cuda(name: str) -> None:
     check(name, "compiled cuda", limit=1)
 
 
-_FLOATING = [n for n in NAMES if REGISTRY[n].kind != "view" and n not in RANDOM and n not in CREATE
-             and n != "result_type" and any(isinstance(a, np.ndarray) and a.dtype == np.float64 for s in samples_of(REGISTRY[n]) for a in s.args)]
+_FLOATING = [
+    n
+    for n in NAMES
+    if REGISTRY[n].kind != "view"
+    and n not in RANDOM
+    and n not in CREATE
+    and n != "result_type"
+    and any(isinstance(a, np.ndarray) and a.dtype == np.float64 for s in samples_of(REGISTRY[n]) for a in s.args)
+]
 
 #: have no half-precision form, as in PyTorch
 _NO_HALVES = {"quantile", "nanquantile", "histc", "bincount"}
 #: depend on the exact values that rounding to half changes
-_ROUNDING_DECIDES = {"isclose", "floor_divide", "trunc_divide", "remainder", "fmod", "div", "round", "unique", "allclose", "searchsorted",
-                     "bucketize", "search_sorted", "frac", "floor", "ceil", "trunc", "cumprod", "cumprod_dim", "eq", "ne", "lt", "le", "gt", "ge",
-                     "nan_to_num", "erfinv", "logit", "item", "equal", "long", "int", "short", "char", "byte", "var_mean", "prod", "prod_dims",
-                     "tan", "digamma", "lgamma", "acosh", "xlogy", "layer_norm_grad", "convert", "pow"}
+_ROUNDING_DECIDES = {
+    "isclose",
+    "floor_divide",
+    "trunc_divide",
+    "remainder",
+    "fmod",
+    "div",
+    "round",
+    "unique",
+    "allclose",
+    "searchsorted",
+    "bucketize",
+    "search_sorted",
+    "frac",
+    "floor",
+    "ceil",
+    "trunc",
+    "cumprod",
+    "cumprod_dim",
+    "eq",
+    "ne",
+    "lt",
+    "le",
+    "gt",
+    "ge",
+    "nan_to_num",
+    "erfinv",
+    "logit",
+    "item",
+    "equal",
+    "long",
+    "int",
+    "short",
+    "char",
+    "byte",
+    "var_mean",
+    "prod",
+    "prod_dims",
+    "tan",
+    "digamma",
+    "lgamma",
+    "acosh",
+    "xlogy",
+    "layer_norm_grad",
+    "convert",
+    "pow",
+}
 
 
 @pytest.mark.parametrize("d", [dtypes.float64, dtypes.float16, dtypes.bfloat16], ids=lambda d: d.name)
@@ -207,10 +315,14 @@ def test_floating_dtypes(name: str, d: dtypes.dtype) -> None:
             compare(got, expected(op, sample), d, f"{name} sample {k} ({d.name})")
             continue
         # the oracle sees what the operation sees: the rounded inputs
-        rounded = Sample(tuple(_rounded(a, d) for a in sample.args), {k: _rounded(v, d) for k, v in sample.kwargs.items()})
+        rounded = Sample(
+            tuple(_rounded(a, d) for a in sample.args), {k: _rounded(v, d) for k, v in sample.kwargs.items()}
+        )
         want = expected(op, rounded)
         if name in _ROUNDING_DECIDES:
-            assert [tuple(g.shape) for g in got if isinstance(g, Tensor)] == [np.shape(w) for g, w in zip(got, want) if isinstance(g, Tensor)]
+            assert [tuple(g.shape) for g in got if isinstance(g, Tensor)] == [
+                np.shape(w) for g, w in zip(got, want) if isinstance(g, Tensor)
+            ]
         else:
             compare(got, want, d, f"{name} sample {k} ({d.name})")
 
@@ -224,10 +336,50 @@ def _rounded(x: Any, d: dtypes.dtype) -> Any:
 # ---------------------------------------------------------------------------------------------------- gradients
 
 #: No gradient by nature: integers, positions, booleans, copies of values, or new tensors.
-NO_GRADIENT = {"argmax", "argmin", "count_nonzero", "argsort", "searchsorted", "bucketize", "isin", "nonzero", "argwhere", "unique", "unique_consecutive",
-               "bincount", "histc", "zeros_like", "ones_like", "full_like", "new_zeros", "new_ones", "new_full", "new_tensor", "detach", "equal",
-               "allclose", "item", "tolist", "is_tensor", "numel", "is_floating_point", "is_same_size", "result_type", "one_hot", "mode",
-               "rand_like", "randn_like", "randint_like", "bernoulli", "multinomial", "to", "type_as"}
+NO_GRADIENT = {
+    "argmax",
+    "argmin",
+    "count_nonzero",
+    "argsort",
+    "searchsorted",
+    "bucketize",
+    "isin",
+    "nonzero",
+    "argwhere",
+    "unique",
+    "unique_consecutive",
+    "bincount",
+    "histc",
+    "zeros_like",
+    "ones_like",
+    "full_like",
+    "new_zeros",
+    "new_ones",
+    "new_full",
+    "new_tensor",
+    "detach",
+    "equal",
+    "allclose",
+    "item",
+    "tolist",
+    "is_tensor",
+    "numel",
+    "is_floating_point",
+    "is_same_size",
+    "result_type",
+    "one_hot",
+    "mode",
+    "rand_like",
+    "randn_like",
+    "randint_like",
+    "bernoulli",
+    "multinomial",
+    "to",
+    "type_as",
+    "is_complex",
+    "storage_offset",
+    "unravel_index",
+}
 
 
 def _differentiable(op: OpDef, sample: Sample) -> tuple[Any, list[Tensor], list[Tensor]]:
@@ -277,7 +429,7 @@ def test_gradient(name: str) -> None:
         tried = True
         grads = torch.autograd.grad(loss, leaves, allow_unused=True)
         for j, (t, g) in enumerate(zip(leaves, grads)):
-            want = _numeric(lambda: float(_loss(call, found)), t)
+            want = _numeric(lambda: float(_loss(call, found)), t)  # noqa: B023
             got = np.zeros(t.shape) if g is None else g.numpy()
             np.testing.assert_allclose(got, want, rtol=1e-5, atol=1e-6, err_msg=f"{name} sample {k}, operand {j}")
     assert tried or name in NO_GRADIENT or name in CREATE or not _any_floats(op), f"{name}: no sample has a gradient"
@@ -301,12 +453,18 @@ def _gradients(op: OpDef, sample: Sample, way: str) -> list[np.ndarray | None]:
             total = None
             for k, out in enumerate(flat(call(*inside))):
                 if isinstance(out, Tensor) and out.requires_grad:
-                    part = (out * torch.arange(1 + k, out.numel() + 1 + k, device=device).reshape(out.shape).cos()).sum()
+                    part = (
+                        out * torch.arange(1 + k, out.numel() + 1 + k, device=device).reshape(out.shape).cos()
+                    ).sum()
                     total = part if total is None else total + part
             wanted = [t for t in inside if t.requires_grad]
             if total is None or not wanted:
                 return []
-            return [torch.zeros_like(t) if g is None else g for t, g in zip(wanted, torch.autograd.grad(total, wanted, allow_unused=True))]
+            return [
+                torch.zeros_like(t) if g is None else g
+                for t, g in zip(wanted, torch.autograd.grad(total, wanted, allow_unused=True))
+            ]
+
         run_it = torch.compile(slope, fullgraph=True) if way.startswith("compiled") else slope
         torch.manual_seed(5)
         grads = run_it(*found)
@@ -340,7 +498,9 @@ def test_gradient_simulated_cuda(name: str) -> None:
 ONCE_ONLY: set[str] = set()
 
 
-@pytest.mark.parametrize("name", [n for n in NAMES if REGISTRY[n].differentiable and n not in NO_GRADIENT and n not in CREATE])
+@pytest.mark.parametrize(
+    "name", [n for n in NAMES if REGISTRY[n].differentiable and n not in NO_GRADIENT and n not in CREATE]
+)
 def test_double_backward(name: str) -> None:
     op = REGISTRY[name]
     for k, sample in enumerate([s for s in samples_of(op) if s.grad][:2]):
@@ -351,9 +511,13 @@ def test_double_backward(name: str) -> None:
             if loss is None:
                 return None
             grads = torch.autograd.grad(loss, leaves, allow_unused=True, create_graph=create)  # noqa: B023
-            parts = [(g * torch.from_numpy(np.sin(np.arange(g.numel()) + 1.0).reshape(g.shape))).sum() for g in grads
-                     if g is not None and (g.requires_grad or not create)]
+            parts = [
+                (g * torch.from_numpy(np.sin(np.arange(g.numel()) + 1.0).reshape(g.shape))).sum()
+                for g in grads
+                if g is not None and (g.requires_grad or not create)
+            ]
             return sum(parts[1:], parts[0]) if parts else None
+
         slope = sloped(True)
         if slope is None or not slope.requires_grad:
             continue
@@ -377,11 +541,15 @@ def test_definition_is_complete(name: str) -> None:
     assert samples_of(op), f"{name}: no samples"
     if op.kind == "opaque":
         assert "cpu" in op.kernels and "cuda" in op.kernels, f"{name}: a kernel is missing"
-        assert op.vjp_fn is not None or not op.differentiable, f"{name}: no gradient, and not marked differentiable=False"
+        assert op.vjp_fn is not None or not op.differentiable, (
+            f"{name}: no gradient, and not marked differentiable=False"
+        )
     if op.kind == "view":
         assert "numpy" in op.kernels and op.vjp_fn is not None, f"{name}: NumPy form or gradient is missing"
     if op.kind == "reduction":
-        assert op.vjp_fn is not None or not op.differentiable, f"{name}: no gradient, and not marked differentiable=False"
+        assert op.vjp_fn is not None or not op.differentiable, (
+            f"{name}: no gradient, and not marked differentiable=False"
+        )
 
 
 def test_tables_name_real_operations() -> None:

@@ -1,4 +1,5 @@
 """Indexing, read and write, against NumPy where the rules are the same, and case by case where PyTorch's differ."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -10,16 +11,57 @@ import fusetorch as torch
 
 X = np.arange(2 * 3 * 4 * 5).reshape(2, 3, 4, 5)
 I = np.array([1, 0, 1])  # noqa: E741 - an index
-M = (X % 7 == 0)
+M = X % 7 == 0
 
 #: read and written as NumPy does
 KEYS: list[Any] = [
-    0, -1, slice(None), slice(1, 3), slice(None, None, 2), slice(-3, -1), slice(5, 2), Ellipsis, None, (), (0, 1), (slice(None), 1), (0, slice(None), 2),
-    (Ellipsis, 1), (1, Ellipsis, 0), (None, 0, None, Ellipsis, None), (slice(0, 2), None, slice(1, 4, 2)), (0, 1, 2, 3), I, (I, I), [0, 1], (slice(None), [0, 2]),
-    (I, slice(None), I), (slice(None), I, I), (slice(None), I, slice(None), I), (Ellipsis, I), (I[:, None], I), (slice(None), I[:, None], np.array([0, 2])),
-    M, (Ellipsis, M[0, 0, 0]), (0, M[0]), (slice(None), M[0, :, :, 0]), (M[:, 0, 0, 0], 0 * I[:1]), (Ellipsis, np.array([], dtype=np.int64)),
-    (slice(None), np.array([[0, 1], [2, 0]])), (np.array(1), slice(None), np.array(2)), True, False, np.array(True), (True, 0), (slice(1, 2), np.array([-1, -2])),
-    (None, I), (I, None, slice(0, 1)), range(2), (slice(None), range(0, 3, 2)), np.int64(1), (0, np.bool_(True)),
+    0,
+    -1,
+    slice(None),
+    slice(1, 3),
+    slice(None, None, 2),
+    slice(-3, -1),
+    slice(5, 2),
+    Ellipsis,
+    None,
+    (),
+    (0, 1),
+    (slice(None), 1),
+    (0, slice(None), 2),
+    (Ellipsis, 1),
+    (1, Ellipsis, 0),
+    (None, 0, None, Ellipsis, None),
+    (slice(0, 2), None, slice(1, 4, 2)),
+    (0, 1, 2, 3),
+    I,
+    (I, I),
+    [0, 1],
+    (slice(None), [0, 2]),
+    (I, slice(None), I),
+    (slice(None), I, I),
+    (slice(None), I, slice(None), I),
+    (Ellipsis, I),
+    (I[:, None], I),
+    (slice(None), I[:, None], np.array([0, 2])),
+    M,
+    (Ellipsis, M[0, 0, 0]),
+    (0, M[0]),
+    (slice(None), M[0, :, :, 0]),
+    (M[:, 0, 0, 0], 0 * I[:1]),
+    (Ellipsis, np.array([], dtype=np.int64)),
+    (slice(None), np.array([[0, 1], [2, 0]])),
+    (np.array(1), slice(None), np.array(2)),
+    True,
+    False,
+    np.array(True),
+    (True, 0),
+    (slice(1, 2), np.array([-1, -2])),
+    (None, I),
+    (I, None, slice(0, 1)),
+    range(2),
+    (slice(None), range(0, 3, 2)),
+    np.int64(1),
+    (0, np.bool_(True)),
 ]
 
 
@@ -27,7 +69,13 @@ def as_key(key: Any) -> Any:
     """The key with tensors for arrays."""
     if isinstance(key, tuple):
         return tuple(as_key(k) for k in key)
-    return torch.from_numpy(key) if isinstance(key, np.ndarray) and key.ndim else torch.tensor(key.item()) if isinstance(key, np.ndarray) else key
+    return (
+        torch.from_numpy(key)
+        if isinstance(key, np.ndarray) and key.ndim
+        else torch.tensor(key.item())
+        if isinstance(key, np.ndarray)
+        else key
+    )
 
 
 @pytest.mark.parametrize("k", range(len(KEYS)))
@@ -47,7 +95,13 @@ def test_reading(k: int) -> None:
 @pytest.mark.parametrize("k", range(len(KEYS)))
 def test_writing(k: int) -> None:
     key = KEYS[k]
-    np_key = list(key) if isinstance(key, range) else tuple(list(p) if isinstance(p, range) else p for p in key) if isinstance(key, tuple) else key
+    np_key = (
+        list(key)
+        if isinstance(key, range)
+        else tuple(list(p) if isinstance(p, range) else p for p in key)
+        if isinstance(key, tuple)
+        else key
+    )
     for value in (7, np.array(-3), None):
         want, got = X.copy(), torch.from_numpy(X.copy())
         part = want[np_key]
@@ -138,9 +192,14 @@ def test_repeated_positions_accumulate() -> None:
 def test_in_place_forms_equal_the_others() -> None:
     x, index = torch.randn(5, 3), torch.tensor([[0, 1, 2], [3, 3, 0]])
     src = torch.randn(2, 3)
-    for name, args in {"scatter": (0, index, src), "scatter_add": (0, index, src), "index_fill": (0, torch.tensor([1, 3]), 2.0),
-                       "index_copy": (0, torch.tensor([4, 1]), src), "index_add": (0, torch.tensor([4, 4]), src),
-                       "put": (torch.tensor([0, 14]), torch.tensor([1.0, 2.0]))}.items():
+    for name, args in {
+        "scatter": (0, index, src),
+        "scatter_add": (0, index, src),
+        "index_fill": (0, torch.tensor([1, 3]), 2.0),
+        "index_copy": (0, torch.tensor([4, 1]), src),
+        "index_add": (0, torch.tensor([4, 4]), src),
+        "put": (torch.tensor([0, 14]), torch.tensor([1.0, 2.0])),
+    }.items():
         y = x.clone()
         assert getattr(y, name + "_")(*args) is y
         np.testing.assert_array_equal(y.numpy(), getattr(x, name)(*args).numpy(), err_msg=name)
@@ -184,6 +243,7 @@ def test_both_devices_agree(device: str) -> None:
     if device == "cuda":
         pytest.importorskip("triton")
     from fusetorch import config
+
     with config.override(simulate_cuda=device == "cuda"):
         x = torch.from_numpy(X.astype(np.float32)).to(device)
         index = torch.tensor([1, 0], device=device)

@@ -1,4 +1,5 @@
 """Random numbers: generators, distributions, the same numbers everywhere, dropout."""
+
 from __future__ import annotations
 
 import pickle
@@ -17,9 +18,21 @@ N = 20000
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
     torch.manual_seed(3)
-    a = [torch.rand(4), torch.randn(3, 2), torch.randint(0, 9, (5,)), torch.randperm(6), torch.bernoulli(torch.full((7,), 0.5))]
+    a = [
+        torch.rand(4),
+        torch.randn(3, 2),
+        torch.randint(0, 9, (5,)),
+        torch.randperm(6),
+        torch.bernoulli(torch.full((7,), 0.5)),
+    ]
     torch.manual_seed(3)
-    b = [torch.rand(4), torch.randn(3, 2), torch.randint(0, 9, (5,)), torch.randperm(6), torch.bernoulli(torch.full((7,), 0.5))]
+    b = [
+        torch.rand(4),
+        torch.randn(3, 2),
+        torch.randint(0, 9, (5,)),
+        torch.randperm(6),
+        torch.bernoulli(torch.full((7,), 0.5)),
+    ]
     assert all(torch.equal(p, q) for p, q in zip(a, b))
     assert not torch.equal(torch.rand(4), a[0])
 
@@ -36,7 +49,12 @@ def test_numbers_are_philox_at_their_position() -> None:
 def test_every_way_gives_the_same_numbers(way: str) -> None:
     def draw(device: str) -> list[torch.Tensor]:
         x = torch.ones(40, 3, device=device)
-        return [torch.rand(40, 3, device=device), torch.randint(-5, 90, (40, 3), device=device), F.dropout(x, 0.3), torch.bernoulli(x * 0.2)]
+        return [
+            torch.rand(40, 3, device=device),
+            torch.randint(-5, 90, (40, 3), device=device),
+            F.dropout(x, 0.3),
+            torch.bernoulli(x * 0.2),
+        ]
 
     torch.manual_seed(9)
     want = draw("cpu")

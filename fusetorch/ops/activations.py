@@ -98,7 +98,8 @@ def selu(input):
     return P.where(input > 0, input, P.expm1(P.minimum(input, 0.0)) * _SELU_ALPHA) * _SELU_SCALE
 
 
-@elementwise(promote="floating", nn=True, inplace=True, oracle=lambda a, alpha=1.0: np.maximum(a, 0) + np.minimum(0, alpha * np.expm1(a / alpha)))
+@elementwise(promote="floating", nn=True, inplace=True,
+             oracle=lambda a, alpha=1.0: np.maximum(a, 0) + np.minimum(0, alpha * np.expm1(a / alpha)))
 def celu(input, alpha: float = 1.0):
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``."""
     return P.where(input > 0, input, alpha * P.expm1(P.minimum(input, 0.0) / alpha))
@@ -167,7 +168,8 @@ def hardshrink(input, lambd: float = 0.5):
     return P.where(P.abs(input) <= lambd, 0.0, input)
 
 
-@elementwise(promote="floating", nn=True, function=False, method=False, oracle=lambda a, lambd=0.5: np.sign(a) * np.maximum(np.abs(a) - lambd, 0))
+@elementwise(promote="floating", nn=True, function=False, method=False,
+             oracle=lambda a, lambd=0.5: np.sign(a) * np.maximum(np.abs(a) - lambd, 0))
 def softshrink(input, lambd: float = 0.5):
     """``x`` moved towards 0 by ``lambd``."""
     return P.where(input > lambd, input - lambd, P.where(input < -lambd, input + lambd, input * 0.0))

@@ -113,7 +113,8 @@ def _class_layout(input: Any, target: Any, name: str) -> int:
     want = (input._a.shape[0], *input._a.shape[2:])
     if tuple(target.shape) != want:
         if input.ndim == 2 and target.ndim == 1 or (target.ndim >= 1 and target._a.shape[0] != want[0]):
-            raise ValueError(f"Expected input batch_size ({want[0]}) to match target batch_size ({target._a.shape[0] if target.ndim else 0}).")
+            raise ValueError(f"Expected input batch_size ({want[0]}) to match target batch_size "
+                             f"({target._a.shape[0] if target.ndim else 0}).")
         raise RuntimeError(f"Expected target size {list(want)}, got {list(target.shape)}")
     return 1
 

@@ -83,7 +83,8 @@ def _expand_dots(terms: list[str], operands: Sequence[Any]) -> tuple[list[str], 
         named = t.replace("...", "")
         bad = [c for c in named if c not in _LETTERS]
         if bad:
-            raise RuntimeError(f"einsum(): invalid subscript given at index {t.index(bad[0])} in the equation string, subscripts must be in "
+            raise RuntimeError(f"einsum(): invalid subscript given at index {t.index(bad[0])} in the equation string, "
+                               f"subscripts must be in "
                                "[a-zA-Z]")
         if "..." in t:
             widest = max(widest, x.ndim - len(named))

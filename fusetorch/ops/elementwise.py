@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import bool_, dtype, float32, int64
+from ..tensor import Tensor
 from . import primitives as P
 from .expr import Expr, cast, const
-from .opdef import As, compute_dtype, elementwise
+from .opdef import As, compute_dtype, elementwise, fn
 
 # ---- arithmetic
 
@@ -82,6 +83,21 @@ def fmod(input, other):
 def pow(input, exponent):
     """``input ** exponent``."""
     return P.pow(input, exponent)
+
+
+@elementwise(function=False, method=False, oracle=lambda a: a**3)
+def cube(input):
+    """``input ** 3``."""
+    return input * input * input
+
+
+@pow.instead
+def _(input: Any, exponent: Any) -> Any:
+    """Exponents that need no logarithm."""
+    if type(exponent) in (int, float) and isinstance(input, Tensor) and input.dtype.is_floating_point:
+        cheaper = {2: fn.square, 3: fn.cube, -1: fn.reciprocal}.get(exponent)
+        return cheaper and cheaper(input)
+    return None
 
 
 @elementwise(inplace=True, aliases=("negative",), oracle=np.negative)
@@ -412,7 +428,8 @@ def nan_to_num(input, nan: float = None, posinf: float = None, neginf: float = N
     return P.where(P.eq(x, math.inf), top, P.where(P.eq(x, -math.inf), bottom, x))
 
 
-@elementwise(numbers="none", differentiable=False, oracle=lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: np.isclose(a, b, rtol, atol, equal_nan))
+@elementwise(numbers="none", differentiable=False,
+             oracle=lambda a, b, rtol=1e-5, atol=1e-8, equal_nan=False: np.isclose(a, b, rtol, atol, equal_nan))
 def isclose(input, other, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False):
     """Whether ``|input - other| <= atol + rtol * |other|``, or both are equal."""
     close = P.eq(input, other)

@@ -162,7 +162,8 @@ def _check_index(name: str, input: Any, dim: int, index: Any, against: Any = Non
         raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as self tensor ({index.ndim} and {input.ndim})")
     for k in range(min(index.ndim, input.ndim)):
         if k != d and index._a.shape[k] > input._a.shape[k]:
-            raise RuntimeError(f"{name}(): Size does not match at dimension {k} expected index {list(index.shape)} to be no larger than self "
+            raise RuntimeError(f"{name}(): Size does not match at dimension {k} expected index {list(index.shape)} to "
+                               f"be no larger than self "
                                f"{list(input.shape)} apart from dimension {d}")
     if against is not None:
         if max(against.ndim, 1) != max(index.ndim, 1):

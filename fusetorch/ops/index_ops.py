@@ -191,7 +191,8 @@ def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
         if source.ndim == 0 and input.ndim == 1 and index.numel() == 1:
             source = source.reshape(1)
         if source._a.shape != want:
-            raise (RuntimeError if accumulate else IndexError)(f"{name}(): Number of indices ({index.numel()}) should be equal to source.size(dim), and the other sizes equal to "
+            raise (RuntimeError if accumulate else IndexError)(f"{name}(): Number of indices ({index.numel()}) should "
+                                                               f"be equal to source.size(dim), and the other sizes equal to "
                         f"those of self: got self {list(input.shape)}, source {list(source.shape)}, dim = {d}")
         return d, index, source * alpha if alpha != 1 else source
 

@@ -167,7 +167,8 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     """Cross entropy between probabilities and targets in [0, 1]."""
     reduction = loss_reduction(reduction, size_average, reduce)
     if input.shape != target.shape:
-        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) is deprecated. Please ensure "
+        raise ValueError(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}) "
+                         f"is deprecated. Please ensure "
                          "they have the same size.")
     if not tracing() and input.device.type == "cpu" and input.numel() and not bool(((input >= 0) & (input <= 1)).all()):
         raise RuntimeError("all elements of input should be between 0 and 1")
@@ -181,7 +182,10 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     reduction = loss_reduction(reduction, size_average, reduce)
     if target.shape != input.shape:
         raise ValueError(f"Target size ({target.shape}) must be the same as input size ({input.shape})")
-    r = fn.bce_with_logits_elementwise(input, target) if pos_weight is None else fn.bce_with_logits_pos_elementwise(input, target, pos_weight)
+    if pos_weight is None:
+        r = fn.bce_with_logits_elementwise(input, target)
+    else:
+        r = fn.bce_with_logits_pos_elementwise(input, target, pos_weight)
     return reduced(r if weight is None else r * weight, reduction)
 
 
@@ -200,7 +204,8 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     else:
         how = loss_reduction(reduction, size_average, reduce)
         if how == "mean":
-            warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size. 'batchmean' divides only by "
+            warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size. "
+                          "'batchmean' divides only by "
                           "the batch size, and aligns with the KL div math definition.", stacklevel=2)
     r = target.exp() * (target - input) if log_target else fn.kl_div_elementwise(input, target)
     r = reduced(r, how)

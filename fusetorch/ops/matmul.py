@@ -74,7 +74,8 @@ def matmul(input, other):
     b = other.unsqueeze(1) if n == 1 else other
     if a._a.shape[-1] != b._a.shape[-2]:
         if m == 1 and n == 1:
-            raise RuntimeError(f"inconsistent tensor size, expected tensor {list(input.shape)} and src {list(other.shape)} to have the same "
+            raise RuntimeError(f"inconsistent tensor size, expected tensor {list(input.shape)} and src "
+                               f"{list(other.shape)} to have the same "
                                f"number of elements, but got {input.numel()} and {other.numel()} elements respectively")
         raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({'x'.join(map(str, a.shape))} and "
                            f"{'x'.join(map(str, b.shape))})")

@@ -234,7 +234,8 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
     size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
     k = len(size)
     if tuple(input._a.shape[input.ndim - k:]) != size or k == 0:
-        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, {', '.join(map(str, size))}], but got input of "
+        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, "
+                           f"{', '.join(map(str, size))}], but got input of "
                            f"size{list(input.shape)}")
     for n, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != size:
@@ -256,7 +257,8 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
         raise RuntimeError(f"Expected weight to be of same shape as normalized_shape, but got weight of shape {list(weight.shape)} and "
                            f"normalized_shape = {list(size)}")
     if tuple(input._a.shape[input.ndim - k:]) != size:
-        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, {', '.join(map(str, size))}], but got input of "
+        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, "
+                           f"{', '.join(map(str, size))}], but got input of "
                            f"size{list(input.shape)}")
     dims = tuple(range(input.ndim - k, input.ndim))
     x = input.to(float32) if input.dtype.itemsize == 2 else input

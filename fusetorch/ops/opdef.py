@@ -84,6 +84,7 @@ class OpDef:
     vjp_fn: Callable[..., Any] | None = None
     saves: tuple[str, ...] = ()
     check_fn: Callable[..., None] | None = None
+    instead_fn: Callable[..., Any] | None = None
     kernels: dict[str, Callable[..., Any]] = field(default_factory=dict)
     random: bool = False                # draws from the generator
     n_outputs: int = 1
@@ -111,6 +112,11 @@ class OpDef:
     def check(self, f: Callable) -> Callable:
         """Registers ``f(**arguments)``, called before an elementwise operation runs, to refuse bad values."""
         self.check_fn = f
+        return f
+
+    def instead(self, f: Callable) -> Callable:
+        """Registers ``f(**arguments)``, which may compute a call of an elementwise operation by a cheaper one; ``None``: not this one."""
+        self.instead_fn = f
         return f
 
     def _kernel(self, device: str) -> Callable[[Callable], Callable]:

@@ -17,7 +17,8 @@ def pad(input, pad, mode="constant", value=None):
     if len(pad) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {len(pad)}")
     if len(pad) > 2 * input.ndim:
-        raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got padding length {len(pad)} "
+        raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got "
+                           f"padding length {len(pad)} "
                            f"and input of dimension {input.ndim}")
     amounts = {input.ndim - 1 - k: (int(pad[2 * k]), int(pad[2 * k + 1])) for k in range(len(pad) // 2)}
     if mode == "constant":
@@ -36,7 +37,8 @@ def pad(input, pad, mode="constant", value=None):
         n = sizes[d]
         limit = n - 1 if mode == "reflect" else n if mode == "circular" else None
         if limit is not None and max(before, after) > limit:
-            raise RuntimeError(f"Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) at "
+            raise RuntimeError(f"Padding size should be less than the corresponding input dimension, but got: padding "
+                               f"({before}, {after}) at "
                                f"dimension {d} of input {list(input.shape)}")
         if mode == "circular":
             before, after, n = max(before, 0), max(after, 0), out._a.shape[d]

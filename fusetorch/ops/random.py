@@ -262,7 +262,8 @@ def randint(low, high=None, size=None, *, generator=None, dtype=None, device=Non
         low, high, size = 0, low, high
     elif high is None:
         low, high = 0, low
-    t = _integers(_sizes((size,) if isinstance(size, int) else tuple(size)), int(low), int(high), dtype or int64, as_device(device), generator)
+    shape = _sizes((size,) if isinstance(size, int) else tuple(size))
+    t = _integers(shape, int(low), int(high), dtype or int64, as_device(device), generator)
     return _finish(t, requires_grad)
 
 
@@ -319,7 +320,8 @@ def normal(mean, std=1.0, size=None, *, generator=None, dtype=None, device=None,
             raise TypeError("normal(): size is needed where mean and std are numbers")
         _check_std(std)
         d = _floating("normal", dtype)
-        t = draw("draw_normal", _sizes(tuple(size) if not isinstance(size, int) else (size,)), d, as_device(device), (d, mean, std), generator)
+        shape = _sizes((size,) if isinstance(size, int) else tuple(size))
+        t = draw("draw_normal", shape, d, as_device(device), (d, mean, std), generator)
         return _finish(t, requires_grad)
     like = tensors[0]
     m, s = (v if isinstance(v, Tensor) else fn.full_like(like, v) for v in (mean, std))

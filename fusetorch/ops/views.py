@@ -250,7 +250,8 @@ def permute(input, *args, dims=None):
     rank = input.ndim
     if len(given) != rank:
         raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
-                           f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(given)}".replace("(sparse_coo)", ""))
+                           f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = "
+                           f"{len(given)}".replace("(sparse_coo)", ""))
     order = tuple(wrap_dim(d, rank) for d in given)
     if len(set(order)) != rank:
         raise RuntimeError("permute(): duplicate dims are not allowed.")
@@ -467,6 +468,135 @@ def unfold(input, dimension, size, step):
     if size > n or size < 0 or step <= 0:
         raise RuntimeError(f"maximum size for tensor at dimension {d} is {n} but size is {size}")
     return fn.unfold_dim(input, d, size, step)
+
+
+@view(name="as_strided_view", function=False, method=False)
+def as_strided_view(shape, strides, offset, size: tuple, stride: tuple, start: int, own: tuple) -> Layout:
+    """Any layout over the same memory, ``start`` elements from the first element of the operand, whose strides are ``own``."""
+    return size, stride, offset + start
+
+
+@as_strided_view.numpy
+def _(a: np.ndarray, size: tuple, stride: tuple, start: int, own: tuple) -> np.ndarray:
+    return strided(a, size, tuple(s * a.itemsize for s in stride), start * a.itemsize)
+
+
+@as_strided_view.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    # each element's gradient is added where it was read; memory between the operand's elements counts for nothing
+    size, stride, start, own = (ctx.attrs[k] for k in ("size", "stride", "start", "own"))
+    first = min(start, 0)
+    read, held = _positions(size, stride, start - first), _positions(ctx.shape(0), own, -first)
+    n = 1 + max([int(p.max()) for p in (read, held) if p.size], default=-1)
+    flat = fn.zeros((n,), dtype=g.dtype, device=g.device)
+    if read.size:
+        flat = fn.put_at(flat, g, [fn.tensor(read, device=g.device)], (0,), True)
+    return fn.index(flat, [fn.tensor(held, device=g.device)], (0,))
+
+
+def _positions(size: tuple, stride: tuple, start: int) -> np.ndarray:
+    at = np.full(size, start, np.int64)
+    for d, (n, s) in enumerate(zip(size, stride)):
+        at += (np.arange(n, dtype=np.int64) * s).reshape([-1 if k == d else 1 for k in range(len(size))])
+    return at
+
+
+def _offset_in_memory(t: Any) -> int:
+    """How far ``t``'s first element is from that of the tensor it is a view of."""
+    a = t._a
+    if not isinstance(a, np.ndarray):
+        return a.offset
+    base = t._x.base if t._x is not None and t._x.base is not None else None
+    if base is None:
+        return 0
+    return (a.__array_interface__["data"][0] - base._a.__array_interface__["data"][0]) // a.itemsize
+
+
+@composite(function=False)
+def storage_offset(input):
+    """How far the first element is from the start of the memory, in elements."""
+    return _offset_in_memory(input)
+
+
+@composite()
+def as_strided(input, size, stride, storage_offset=None):
+    """A view with any sizes and strides, ``storage_offset`` from the start of the memory (from the tensor's own start unless given).
+
+    Raises ``RuntimeError`` for a layout that leaves the memory of the tensor that ``input`` is a view of.
+    """
+    size, stride = variadic("as_strided", (size,), None), variadic("as_strided", (stride,), None)
+    if len(size) != len(stride):
+        raise RuntimeError(f"mismatch in length of strides and shape: {list(stride)} and {list(size)}")
+    if any(s < 0 for s in stride):
+        raise RuntimeError("as_strided: Negative strides are not supported at the moment, got strides: " + str(list(stride)))
+    here = _offset_in_memory(input)
+    start = here if storage_offset is None else storage_offset
+    whole = input if input._x is None or input._x.base is None else input._x.base
+    room = 1 + sum((n - 1) * s for n, s in zip(whole._a.shape, whole.stride())) if whole.numel() else 0
+    if numel(size) and (start < 0 or start + sum((n - 1) * s for n, s in zip(size, stride)) >= room):
+        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start} are out "
+                           f"of bounds for storage of "
+                           f"{room} elements")
+    return fn.as_strided_view(input, size, stride, start - here, tuple(input.stride()))
+
+
+@composite()
+def split_with_sizes(input, split_sizes, dim=0):
+    """Pieces of the given sizes along ``dim``."""
+    return split.body(input, list(split_sizes), dim)
+
+
+@composite()
+def unsafe_split(tensor, split_size, dim=0):
+    """``split``."""
+    return split.body(tensor, split_size, dim)
+
+
+@composite()
+def unsafe_chunk(input, chunks, dim=0):
+    """``chunk``."""
+    return chunk.body(input, chunks, dim)
+
+
+@composite()
+def tensor_split(input, indices_or_sections, dim=0):
+    """Pieces along ``dim``: so many of nearly equal size, or cut at the given positions."""
+    if not input.ndim:
+        raise RuntimeError("tensor_split expected at least a 1-dimensional tensor, but got a tensor with 0 dims")
+    d = wrap_dim(dim, input.ndim)
+    n = input._a.shape[d]
+    if hasattr(indices_or_sections, "numel"):
+        indices_or_sections = indices_or_sections.tolist()
+    if isinstance(indices_or_sections, int):
+        k = indices_or_sections
+        if k <= 0:
+            raise RuntimeError(f"number of sections must be larger than 0, got {k}")
+        sizes = [n // k + (i < n % k) for i in range(k)]
+        cuts = [sum(sizes[:i]) for i in range(1, k)]
+    else:
+        cuts = list(indices_or_sections)
+    edges = [0] + [min(max(c + n if c < 0 else c, 0), n) for c in cuts] + [n]
+    return tuple(_take(input, d, a, max(a, b)) for a, b in zip(edges, edges[1:]))
+
+
+def _split_along(name: str, dim: Any, rank: int, doc: str) -> None:
+    def f(input, indices_or_sections):  # noqa: ANN001, ANN202
+        if input.ndim < rank:
+            raise RuntimeError(f"torch.{name} requires a tensor with at least {rank} dimension, but got a tensor with "
+                               f"{input.ndim} dimensions!")
+        d = (0 if input.ndim == 1 else 1) if dim is None else dim
+        if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or input._a.shape[d] % indices_or_sections):
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension "
+                               f"{input._a.shape[d]} is not "
+                               f"divisible by the split_size {indices_or_sections}!")
+        return tensor_split.body(input, indices_or_sections, d)
+    f.__doc__ = doc
+    composite(name=name)(f)
+
+
+_split_along("hsplit", None, 1, "Pieces along dimension 1 (0 for vectors).")
+_split_along("vsplit", 0, 2, "Pieces along dimension 0.")
+_split_along("dsplit", 2, 3, "Pieces along dimension 2.")
 
 
 def _become(name: str) -> None:
