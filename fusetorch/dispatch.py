@@ -340,6 +340,8 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
     """Calls an elementwise op: broadcasting, promotion, run, record."""
     if op.check_fn is not None:
         op.check_fn(*operands, *params)
+    if op.instead_fn is not None and (result := op.instead_fn(*operands, *params)) is not None:
+        return result if out is None else write_out(op.name, result, out)
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     if not tensors:
         from .ops.creation import tensor

@@ -37,6 +37,18 @@ def test_both_sides_of_a_workload_agree(name):
     assert set(calls) == {"fused", "unfused"}
 
 
+@pytest.mark.parametrize("exponent", [2, 3, -1, 2.0])
+def test_small_powers_are_products(exponent):
+    x = torch.tensor([-2.0, -0.5, 3.0], requires_grad=True)
+    f = torch.compile(lambda t: t**exponent)
+    assert "pow" not in f.explain(x.detach()).groups[0].ops[0]
+    y = x**exponent
+    y.sum().backward()
+    np.testing.assert_allclose(y.detach().numpy(), x.detach().numpy()**exponent, rtol=1e-6)
+    np.testing.assert_allclose(x.grad.numpy(), exponent * x.detach().numpy()**(exponent - 1.0), rtol=1e-6)
+    assert (torch.arange(4)**2).tolist() == [0, 1, 4, 9]
+
+
 def test_the_program_prints_a_table_and_writes_results(monkeypatch, tmp_path, capsys):
     (tmp_path / "bench").mkdir()
     monkeypatch.setattr(bench, "ROOT", tmp_path)
