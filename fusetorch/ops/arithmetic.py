@@ -7,11 +7,12 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, float64
+from ..dtypes import bool_, float64, int64, promote_types
 from ..shapes import broadcast_shapes, numel, wrap_dim
 from ..tensor import Tensor
 from . import primitives as P
 from .creation import place
+from .losses import tracing
 from .opdef import composite, elementwise, fn
 
 # ---- elementwise
@@ -86,7 +87,7 @@ def clamp_max(input, max):
     return fn.clamp(input, max=max)
 
 
-@composite(out=True)
+@composite(out=True, inplace=True)
 def float_power(input, exponent):
     """``input ** exponent`` in float64."""
     a, b = (x.to(float64) if isinstance(x, Tensor) else float(x) for x in (input, exponent))
@@ -188,7 +189,7 @@ def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     return fn.vector_norm_dims(x1.unsqueeze(-2) - x2.unsqueeze(-3), float(p), -1)
 
 
-@composite()
+@composite(inplace=True)
 def renorm(input, p, dim, maxnorm):
     """The slices of ``dim`` scaled down to a ``p``-norm of at most ``maxnorm``."""
     if input.ndim < 2:
@@ -250,7 +251,12 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
             raise RuntimeError(f"cov(): expected {name} to be a vector of {n} elements, got shape {list(given.shape)}")
         if given.dtype.is_floating_point == (name == "fweights"):
             raise RuntimeError(f"cov(): {name} must be {'integral' if name == 'fweights' else 'floating point'} dtype, got {given.dtype}")
-        w = given.reshape(-1).to(x.dtype) if w is None else w * given.reshape(-1)
+        if name == "fweights" and not tracing() and n and bool((given < 0).any()):
+            raise RuntimeError("cov(): fweights cannot be negative")
+        w = given.reshape(-1) if w is None else w * given.reshape(-1)
+    if w is not None:
+        w = w.to(promote_types(w.dtype, rows.dtype))
+        rows = rows.to(w.dtype)
     if w is None:
         centred = rows - rows.mean(1, keepdim=True)
         c = fn.bmm_general(centred, centred.t()) / max(n - correction, 0)
@@ -317,7 +323,7 @@ def combinations(input, r=2, with_replacement=False):
 def unravel_index(indices, shape):
     """Positions in a flattened tensor of ``shape`` as one coordinate tensor per dimension."""
     sizes = [shape] if isinstance(shape, int) else list(shape)
-    out, rest = [], indices
+    out, rest = [], indices.to(int64)
     for k in range(len(sizes)):
         step = numel(sizes[k + 1:])
         out.append(fn.floor_divide(rest, step))

@@ -267,6 +267,8 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     if dtype is None:
         dtype = get_default_dtype() if any(isinstance(x, float) for x in (start, end, step)) else int64
     n = max(math.ceil((end - start) / step), 0)
+    if not dtype.is_floating_point:  # the count comes from the exact bounds, the values from whole ones
+        start, step = int(start), int(step)
     a = start + np.arange(n, dtype=np.float64 if dtype.is_floating_point else np.int64) * step
     return place(a.astype(dtype.np), device, requires_grad)
 

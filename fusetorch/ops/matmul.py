@@ -228,7 +228,8 @@ def addcmul_scaled(input, a, b, beta: float = 1.0, alpha: float = 1.0):
 
 def _blend(input: Any, p: Any, beta: Any, alpha: Any) -> Any:
     if not p.dtype.is_floating_point:
-        beta, alpha = int(beta), int(alpha)
+        whole = bool if p.dtype is bool_ else int
+        beta, alpha = whole(beta), whole(alpha)
     if beta != 0 and p.dtype.is_floating_point and not alpha == beta == 1:
         return fn.scaled_sum(input, p, beta, alpha)
     p = p if alpha == 1 else p * alpha
