@@ -72,6 +72,7 @@ class CompiledFunction:
         self._order: list[Entry] = []
         self._eager: str | None = "backend='eager'" if backend in ("eager", "aot_eager") else None
         self._one_shots = 0
+        self._once: str | None = None   # why the last trace could not be kept
         self._hits = 0
         self._misses: list[str] = []
         self._warned = False
@@ -127,7 +128,7 @@ class CompiledFunction:
         return self._fn
 
     def _compile(self, args: tuple, kwargs: dict, key: tuple, leaves: list[Tensor], reason: str | None) -> Any:
-        reason = reason or explain_miss(self._entries, key)
+        reason = reason or self._once or explain_miss(self._entries, key)
         if self._order:
             self._misses.append(reason)
             if config.debug >= 1:
@@ -186,7 +187,7 @@ class CompiledFunction:
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)
-        lasting = lasting or self._changed(guard, key, args, kwargs, randomness)
+        self._once = lasting = lasting or self._changed(guard, key, args, kwargs, randomness)
         if lasting is None:
             self._entries.setdefault(key, []).insert(0, entry)
             self._one_shots = 0

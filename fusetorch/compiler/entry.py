@@ -261,6 +261,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         known |= {id(t) for t in joint.grads}
     lasting = [t for t in tracer.living() if id(t) not in known and type(t._a) is TracedArray]
     if lasting:
+        lasting = None  # or it would keep them alive itself
         gc.collect()
         lasting = [t for t in tracer.living() if id(t) not in known and type(t._a) is TracedArray]
     lasting_outputs = [result_of(t) for t in lasting]

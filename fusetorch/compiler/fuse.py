@@ -26,8 +26,11 @@ _COSTLY = {"exp", "exp2", "expm1", "log", "log2", "log10", "log1p", "sin", "cos"
 class Group:
     """Nodes that run as one kernel (a single node if it is not a loop)."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, number: int) -> None:
         self.nodes = [node]
+        self.bit = 1 << number
+        #: the groups that this one depends on, and those that depend on it, through any number of others: sets of bits
+        self.above = self.below = 0
         self.fusible = node.kind == "loop"
         self.space = Space.of(node) if self.fusible else None
 
@@ -44,13 +47,16 @@ class Fusion:
         self.limit = config.fuse_limit if limit is None else limit
         self.made = 0
         self.refusals: list[tuple[Node, Node, str]] = []
-        self.group: dict[Node, Group] = {n: Group(n) for n in self.live if n.kind in ("loop", "opaque", "write")}
+        kernels = [n for n in self.live if n.kind in ("loop", "opaque", "write")]
+        self.numbered = [Group(n, i) for i, n in enumerate(kernels)]
+        self.group: dict[Node, Group] = dict(zip(kernels, self.numbered))
         self.users: dict[Value, list[Node]] = {}
         for n in self.live:
             for v in n.inputs:
                 self.users.setdefault(v, []).append(n)
         self.wanted = set(graph.outputs)
         if self.limit != 0:
+            self._relate()
             self._vertical()
             self._siblings()
         self.groups = self._order()
@@ -77,25 +83,17 @@ class Fusion:
             if g is not None:
                 yield g
 
+    def _relate(self) -> None:
+        for g in self.numbered:
+            for p in self._producers(g.nodes[0]):
+                g.above |= p.above | p.bit
+        for g in reversed(self.numbered):
+            for p in self._producers(g.nodes[0]):
+                p.below |= g.below | g.bit
+
     def _cyclic(self, a: Group, b: Group) -> bool:
         """Whether some path leads from one group to the other through a third."""
-        first = min(n.id for n in (*a.nodes, *b.nodes))
-        both = (a, b)
-        stack = [g for n in (*a.nodes, *b.nodes) for g in self._producers(n) if g not in both]
-        seen: set[int] = set()
-        while stack:
-            g = stack.pop()
-            if id(g) in seen:
-                continue
-            seen.add(id(g))
-            if g in both:
-                return True
-            # nothing older than the oldest member can depend on a member
-            if max(n.id for n in g.nodes) < first:
-                continue
-            for n in g.nodes:
-                stack += self._producers(n)
-        return False
+        return bool((a.below & b.above | b.below & a.above) & ~(a.bit | b.bit))
 
     # ---- merging
 
@@ -177,9 +175,21 @@ class Fusion:
                     best = (base.size, access[fastest] == 1 and fastest not in space.reduced)
         return best[1]
 
+    def _in(self, bits: int) -> Iterable[Group]:
+        while bits:
+            lowest = bits & -bits
+            yield self.numbered[lowest.bit_length() - 1]
+            bits ^= lowest
+
     def _join(self, p: Group, c: Group, space: Space) -> None:
         c.nodes = sorted({*p.nodes, *c.nodes}, key=lambda n: n.id)
         c.space = space
+        both = p.bit | c.bit
+        c.above, c.below = (p.above | c.above) & ~both, (p.below | c.below) & ~both
+        for g in self._in(c.above):
+            g.below = (g.below | c.below | c.bit) & ~p.bit
+        for g in self._in(c.below):
+            g.above = (g.above | c.above | c.bit) & ~p.bit
         for n in p.nodes:
             self.group[n] = c
         self.made += 1
