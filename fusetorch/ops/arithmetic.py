@@ -251,8 +251,8 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
             raise RuntimeError(f"cov(): expected {name} to be a vector of {n} elements, got shape {list(given.shape)}")
         if given.dtype.is_floating_point == (name == "fweights"):
             raise RuntimeError(f"cov(): {name} must be {'integral' if name == 'fweights' else 'floating point'} dtype, got {given.dtype}")
-        if name == "fweights" and not tracing() and n and bool((given < 0).any()):
-            raise RuntimeError("cov(): fweights cannot be negative")
+        if not tracing() and n and bool((given < 0).any()):
+            raise RuntimeError(f"cov(): {name} cannot be negative")
         w = given.reshape(-1) if w is None else w * given.reshape(-1)
     if w is not None:
         w = w.to(promote_types(w.dtype, rows.dtype))
