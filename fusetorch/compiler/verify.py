@@ -27,6 +27,9 @@ def checked(graph: Graph, stage: str) -> Graph:
     """``graph``, printed and verified if the settings ask for it."""
     if config.debug >= 4:
         print(f"fusetorch: IR after {stage}\n{graph}", file=sys.stderr)
+    if config.dump_dir:
+        from .repro import dump
+        dump(graph, stage)
     if config.verify_ir or config.debug >= 4:
         verify_graph(graph, stage)
     return graph
