@@ -461,3 +461,11 @@ def _decorate(make: Callable[[], Any], f: Callable) -> Callable:
 def is_grad_enabled() -> bool:
     """Whether operations are being recorded."""
     return GradMode.enabled
+
+
+def __getattr__(name: str) -> Any:
+    # above this module in the layers, and seldom used: loaded on demand
+    if name in ("Function", "once_differentiable"):
+        from . import function
+        return getattr(function, name)
+    raise AttributeError(f"module 'fusetorch.autograd' has no attribute {name!r}")

@@ -19,7 +19,7 @@ LAYERS = [
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
-    ("autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "functional", "random", "printing"),
+    ("autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "function", "functional", "random", "printing"),
     ("compiler",),
     ("cuda", "nn", "optim", "utils", "amp"),
     ("demo", "cli", "__main__"),
