@@ -143,7 +143,7 @@ def trace_backward(tracer: Tracer, outputs: list[Tensor]) -> Joint | None:
     used = [t for t in outputs if consumed(t)]
     for t in used:
         set_history(t, ConsumedNode(()))
-    outputs = [t for t in outputs if t not in used]
+    outputs = [t for t in outputs if not any(t is u for u in used)]
     if not outputs:
         return None
     if hooked_inside(outputs):
