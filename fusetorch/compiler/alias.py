@@ -77,8 +77,9 @@ def find_spans(tensors: Iterable[Tensor]) -> dict[int, Span]:
         merged = [t]
         for g in hits:
             merged += g
-            open_.remove(g)
-            groups.remove(g)
+            # by identity: tensors compare elementwise
+            open_ = [o for o in open_ if o is not g]
+            groups = [o for o in groups if o is not g]
         open_.append(merged)
         groups.append(merged)
     out: dict[int, Span] = {}
