@@ -51,11 +51,8 @@ def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
                 mapping[e] = _operand(space, node, operand, e, result, reads, operands, sources, numbers, over_axes)
             elif e.op == "scalar":
                 mapping[e] = const(node.attrs["scalars"][e.attr], e.dtype)
-            elif e.op == "count":
-                n = 1
-                for d in node.attrs["axes"] or ():
-                    n *= node.attrs["shape"][d]
-                mapping[e] = const(n, e.dtype)
+            elif e.op == "count" and not space.covers_reduced(node):
+                mapping[e] = const(1, e.dtype)  # elsewhere it stays a run-time number: layers of other widths share the kernel
             elif e.op == "iota":
                 mapping[e] = Expr("iota", (), ("strides", over_axes(_iota_strides(space, node, e.attr))), e.dtype)
         bodies = substitute(bodies, mapping)
