@@ -9,7 +9,7 @@ import pytest
 from compiler_support import both, quiet, rnd, same, values
 
 import fusetorch as torch
-from fusetorch import nn
+from fusetorch import config, nn
 from fusetorch.autograd import grad as gradient
 
 F = nn.functional
@@ -140,6 +140,20 @@ def test_graph(name):
 @pytest.mark.parametrize("name", GRAPHS)
 def test_graph_of_a_transposed_argument(name):
     both(lambda: (GRAPHS[name], (rnd(6, 4).t(),)), calls=2, plans=1)
+
+
+@pytest.fixture
+def simulated():
+    pytest.importorskip("triton")
+    with config.override(simulate_cuda=True):
+        torch.set_default_device("cuda")
+        yield
+        torch.set_default_device(None)
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_graph_on_the_simulated_device(name, simulated):
+    both(lambda: (GRAPHS[name], (rnd(4, 6, device="cuda"),)), calls=2, plans=1, tol=1e-5)
 
 
 SHAPES = [(), (1,), (0,), (1, 1), (3, 0), (0, 3), (1, 5), (5, 1), (1, 1, 4), (2, 1, 3), (1, 0, 2)]
@@ -335,6 +349,11 @@ def test_in_place(name, layout):
         base = rnd(8, 10)
         return INPLACE[name], (base[1::2, 1:7],), base
     both(make, plans=1)
+
+
+@pytest.mark.parametrize("name", INPLACE)
+def test_in_place_on_the_simulated_device(name, simulated):
+    both(lambda: (INPLACE[name], (rnd(4, 6, device="cuda"),)), calls=2, plans=1, tol=1e-5)
 
 
 def test_result_of_in_place_is_the_argument():

@@ -8,7 +8,7 @@ import pytest
 from compiler_support import quiet, rnd, same, values
 
 import fusetorch as torch
-from fusetorch import nn, optim
+from fusetorch import config, nn, optim
 
 F = nn.functional
 STEPS = 25
@@ -391,6 +391,26 @@ def test_optimizer_step_compiled_alone():
 def test_many_steps_stay_within_one_part_in_a_hundred_thousand():
     f = train_both(ordinary(OPTIMIZERS["momentum"]), calls=100, tol=1e-5)
     assert f.cache_info()["hits"] >= 98
+
+
+@pytest.mark.parametrize("name", ["momentum", "adamw"])
+def test_on_the_simulated_device(name):
+    pytest.importorskip("triton")
+
+    def setup():
+        model = mlp().to("cuda")
+        opt = OPTIMIZERS[name](model.parameters())
+
+        def step(x, y):
+            opt.zero_grad()
+            loss = F.cross_entropy(F.dropout(model(x), 0.2), y)
+            loss.backward()
+            opt.step()
+            return loss
+        return step, (model, opt)
+    with config.override(simulate_cuda=True):
+        f = train_both(setup, calls=6, plans=3, make_batch=lambda i: tuple(t.cuda() for t in batch(i)))
+    assert f.cache_info()["hits"] >= 3
 
 
 def test_digits():

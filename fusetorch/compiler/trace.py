@@ -297,11 +297,11 @@ class Tracer:
 
     def constant(self, a: np.ndarray, device: device_class) -> Tensor:
         """A tensor made from host data during the trace; frozen into the graph."""
-        return wrap(self._wrap(self.graph.constant(a, FROM_NUMPY[a.dtype], device)))
+        return wrap(self._wrap(self.graph.constant(a, FROM_NUMPY[a.dtype], _numbered(device))))
 
     def full(self, shape: tuple[int, ...], value: Any, d: dtype, device: device_class) -> Tensor:
         """A filled tensor made during the trace (uninitialised memory is zeros here)."""
-        return wrap(self._wrap(self.graph.full(shape, 0 if value is None else value, d, device)))
+        return wrap(self._wrap(self.graph.full(shape, 0 if value is None else value, d, _numbered(device))))
 
     # ---- the backend's functions
 
@@ -350,7 +350,7 @@ class Tracer:
             raise
         device = next((v.device for v in inputs if v.device.type != "cpu"), inputs[0].device if inputs else device_class("cpu"))
         if op.name == "move_to_device":
-            device = attrs[0]
+            device = _numbered(attrs[0])
         values = self.graph.opaque(op, inputs, tuple(structure), attrs, [(s, d, device) for s, d in rule])
         return [self._wrap(v) for v in values]
 
@@ -435,6 +435,11 @@ class Tracer:
     def living(self) -> list[Tensor]:
         """Tensors made during the trace that are still referenced."""
         return [t for t in self.made if type(t._a) is TracedArray and id(t) not in self.lifted]
+
+
+def _numbered(place: device_class) -> device_class:
+    """The device that memory is on: ``cuda`` is ``cuda:0``."""
+    return device_class("cuda", 0) if place.type == "cuda" and place.index is None else place
 
 
 class DynamicShape(RuntimeError):
