@@ -247,9 +247,4 @@ class Fusion:
 
 def costly(node: Node) -> bool:
     """Whether computing a node again costs more than the memory traffic that would save."""
-    return any(e in _COSTLY for e in _prims(node))
-
-
-def _prims(node: Node) -> Iterable[str]:
-    from ..ops.expr import walk
-    return (e.op for e in walk(node.op.values))
+    return not _COSTLY.isdisjoint(node.op.primitives)

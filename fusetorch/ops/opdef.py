@@ -25,7 +25,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from ..dtypes import HALVES, dtype, float32, get_default_dtype, result_type
-from .expr import Expr, cast, load, scalar
+from .expr import Expr, cast, load, scalar, walk
 
 _EMPTY = inspect.Parameter.empty
 
@@ -218,7 +218,7 @@ class LoopSpec:
     """
 
     __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
-                 "grads", "kernel_cache")
+                 "grads", "kernel_cache", "primitives")
 
     def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
                  out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
@@ -233,6 +233,7 @@ class LoopSpec:
         self.plans: dict[Any, Any] = {}
         self.grads: dict[Any, Any] = {}
         self.kernel_cache: dict[Any, Any] = {}
+        self.primitives = frozenset(e.op for e in walk(self.values))
 
     def __repr__(self) -> str:
         return f"<loop {self.name}({', '.join(d.name for d in self.in_dtypes)})>"
