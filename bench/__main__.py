@@ -88,6 +88,7 @@ def workload(name: str, elements: int, device: str, peer: Any) -> dict[str, Call
         if torch is not None:
             given = [torch.from_numpy(a).to(device) for a in inputs]
             plain = bind(function, torch)
+            forget(torch)
             calls[compiled] = with_arguments(torch.compile(plain, dynamic=False), given, torch, device)
             calls[eager] = with_arguments(plain, given, torch, device)
     want = [np.asarray(t.cpu()) for t in as_list(calls["unfused"]())]
@@ -104,9 +105,17 @@ def digits(device: str, peer: Any) -> dict[str, Call]:
     for torch, eager, compiled in ((fusetorch, "unfused", "fused"), (peer, "torch eager", "torch compiled")):
         if torch is not None:
             given = [torch.from_numpy(a).to(device) for a in batch]
+            forget(torch)
             calls[compiled] = with_arguments(torch.compile(digits_step(torch)), given, torch, device)
             calls[eager] = with_arguments(digits_step(torch), given, torch, device)
     return calls
+
+
+def forget(torch: Any) -> None:
+    """Drops PyTorch's compilations: it counts them per line of code, all of these functions share one, and past its limit it would
+    run what is called compiled eagerly."""
+    if torch is not fusetorch:
+        torch._dynamo.reset()
 
 
 def bind(function: Callable[..., Any], torch: Any) -> Callable[..., Any]:
