@@ -32,6 +32,7 @@ class Meta:
     chain: tuple = ()
     seen = 0                            # base's version when ``node`` was made
     wrapped = False                     # stands for a Python number: lowest priority in promotion
+    frozen = False                      # shares memory in a way that its history does not show: no recorded write in place
 
 
 _structure = [0]
@@ -209,6 +210,8 @@ class Tensor:
     def grad(self) -> Tensor | None:
         """The accumulated gradient of a leaf (or of a tensor that retains it)."""
         x = self._x
+        if _grad_reads:
+            _grad_reads[-1].append(self)
         return None if x is None else x.grad
 
     @grad.setter
@@ -250,6 +253,8 @@ class Tensor:
 _new = object.__new__
 #: While tracing, every new tensor is also told to the tracer, which must find those that outlive the call.
 _watchers: list[weakref.WeakSet] = []
+#: While tracing: the tensors whose ``.grad`` was looked at.
+_grad_reads: list[list[Tensor]] = []
 
 
 def wrap(a: Any) -> Tensor:

@@ -1110,3 +1110,106 @@ def test_shape_errors_name_shapes():
         with pytest.raises(RuntimeError, match="must match the size"):
             f(rnd(3), rnd(4))
     same(rnd(3) + rnd(3), f(rnd(3), rnd(3)))
+
+
+# ---------------------------------------------------------------------------------------------------- results that share memory, once more
+
+
+def test_recorded_writes_to_shared_results_are_refused():
+    f = torch.compile(lambda x: (lambda y: (y, y[0]))(x * 2))
+    for _ in range(2):
+        y, row = f(rnd(3, requires_grad=True))
+        for t in (y, row):
+            with pytest.raises(RuntimeError, match="shares memory"):
+                t.mul_(3)
+        with torch.no_grad():
+            row.zero_()
+        assert values(y)[0] == 0
+    g = torch.compile(lambda x: x * 2)
+    x, z = rnd(3, requires_grad=True), rnd(3, requires_grad=True)
+    g(x).mul_(3).sum().backward()
+    (z * 2).mul_(3).sum().backward()
+    same(z.grad, x.grad)
+
+
+def test_writes_are_counted_across_shared_memory():
+    f = torch.compile(lambda x: x[1:])
+    for _ in range(2):
+        x, w = rnd(3), rnd(2, requires_grad=True)
+        loss = (w * f(x)).sum()
+        x.mul_(2)
+        with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+            loss.backward()
+
+
+def test_arrays_shared_with_numpy():
+    def make():
+        a = np.zeros(3, np.float32)
+        t = torch.from_numpy(a)
+
+        def f(x):
+            t.add_(x)
+            return torch.from_numpy(a) * 2
+        return f, (rnd(3),), t
+    with quiet():
+        both(make, calls=5, eager=True)
+
+
+def test_new_memory_for_known_tensors():
+    def make():
+        out, w = torch.empty(0), rnd(3)
+
+        def f(x):
+            torch.add(x, 1, out=out)
+            w.data = w.data * 0.5
+            x.data = x.data + 1
+            return out, w, x
+        return f, (rnd(3),), out, w
+    both(make, calls=4)
+    o = torch.empty(0)
+    f = torch.compile(lambda a: torch.add(a, 1, out=o))
+    for i in range(4):
+        assert f(rnd(3 + i % 2)) is o
+        same(rnd(3 + i % 2) + 1, o)
+
+
+def test_gradients_looked_at_and_found_missing():
+    f = torch.compile(lambda x: x * 2 if x.grad is None else x.grad * 3)
+    a, b = rnd(3), rnd(3)
+    b.grad = rnd(3, seed=4)
+    for _ in range(2):
+        same(rnd(3) * 2, f(a) * 1)
+        same(rnd(3, seed=4) * 3, f(b))
+    assert f.cache_info()["plans"] == 2
+
+
+def test_modes_left_changed():
+    @torch.compile
+    def f(x):
+        torch.set_grad_enabled(False)
+        return x * 2
+    try:
+        with quiet():
+            for _ in range(5):
+                f(rnd(3))
+                assert not torch.is_grad_enabled()
+                torch.set_grad_enabled(True)
+    finally:
+        torch.set_grad_enabled(True)
+
+
+def test_leaves_and_results_are_told_apart():
+    f = torch.compile(lambda x: x * 2 if x.is_leaf else x * 3)
+    a = rnd(3, requires_grad=True)
+    for _ in range(2):
+        same(a * 2, f(a))
+        same((a * 1) * 3, f(a * 1))
+
+
+def test_integer_arithmetic_wraps_and_divides_as_in_eager():
+    def f(x, y):
+        return x + 100, x * 3, -x, x.sum(), x.prod(), x // y, x % y, torch.fmod(x, y), x.div(y, rounding_mode="trunc"), x.cumsum(0)
+    for d in (torch.int8, torch.uint8, torch.int16, torch.int32, torch.int64, torch.float32):
+        x, y = torch.tensor([100, 127, 5, 0]).to(d), torch.tensor([3, 7, 2, 5]).to(d)
+        both(lambda x=x, y=y: (f, (x.clone(), y.clone())))
+    both(lambda: (f, (torch.tensor([5, -5, 7, -7]), torch.tensor([3, 3, -2, -2]))))

@@ -62,6 +62,7 @@ class Entry:
         self.outputs: list[Output] = []
         self.grads: list[tuple[Source, Output | None, int | None]] = []     # also: which result it is, if it is one
         self.rebinds: list[tuple[Source, Output]] = []
+        self.sharing: list[tuple[int, Source | int, bool]] = []     # result, whose memory it shares, whether gradients depend on that
         self.written: list[Source] = []
         self.generators: list[tuple[Any, int]] = []
         self.backward: aot.Backward | None = None
@@ -87,6 +88,8 @@ class Entry:
             return failure
         for source, had in self.grad_state:
             t = self.tensor_of(source, leaves)
+            if t is None:
+                return "a gradient that the function reads is gone"
             if ((t._x.grad if t._x is not None else None) is not None) != had:
                 return "a .grad was " + ("set" if had else "None") + " when the function was traced and is not now"
         if self.written and self._overlaps(leaves):
@@ -159,6 +162,7 @@ class Entry:
         for generator, n in self.generators:
             generator._offset += n
         tensors = [self._rebuild(o, results, arrays, leaves) for o in self.outputs]
+        self.share(tensors, leaves)
         for source, o in self.rebinds:
             self.tensor_of(source, leaves)._a = self._rebuild(o, results, arrays, leaves)._a
         for source, o, at in self.grads:
@@ -168,6 +172,13 @@ class Entry:
             self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
                                  [self.tensor_of(s, leaves) for s in self.backward.saved_sources])
         return _fill(self.template, tensors)
+
+    def share(self, tensors: list[Tensor], leaves: list[Tensor]) -> None:
+        """Lets results count the writes to memory they share, and forbids those that would need a history they do not have."""
+        for i, other, frozen in self.sharing:
+            x = meta(tensors[i])
+            x.version = version_of(tensors[other] if isinstance(other, int) else self.tensor_of(other, leaves))
+            x.frozen = frozen
 
     def _rebuild(self, o: Output, results: list[Any], arrays: list[Any], leaves: list[Tensor]) -> Tensor:
         if o.kind == "source":
@@ -212,7 +223,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     for k, t in owners.items():
         if (k in source_of or k in everything) and source_for(everything[k]).kind == "object":
             source_for(everything[k]).owner = source_for(t)
-    needs = [t for t in found if t._req and t.grad_fn is not None and id(t) not in tracer.lifted]
+    needs = [t for t in found if t._req and t.grad_fn is not None and id(t) not in everything]
     joint = aot.trace_backward(tracer, needs) if needs else None
     for t in (*found, *[t.grad for t in tracked if t.grad is not None]):
         if id(t) not in tracer.lifted and t._x is not None:
@@ -222,12 +233,13 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     place: dict[int, int] = {}
 
     def result_of(t: Tensor) -> Output:
-        if id(t) in tracer.lifted and t._a is tracer.lifted[id(t)][2]:
-            return Output("source", source=source_of[id(t)])
-        if type(t._a) is not TracedArray:
+        if id(t) in everything or type(t._a) is not TracedArray:
             if id(t) not in everything and id(t) not in owners:
                 strangers.append(t)
             return Output("source", source=source_for(t))
+        return made(t)
+
+    def made(t: Tensor) -> Output:
         a = t._a
         if a.storage.initial is not None:
             return leaf(t, Output("state", tracer.inputs.index(a.storage), a.shape, a.strides, a.offset))
@@ -245,17 +257,18 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         return o
 
     entry.outputs = [result_of(t) for t in found]
+    read = set(map(id, tracer.grad_reads))
     for t in everything.values():
         before, now = tracer.grads_before[id(t)], t.grad
         source = source_for(t)
         if now is not before:
             at = next((i for i, u in enumerate(found) if u is now), None)
             entry.grads.append((source, None if now is None else result_of(now) if at is None else entry.outputs[at], at))
-        if now is not before or before is not None:
+        if now is not before or before is not None or id(t) in read:
             entry.grad_state.append((source, before is not None))
-    for t in tracked:
-        if t._a is not tracer.lifted[id(t)][2]:
-            entry.rebinds.append((source_of[id(t)], result_of(t)))
+    rebound = [t for t in everything.values() if type(t._a) is TracedArray and not (
+        id(t) in tracer.lifted and t._a is tracer.lifted[id(t)][2])]
+    entry.rebinds = [(source_for(t), made(t)) for t in rebound]
     known = {id(t) for t in found} | {id(t._x.grad) for t in tracked if t._x is not None and t._x.grad is not None}
     if joint is not None:
         known |= {id(t) for t in joint.grads}
@@ -284,6 +297,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     entry.plan = Plan(graph, [s.initial for s in used], updates, emulate_casts=emulate, own=own)
     entry.sources = [source_of_storage(s, source_of, tracked, by_tensor) for s in used]
     entry.base_shapes = [s.initial.shape for s in used]
+    entry.sharing = sharing(entry, found, joint)
     real_of = {id(s): real for s, real in ((tracer.lifted[id(t)][2].storage, tracer.lifted[id(t)][1]) for t in tracked)}
     entry.layouts = [_layout(real_of.get(id(s)), src) for s, src in zip(used, entry.sources)]
 
@@ -297,12 +311,11 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         g = t._x.grad
         if g is not None:
             _realise(g, o, results, arrays)
-    for t in tracked:
-        if t._a is not tracer.lifted[id(t)][2]:
-            o = next(o for s, o in entry.rebinds if s is source_of[id(t)])
-            _realise(t, o, results, arrays)
+    for t, (_, o) in zip(rebound, entry.rebinds):
+        _realise(t, o, results, arrays)
     tracer.restore()
     aot.restore_history(tracer)
+    entry.share(found, leaves)
     if entry.backward is not None:
         entry.backward.attach([s.tensor for s in entry.backward.sources], found, results,
                               [s.tensor for s in entry.backward.saved_sources])
@@ -320,6 +333,26 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     if unguarded:
         return f"it reads a tensor of shape {list(unguarded[0].shape)} from a place that cannot be watched"
     return None
+
+
+def sharing(entry: Entry, found: list[Tensor], joint: aot.Joint | None) -> list[tuple[int, Source | int, bool]]:
+    """Which results are views of outside memory or of each other, for :meth:`Entry.share`."""
+    recorded = set(map(id, joint.outputs)) if joint is not None else set()
+    first: dict[int, int] = {}
+    out: list[tuple[int, Source | int, bool]] = []
+    for i, (t, o) in enumerate(zip(found, entry.outputs)):
+        if o.kind == "state":
+            source = entry.sources[o.index]
+            source = source.where.sources[0] if source.kind == "span" else source
+            if source.kind in ("arg", "object"):
+                out.append((i, source, id(t) in recorded))
+        elif o.kind == "result":
+            j = first.setdefault(o.index, i)
+            if j != i:
+                out.append((i, j, id(t) in recorded))
+                if id(found[j]) in recorded and (j, j, True) not in out:
+                    out.append((j, j, True))
+    return out
 
 
 def source_of_storage(s: Storage, source_of: dict[int, Source], tracked: list[Tensor], by_tensor: dict[int, Storage]) -> Source:

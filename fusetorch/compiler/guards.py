@@ -188,10 +188,12 @@ class StateGuard:
         if isinstance(x, types.FunctionType):
             self._function(x)
         elif isinstance(x, (list, tuple, collections.deque)):
+            self._extras(x)
             if not isinstance(x, tuple):
                 self.items.append((x, list(x)))
             self._todo += x
         elif isinstance(x, dict):
+            self._extras(x)
             self.lengths.append((x, len(x)))
             for k, v in x.items():
                 self._entry(x, k, v)
@@ -209,6 +211,13 @@ class StateGuard:
             self._class(x, None)
         elif not isinstance(x, (types.ModuleType, types.BuiltinFunctionType)):
             self._object(x)
+
+    def _extras(self, x: Any) -> None:
+        """Attributes of a user's kind of container."""
+        if _package(type(x)) not in _SKIP_MODULES:
+            attributes = getattr(x, "__dict__", None)
+            self._class(type(x), attributes)
+            self._waiting += [(k, attributes, k, v) for k, v in (attributes or {}).items()]
 
     def _tensor(self, t: Tensor) -> None:
         self.tensors[id(t)] = t

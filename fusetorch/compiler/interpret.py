@@ -112,6 +112,7 @@ def run_eagerly(tracer: Tracer) -> None:
     from .trace import TracedArray, real_view
     tensors = [t for t in tracer.made if type(t._a) is TracedArray and t._a.tracer is tracer]
     tensors += [t for t, _, traced in tracer.lifted.values() if type(t._a) is TracedArray and t._a is not traced]
+    tensors += [t for t in tracer.holders.values() if type(t._a) is TracedArray and id(t) not in tracer.lifted]
     known = {s.initial for s in tracer.inputs}
     without = {v for n in tracer.graph.nodes if n.kind == "input" for v in n.outputs if v not in known}
     for n in tracer.graph.nodes:  # what hangs on a gradient that never came cannot be run, and nobody can ask for it

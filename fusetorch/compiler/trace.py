@@ -24,7 +24,7 @@ from ..ops.opdef import LoopSpec, OpDef
 from ..runtime.device import device as device_class
 from ..runtime.rng import Counter
 from ..shapes import broadcast_shapes, contiguous_strides, numel
-from ..tensor import Meta, Tensor, _number_hook, _watchers, strides_of, wrap
+from ..tensor import Meta, Tensor, _grad_reads, _number_hook, _watchers, strides_of, wrap
 from .alias import Span, end_of, overlap, start_of
 from .ir import Graph, Value, base_of, is_number, same_strides, user_location
 
@@ -137,6 +137,7 @@ class Tracer:
         self.in_span: dict[int, Source] = {}                            # id(tensor): its source, for members of spans
         self.shared: list[tuple[Source, Source]] = []                   # different tensors, the same memory
         self.conflict = False
+        self.grad_reads: list[Tensor] = []                              # tensors whose .grad was looked at
         self.must_trace = False                                         # where the trace cannot end, wanting a value is an error
         self.histories: list[tuple] = []                                # lifted tensors that had a history outside
         self.active = False
@@ -151,6 +152,7 @@ class Tracer:
         dispatch.tracer[0] = self
         dispatch.fast_limit[0] = -1
         _watchers.append(self.made)
+        _grad_reads.append(self.grad_reads)
         _number_hook[0] = self.number
         Counter.on_restart = self._restarted
         self.active = True
@@ -166,6 +168,7 @@ class Tracer:
             dispatch.tracer[0] = self._outer
             dispatch.fast_limit[0] = self._limit
             _watchers.remove(self.made)
+            _grad_reads.pop()
             _number_hook[0] = None
             Counter.on_restart = None
             _one_at_a_time.release()
@@ -250,7 +253,7 @@ class Tracer:
 
     def _lifted(self, t: Tensor, real: Any, traced: TracedArray) -> TracedArray:
         self.lifted[id(t)] = (t, real, traced)
-        self.grads_before.setdefault(id(t), t.grad)
+        self.grads_before.setdefault(id(t), None if t._x is None else t._x.grad)
         t._a = traced
         if t._req and t.grad_fn is not None:
             x = t._x
