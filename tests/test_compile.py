@@ -1213,3 +1213,42 @@ def test_integer_arithmetic_wraps_and_divides_as_in_eager():
         x, y = torch.tensor([100, 127, 5, 0]).to(d), torch.tensor([3, 7, 2, 5]).to(d)
         both(lambda x=x, y=y: (f, (x.clone(), y.clone())))
     both(lambda: (f, (torch.tensor([5, -5, 7, -7]), torch.tensor([3, 3, -2, -2]))))
+
+
+# ---------------------------------------------------------------------------------------------------- backends
+
+
+def test_a_backend_of_ones_own():
+    from fusetorch.compiler.repro import Runtime
+    graphs = []
+
+    def backend(graph, examples):
+        assert [tuple(a.shape) for a in examples] == [v.outputs[0].shape for v in graph.nodes if v.kind == "input"]
+        graphs.append(graph)
+        scope: dict = {}
+        exec(str(graph), scope)
+        live = [n.outputs[0] for n in graph.live() if n.kind == "input"]
+        order = [n.outputs[0] for n in graph.nodes if n.kind == "input"]
+        run, rt = scope["graph"], Runtime(graph)
+        return lambda *arrays: run(rt, *[arrays[order.index(v)] for v in live])
+
+    def f(x, w):
+        y = (x * 2).softmax(-1) @ w
+        x[1:].mul_(0.5)
+        return y, y.t(), x.sum(), y * 0 + 1
+    both(lambda: (f, (rnd(4, 6), rnd(6, 3))), backend=backend)
+    assert len(graphs) == 1
+    g = torch.compile(lambda x: (x * x).sum(), backend=backend)
+    for _ in range(2):
+        x = rnd(3, requires_grad=True)
+        g(x).backward()
+        same(x.detach() * 2, x.grad)
+
+
+def test_a_backend_that_returns_the_wrong_thing():
+    with pytest.raises(RuntimeError, match="must return a callable"):
+        torch.compile(lambda x: x * 2, backend=lambda g, e: 3)(rnd(3))
+    with pytest.raises(RuntimeError, match="outputs have shapes"):
+        torch.compile(lambda x: x * 2, backend=lambda g, e: lambda *a: [np.zeros(7)])(rnd(3))
+    x = rnd(3)
+    assert type((x * 2)._a) is np.ndarray

@@ -29,8 +29,8 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         model: the function or ``nn.Module``; omit it to use this as a decorator with arguments.
         fullgraph: raise :class:`~fusetorch.errors.DataDependentError` where Python needs a tensor's value, instead of running eagerly.
         dynamic: accepted; sizes are specialised at present, a new size compiles once more.
-        backend: ``"auto"``, ``"eager"`` (no compilation), or a callable ``backend(graph, example_inputs)`` that returns a callable over
-            arrays.
+        backend: ``"auto"``, ``"eager"`` (no compilation), or a callable ``backend(graph, example_inputs)`` that returns a callable:
+            arrays of the graph's inputs in, arrays of its outputs out. Gradients run on plans of fusetorch's own.
         mode: one of ``default``, ``reduce-overhead``, ``max-autotune``, ``max-autotune-no-cudagraphs``; accepted, and all run the same
             plans at present.
         options: ``{"emulate_eager_casts": bool}``: round half types where eager would.
@@ -171,7 +171,7 @@ class CompiledFunction:
         entry = Entry()
         entry.guard, entry.reason = guard, reason
         try:
-            lasting = finish(entry, tracer, result, leaves, self._options)
+            lasting = finish(entry, tracer, result, leaves, self._options, self._backend if callable(self._backend) else None)
         except aot.NotDifferentiable as why:
             tracer.flush()
             self._give_up(str(why))

@@ -9,6 +9,7 @@ import copy
 import enum
 import gc
 import types
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from ..autograd import set_history
 from ..runtime.device import device
 from ..tensor import Tensor, meta, version_of, wrap
 from . import aot
+from .custom import CustomPlan
 from .alias import overlap, start_of
 from .guards import SIMPLE, StateGuard
 from .interpret import input_array
@@ -199,10 +201,11 @@ class Entry:
 # ---------------------------------------------------------------------------------------------------- finishing a trace
 
 
-def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], options: dict[str, Any]) -> str | None:
+def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], options: dict[str, Any],
+           make: Callable | None = None) -> str | None:
     """Turns a finished trace into an entry, runs it for the first time, and makes every tensor real.
 
-    Returns why the entry cannot be used again, or ``None``.
+    ``make``: the user's backend, if any. Returns why the entry cannot be used again, or ``None``.
     """
     graph = tracer.graph
     found: list[Tensor] = []
@@ -294,7 +297,10 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     checked(graph, "tracing")
     own = len(wanted) if entry.backward is None else entry.backward.n_results
     used = [s for s in tracer.inputs]
-    entry.plan = Plan(graph, [s.initial for s in used], updates, emulate_casts=emulate, own=own)
+    if make is None:
+        entry.plan = Plan(graph, [s.initial for s in used], updates, emulate_casts=emulate, own=own)
+    else:
+        entry.plan = CustomPlan(make, [input_array(s) for s in used], graph, [s.initial for s in used], updates, own)
     entry.sources = [source_of_storage(s, source_of, tracked, by_tensor) for s in used]
     entry.base_shapes = [s.initial.shape for s in used]
     entry.sharing = sharing(entry, found, joint)

@@ -21,6 +21,7 @@ from .lower import Lowered, lower
 from .trace import real_view
 
 ALIGN = 64
+_building = threading.Lock()    # plans of one graph are made one at a time
 
 
 class Plan:
@@ -229,8 +230,10 @@ class Plan:
         """Executes the plan; updated inputs are overwritten."""
         if not self.lock.acquire(blocking=False):
             # the arena is in use by another call (or by this one, recursively): take a private one
-            self.graph.outputs = list(self.results)
-            return Plan(self.graph, self.inputs, self.updates, self.fusion.limit, self.emulate_casts, own=self.own).run(arrays)
+            with _building:
+                self.graph.outputs = list(self.results)
+                private = Plan(self.graph, self.inputs, self.updates, self.fusion.limit, self.emulate_casts, own=self.own)
+            return private.run(arrays)
         try:
             env = self.static.copy()
             for i, a in enumerate(arrays):
