@@ -187,7 +187,8 @@ def check_inplace(t: Tensor, op: str) -> None:
                            "Use torch.no_grad() around it, or the out-of-place form.")
     x = t._x
     if x.frozen:
-        raise RuntimeError(f"{op}: a result of a compiled function that shares memory with another tensor is being modified in place, which would "
+        raise RuntimeError(f"{op}: a result of a compiled function that shares memory with another tensor is being modified in place, "
+                           "which would "
                            "give wrong gradients. Clone it first, or modify it inside the compiled function.")
     if x.base is not None and x.base._req and x.base.grad_fn is None:
         raise RuntimeError(f"a view of a leaf Variable that requires grad is being used in an in-place operation ({op}).")

@@ -30,8 +30,8 @@ class CustomPlan(Plan):
         """Calls the backend's function; updated inputs are overwritten."""
         made = list(self.call(*arrays))
         if len(made) != len(self.wanted) or any(tuple(a.shape) != v.shape for a, v in zip(made, self.wanted)):
-            raise RuntimeError(f"the backend returned {len(made)} arrays of shapes {[tuple(a.shape) for a in made]}; the graph's outputs have "
-                               f"shapes {[v.shape for v in self.wanted]}")
+            raise RuntimeError(f"the backend returned {len(made)} arrays of shapes {[tuple(a.shape) for a in made]}; "
+                               f"the graph's outputs have shapes {[v.shape for v in self.wanted]}")
         values = {v: _copy(a, v) for v, a in zip(self.wanted, made)}
         results = [values[v] if i == self.results.index(v) else _copy(values[v], v) for i, v in enumerate(self.results)]
         for old, new in self.updates:

@@ -31,8 +31,8 @@ _MISSING = object()
 _SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch", "_pytest", "pytest")) | sys.stdlib_module_names - {"__main__"}
 
 #: Code that uses these may read any attribute.
-_DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "dir", "attrgetter", "asdict", "astuple", "replace",
-                      "copy", "deepcopy", "__getattribute__"))
+_DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "dir", "attrgetter", "asdict", "astuple",
+                      "replace", "copy", "deepcopy", "__getattribute__"))
 #: Modules that have no attributes of their own which their code reads.
 _BARE_MODULES = ("Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
 

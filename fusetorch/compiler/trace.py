@@ -83,8 +83,8 @@ class TracedArray:
 
 
 class Boundary(Node):
-    """During a trace, the history of a tensor that was recorded outside. Gradients pass on to it, unless ``closed``: a backward that is traced
-    for the compiled function ends here."""
+    """During a trace, the history of a tensor that was recorded outside. Gradients pass on to it, unless ``closed``: a backward that is
+    traced for the compiled function ends here."""
 
     __slots__ = ("closed",)
 
