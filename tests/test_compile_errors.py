@@ -131,7 +131,8 @@ def random_choice(x):
     return x * p + torch.rand(())
 
 
-DEPENDENT = [branch, item, loop, boolean_mask, nonzero, masked, unique, number, to_numpy, as_array, listed, iterate, index_by_tensor, sized_by_value, printed, formatted,
+DEPENDENT = [branch, item, loop, boolean_mask, nonzero, masked, unique, number, to_numpy, as_array, listed, iterate,
+    index_by_tensor, sized_by_value, printed, formatted,
              compared, asserted, in_the_middle, random_choice]
 OTHERS = [deep_copied, pickled, membership, repeats]
 

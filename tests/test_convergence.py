@@ -93,7 +93,8 @@ OPTIMIZERS = {
     "adamw": lambda p: optim.AdamW(p, lr=0.01),
     "rmsprop": lambda p: optim.RMSprop(p, lr=0.01, momentum=0.5, centered=True),
     "adagrad": lambda p: optim.Adagrad(p, lr=0.05),
-    "groups": lambda p: (lambda ps: optim.SGD([{"params": ps[:2], "lr": 0.1}, {"params": ps[2:], "weight_decay": 0.1}], lr=0.01, momentum=0.5))(list(p)),
+    "groups": lambda p: (lambda ps: optim.SGD([{"params": ps[:2], "lr": 0.1},
+        {"params": ps[2:], "weight_decay": 0.1}], lr=0.01, momentum=0.5))(list(p)),
 }
 
 
@@ -215,7 +216,8 @@ def test_frozen_parameters():
 def test_schedulers_between_calls_do_not_recompile(name, schedule):
     if not hasattr(optim.lr_scheduler, schedule):
         pytest.skip(f"no {schedule}")
-    options = {"ExponentialLR": dict(gamma=0.9), "StepLR": dict(step_size=3), "CosineAnnealingLR": dict(T_max=10), "LambdaLR": dict(lr_lambda=lambda e: 0.9 ** e),
+    options = {"ExponentialLR": dict(gamma=0.9), "StepLR": dict(step_size=3), "CosineAnnealingLR": dict(T_max=10),
+        "LambdaLR": dict(lr_lambda=lambda e: 0.9 ** e),
                "OneCycleLR": dict(max_lr=0.1, total_steps=40)}[schedule]
 
     def setup():

@@ -77,7 +77,8 @@ def test_locations_are_the_users():
     f = torch.compile(lambda x: x * 2)  # this line
     f(rnd(3))
     node = f.explain().graph.nodes[-1]
-    assert node.location.startswith(__file__) and "this line" in open(__file__).read().splitlines()[int(node.location.rsplit(":", 1)[1]) - 1]
+    file, _, line = node.location.rpartition(":")
+    assert file == __file__ and "this line" in Path(file).read_text().splitlines()[int(line) - 1]
 
 
 # ---------------------------------------------------------------------------------------------------- the verifier
@@ -91,7 +92,8 @@ def test_a_good_graph_passes():
 
 BREAKS = {
     "order": (lambda g, x, y, t, s: setattr(t.node, "id", 0), "does not come after"),
-    "operand of another graph": (lambda g, x, y, t, s: setattr(y.node, "inputs", (Graph().input("z", (4, 6), float32, CPU),)), "not made by an earlier node"),
+    "operand of another graph": (lambda g, x, y, t, s: setattr(y.node, "inputs", (Graph().input("z", (4, 6), float32,
+        CPU),)), "not made by an earlier node"),
     "operand made later": (lambda g, x, y, t, s: setattr(y.node, "inputs", (s,)), "not made by an earlier node"),
     "output of another graph": (lambda g, x, y, t, s: g.outputs.append(Graph().input("z", (1,), float32, CPU)), "output"),
     "kind": (lambda g, x, y, t, s: setattr(y.node, "kind", "lop"), "unknown kind"),
@@ -117,7 +119,8 @@ BREAKS = {
     "view before memory": (lambda g, x, y, t, s: t.node.attrs.__setitem__("strides", (-1, 6)), "addresses elements -5"),
     "view strides": (lambda g, x, y, t, s: t.node.attrs.__setitem__("strides", (1,)), "differ in length"),
     "view shape": (lambda g, x, y, t, s: t.node.attrs.__setitem__("shape", (4, 6)), "shape is"),
-    "view of a view": (lambda g, x, y, t, s: g._add("view", None, (t,), {"shape": (2,), "strides": (1,), "offset": 0}, [((2,), float32, CPU)], None), "a view, instead"),
+    "view of a view": (lambda g, x, y, t, s: g._add("view", None, (t,), {"shape": (2,), "strides": (1,), "offset": 0},
+        [((2,), float32, CPU)], None), "a view, instead"),
     "name": (lambda g, x, y, t, s: x.node.attrs.pop("name"), "no name"),
     "not a spec": (lambda g, x, y, t, s: setattr(y.node, "op", SimpleNamespace(name="exp")), "not a LoopSpec"),
 }
@@ -216,7 +219,8 @@ def test_printed_graphs_run(name):
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64], ids=str)
 def test_printed_graphs_of_other_dtypes(dtype):
-    printed_agree(lambda x: ((x * 2).softmax(-1) @ x.t(), x.sum(0), x + torch.tensor(0.1, dtype=dtype), torch.full((3,), 0.1, dtype=dtype)), rnd(4, 6).to(dtype))
+    printed_agree(lambda x: ((x * 2).softmax(-1) @ x.t(), x.sum(0), x + torch.tensor(0.1, dtype=dtype),
+        torch.full((3,), 0.1, dtype=dtype)), rnd(4, 6).to(dtype))
 
 
 def test_printed_training_steps_run():
@@ -232,13 +236,15 @@ def test_printed_training_steps_run():
         return loss
     for _ in range(2):
         printed_agree(step, rnd(8, 6), torch.arange(8) % 3)
-    printed_agree(lambda x: F.layer_norm(x, (6,)).gelu() if hasattr(x, "gelu") else F.gelu(F.layer_norm(x, (6,))), rnd(4, 6, requires_grad=True))
+    printed_agree(lambda x: F.layer_norm(x, (6,)).gelu() if hasattr(x, "gelu") else F.gelu(F.layer_norm(x, (6,))),
+        rnd(4, 6, requires_grad=True))
 
 
 def test_odd_constants_are_printed():
     def f(x):
         big = torch.arange(100).float() * 0.5
-        return x * float("inf"), x + torch.tensor([float("nan"), -0.0, float("-inf"), 1e-45, 0.1, 3e38]), x.clamp(min=-float("inf")), torch.tensor(big.shape[0]) + big
+        return x * float("inf"), x + torch.tensor([float("nan"), -0.0, float("-inf"), 1e-45, 0.1,
+            3e38]), x.clamp(min=-float("inf")), torch.tensor(big.shape[0]) + big
     with np.errstate(all="ignore"):
         printed_agree(f, rnd(4, 6))
 

@@ -16,7 +16,9 @@ from fusetorch import config
 F = torch.nn.functional
 EXAMPLES = int(os.environ.get("FUSETORCH_TEST_EXAMPLES", "60"))
 SIZES = (1, 2, 3, 4, 6)
-LIMIT = settings(phases=[Phase.explicit, Phase.generate] if os.environ.get("NOSHRINK") else list(Phase), max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=True)
+HUNT = "FUSETORCH_TEST_EXAMPLES" in os.environ      # other programs each time, and no time spent on making them small
+LIMIT = settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=list(HealthCheck), derandomize=not HUNT,
+                 phases=[Phase.explicit, Phase.generate] if HUNT else list(Phase))
 
 UNARY = ["neg", "exp_tanh", "tanh", "sigmoid", "sin", "square", "scale", "shift", "reverse", "relu", "abs", "clone", "gelu", "clamp"]
 SMOOTH = ["neg", "exp_tanh", "tanh", "sigmoid", "sin", "square", "scale", "shift", "reverse", "clone", "gelu"]
@@ -170,18 +172,15 @@ def programs(draw: Any, unary: list[str], writes: bool, reductions: list[str], m
             p = (dims, draw(st.booleans()))
         elif kind == "view":
             op = draw(st.sampled_from(VIEW))
-            p = {"permute": lambda: (tuple(draw(st.permutations(range(x.ndim)))),), "unsqueeze": lambda: (draw(st.integers(0, x.ndim)),),
-                 "expand": lambda: (draw(st.sampled_from(SIZES)),), "slice": lambda: (slices(draw, x.shape),), "reshape": lambda: (reshaped(draw, x),),
-                 "flip": lambda: (dim,), "chunk": lambda: (dim,)}.get(op, lambda: ())()
+            p = parameters(draw, op, x, dim, number)
         elif kind == "other":
             op = draw(st.sampled_from(OTHER))
             operands = (a, b) if op in ("matmul", "cat") else (a,)
-            p = {"stack": (draw(st.integers(0, x.ndim)),), "index": (draw(st.lists(st.integers(0, max(x.shape[0] - 1, 0) if x.ndim else 0), min_size=1, max_size=3)),)}.get(
-                op, (dim,) if op in ("softmax", "standardise", "cat", "cumsum") else ())
+            p = parameters(draw, op, x, dim, number)
         else:
             op = draw(st.sampled_from(WRITE))
             operands = (a, b) if op in ("add_", "copy_", "row_set") else (a,)
-            p = {"mul_": (number,), "slice_add_": (slices(draw, x.shape), number), "view_mul_": (tuple(draw(st.permutations(range(x.ndim)))), number)}.get(op, ())
+            p = parameters(draw, op, x, dim, number)
         try:
             r = apply(op, [values[i] for i in operands], p)
         except (RuntimeError, IndexError, TypeError, ValueError):
@@ -197,6 +196,27 @@ def programs(draw: Any, unary: list[str], writes: bool, reductions: list[str], m
     return program
 
 
+def parameters(draw: Any, op: str, x: Any, dim: int, number: float) -> tuple:
+    """What an instruction is given beside tensors."""
+    if op in ("softmax", "standardise", "cat", "cumsum", "flip", "chunk"):
+        return (dim,)
+    if op in ("unsqueeze", "stack"):
+        return (draw(st.integers(0, x.ndim)),)
+    if op in ("permute", "view_mul_"):
+        order = tuple(draw(st.permutations(range(x.ndim))))
+        return (order, number) if op == "view_mul_" else (order,)
+    if op in ("slice", "slice_add_"):
+        index = slices(draw, x.shape)
+        return (index, number) if op == "slice_add_" else (index,)
+    if op == "expand":
+        return (draw(st.sampled_from(SIZES)),)
+    if op == "reshape":
+        return (reshaped(draw, x),)
+    if op == "index":
+        return (draw(st.lists(st.integers(0, max(x.shape[0] - 1, 0) if x.ndim else 0), min_size=1, max_size=3)),)
+    return (number,) if op == "mul_" else ()
+
+
 def slices(draw: Any, shape: tuple[int, ...]) -> tuple:
     out: list[Any] = []
     for n in shape:
@@ -207,7 +227,8 @@ def slices(draw: Any, shape: tuple[int, ...]) -> tuple:
 
 def reshaped(draw: Any, x: Any) -> tuple[int, ...]:
     n = x.numel()
-    return draw(st.sampled_from([(n,), (1, n), (n, 1), (2, n // 2) if n % 2 == 0 else (n,), (n // 3, 3) if n % 3 == 0 else (n,), tuple(reversed(x.shape))]))
+    return draw(st.sampled_from([(n,), (1, n), (n, 1), (2, n // 2) if n % 2 == 0 else (n,), (n // 3, 3) if n % 3 == 0 else (n,),
+                                 tuple(reversed(x.shape))]))
 
 
 def data(shape: tuple[int, ...], seed: int, dtype: Any) -> Any:

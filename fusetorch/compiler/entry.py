@@ -18,8 +18,8 @@ from ..autograd import set_history
 from ..runtime.device import device
 from ..tensor import Tensor, meta, version_of, wrap
 from . import aot
-from .custom import CustomPlan
 from .alias import overlap, start_of
+from .custom import CustomPlan
 from .guards import SIMPLE, StateGuard
 from .interpret import input_array
 from .ir import Value
