@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import collections
+import copy
 import threading
 
 import numpy as np
@@ -1084,6 +1085,28 @@ def test_threads_that_compile_at_once():
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert not wrong, wrong
+
+
+def test_threads_that_share_a_module():
+    torch.manual_seed(0)
+    m = nn.Sequential(nn.Linear(6, 8), nn.ReLU(), nn.Linear(8, 3))
+    twin = copy.deepcopy(m)
+    f = torch.compile(lambda x: m(x).detach())
+    wrong = []
+
+    def work(k):
+        try:
+            for i in range(25):
+                x = rnd(2 + (i * 7 + k) % 9, 6, seed=i)
+                same(twin(x).detach(), f(x))
+        except BaseException as e:
+            wrong.append(e)
+    threads = [threading.Thread(target=work, args=(k,)) for k in range(3)]
+    with quiet():
+        [t.start() for t in threads]
+        [t.join() for t in threads]
+    assert not wrong, wrong
+    assert f.cache_info()["plans"] == 9
 
 
 def test_an_error_in_a_replay_leaves_the_function_usable():

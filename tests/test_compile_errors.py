@@ -4,8 +4,11 @@ from __future__ import annotations
 import copy
 import inspect
 import math
+import os
 import pickle
+import time
 import warnings
+from time import perf_counter
 
 import numpy as np
 import pytest
@@ -384,3 +387,33 @@ def test_nan_and_inf_data():
     with np.errstate(all="ignore"), quiet():
         for _ in range(2):
             same((x.softmax(-1), x.max(), x.sum(0), x.argmax(1), torch.where(x > 0, x, 0.0), x.relu(), x.clamp(-1, 1)), f(x))
+
+
+# ---------------------------------------------------------------------------------------------------- what only Python can do again
+
+
+def test_what_is_printed_is_printed_each_time(capsys):
+    def f(x, n):
+        print("step", n.shape)
+        return x * 2
+    g = torch.compile(f)
+    with quiet():
+        for i in range(6):
+            same(rnd(3) * 2, g(rnd(3), rnd(2)))
+            assert capsys.readouterr().out == "step torch.Size([2])\n"
+    assert "prints" in g.cache_info()["eager"]
+
+
+@pytest.mark.parametrize("read", ["time.perf_counter", "from time", "os.environ", "os.getenv"])
+def test_clocks_and_the_environment_are_not_frozen(read, monkeypatch):
+    monkeypatch.setenv("FUSETORCH_TEST_NUMBER", "1")
+    f = {"time.perf_counter": lambda x: x * time.perf_counter(), "from time": lambda x: x + perf_counter(),
+         "os.environ": lambda x: x * float(os.environ["FUSETORCH_TEST_NUMBER"]),
+         "os.getenv": lambda x: x * float(os.getenv("FUSETORCH_TEST_NUMBER"))}[read]
+    g = torch.compile(f)
+    with pytest.warns(RuntimeWarning, match="may differ from call to call"):
+        a = float(g(torch.ones((), dtype=torch.float64)))
+    monkeypatch.setenv("FUSETORCH_TEST_NUMBER", "2")
+    assert float(g(torch.ones((), dtype=torch.float64))) != a
+    with pytest.raises(DataDependentError, match="may differ"):
+        torch.compile(f, fullgraph=True)(torch.ones(()))

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def start_of(a: Any) -> int:
-    """The address of an array's first element."""
-    return a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a.ptr
+    """The address of an array's first element; -1 for one that another thread is tracing."""
+    return a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else getattr(a, "ptr", -1)
 
 
 def end_of(a: Any) -> int:

@@ -11,9 +11,10 @@ from ..errors import DataDependentError
 from ..tensor import Tensor
 from . import aot
 from .alias import find_spans
-from .entry import Entry, finish
-from .guards import StateGuard, Unguardable, explain_miss, python_randomness, signature
-from .trace import Source, Tracer
+from .effects import Effects
+from .entry import Busy, Entry, finish
+from .guards import StateGuard, Unguardable, explain_miss, signature
+from .trace import Source, Tracer, one_at_a_time
 from .undo import Snapshot, undo
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
@@ -96,15 +97,23 @@ class CompiledFunction:
             return self._give_up("an argument of the call cannot be hashed")(*args, **kwargs)
         except Unguardable as why:
             return self._unguardable(why)(*args, **kwargs)
-        reason = None
         if entries is not None:
             for e in entries:
+                if e.fits(leaves) is None:
+                    self._hits += 1
+                    try:
+                        return e.run(leaves)
+                    except Busy:
+                        break
+        with one_at_a_time:  # another thread's trace may hold tensors that this call reads, or make the plan that it needs
+            reason = None
+            for e in self._entries.get(key, ()):
                 failure = e.fits(leaves)
                 if failure is None:
                     self._hits += 1
                     return e.run(leaves)
                 reason = reason or failure  # the newest plan's
-        return self._compile(args, kwargs, key, leaves, reason)
+            return self._compile(args, kwargs, key, leaves, reason)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -145,7 +154,6 @@ class CompiledFunction:
             guard = StateGuard(self._fn, [*args, *kwargs.values()])
         except Unguardable as why:
             return self._unguardable(why)(*args, **kwargs)
-        randomness = python_randomness()
         snapshot = Snapshot(guard) if self._fullgraph else None
         tracer = Tracer(self._fullgraph)
         for i, t in enumerate(leaves):
@@ -155,7 +163,7 @@ class CompiledFunction:
             tracer.grads_before[id(t)] = t.grad
             tracer.holders[id(t._a)] = t
         try:
-            with tracer:
+            with Effects() as effects, tracer:
                 result = self._fn(*args, **kwargs)
         except DataDependentError:
             if not tracer.broken_at:
@@ -187,7 +195,7 @@ class CompiledFunction:
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)
-        self._once = lasting = lasting or self._changed(guard, key, args, kwargs, randomness)
+        self._once = lasting = lasting or effects.seen() or self._changed(guard, key, args, kwargs)
         if lasting is None:
             self._entries.setdefault(key, []).insert(0, entry)
             self._one_shots = 0
@@ -201,15 +209,13 @@ class CompiledFunction:
             announce(self.__name__, len(self._order), entry)
         return result
 
-    def _changed(self, guard: StateGuard, key: tuple, args: tuple, kwargs: dict, randomness: list) -> str | None:
+    def _changed(self, guard: StateGuard, key: tuple, args: tuple, kwargs: dict) -> str | None:
         """What Python did in a call that only Python can do again, or ``None``."""
         failure = guard.failure()
         if failure is not None:
             return f"each call changes what it reads ({failure})"
         if signature(args, kwargs, []) != key:
             return "each call changes its arguments, or a mode, in Python"
-        if python_randomness() != randomness:
-            return "it draws Python's or NumPy's random numbers"
         return None
 
     # ---- looking inside

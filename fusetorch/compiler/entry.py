@@ -52,6 +52,10 @@ def _root(a: Any) -> Any:
     return a
 
 
+class Busy(Exception):
+    """Another thread's trace has taken hold of a tensor that a plan reads; nothing was done."""
+
+
 class Entry:
     """One compiled specialisation: a plan, where its inputs come from, and what to do with its results."""
 
@@ -147,11 +151,16 @@ class Entry:
                 value = generator._seed if what == "seed" else generator._offset + delta
                 out.append(np.array(np.uint64(value & 0xFFFFFFFFFFFFFFFF).astype(np.int64)))
             elif kind == "span":
-                out.append(source.where.array(self.tensor_of(source.where.sources[0], leaves)._a))
+                a = self.tensor_of(source.where.sources[0], leaves)._a
+                if type(a) is TracedArray:
+                    raise Busy
+                out.append(source.where.array(a))
             elif kind == "tangent":
                 out.append(None)
             else:
                 a = self.tensor_of(source, leaves)._a
+                if type(a) is TracedArray:
+                    raise Busy
                 out.append(a if a.shape == shape and type(a) is np.ndarray and a.flags.c_contiguous else span_array(a, shape))
         return out
 

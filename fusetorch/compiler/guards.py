@@ -13,8 +13,10 @@ import functools
 import hashlib
 import io
 import operator
+import os
 import random
 import sys
+import time
 import types
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
@@ -24,9 +26,12 @@ import numpy as np
 from .. import config, dtypes
 from ..autograd import GradMode
 from ..tensor import Tensor, structure_version
+from .effects import IMPURE
 
 SIMPLE = (int, float, str, bool, bytes, type(None), complex, dtypes.dtype)
 _MISSING = object()
+#: Modules with functions that are told things from outside.
+_TOLD = (time, os)
 #: Code of these packages is taken to have no state that a user changes.
 _SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch", "_pytest", "pytest")) | sys.stdlib_module_names - {"__main__"}
 
@@ -165,6 +170,9 @@ class StateGuard:
         if isinstance(value, SIMPLE):
             self.fast.append((d, key, value))
         elif isinstance(value, types.ModuleType):
+            if value in _TOLD:
+                for n in names:
+                    self._pure(value.__dict__.get(n))
             if _package(value) not in _SKIP_MODULES and not getattr(value, "__file__", "").endswith(".so"):
                 for n in names:
                     v = value.__dict__.get(n, _MISSING)
@@ -173,6 +181,10 @@ class StateGuard:
         else:
             self.same.append((d, key, value))
             self._todo.append(value)
+
+    def _pure(self, x: Any) -> None:
+        if id(x) in IMPURE:
+            raise Unguardable(f"it uses {IMPURE[id(x)]}, which may differ from call to call")
 
     def _visit(self, x: Any) -> None:
         if isinstance(x, SIMPLE) or x is _MISSING or id(x) in self._seen:
@@ -209,6 +221,8 @@ class StateGuard:
             self._todo += (x.func, x.args, x.keywords)
         elif isinstance(x, type):
             self._class(x, None)
+        elif id(x) in IMPURE:
+            self._pure(x)
         elif not isinstance(x, (types.ModuleType, types.BuiltinFunctionType)):
             self._object(x)
 
@@ -345,7 +359,7 @@ class StateGuard:
                 return f"a {type(x).__name__} that the function reads had {n} items and has {len(x)}"
         for d, k, v in self.same:
             if d.get(k, _MISSING) is not v:
-                return f"{k!r} now holds another object ({_short(d.get(k))})"
+                return f"{_short(k)} now holds another object ({_short(d.get(k))})"
         for x, old in self.items:
             if len(x) != len(old):
                 return f"a list that the function reads had {len(old)} items and has {len(x)}"
@@ -376,15 +390,6 @@ class StateGuard:
                     return "a gradient hook was registered"
             self.version = version
         return None
-
-
-def python_randomness() -> list[Any]:
-    """The state of Python's and NumPy's global random numbers: where a trace has moved it, a replay would not."""
-    state: list[Any] = [random.getstate()]
-    if "numpy.random" in sys.modules:
-        kind, keys, *rest = np.random.get_state()
-        state.append((kind, keys.tobytes(), rest))
-    return state
 
 
 def _package(x: Any) -> str:

@@ -29,7 +29,7 @@ from .alias import Span, end_of, overlap, start_of
 from .ir import Graph, Value, base_of, is_number, same_strides, user_location
 
 #: The tracer is found through a global, so there is one trace at a time in a process.
-_one_at_a_time = threading.RLock()
+one_at_a_time = threading.RLock()
 
 
 class Storage:
@@ -145,7 +145,7 @@ class Tracer:
     # ---- begin and end
 
     def __enter__(self) -> Tracer:
-        _one_at_a_time.acquire()
+        one_at_a_time.acquire()
         self.thread = threading.get_ident()
         self._limit = dispatch.fast_limit[0]
         self._outer = dispatch.tracer[0]
@@ -171,7 +171,7 @@ class Tracer:
             _grad_reads.pop()
             _number_hook[0] = None
             Counter.on_restart = None
-            _one_at_a_time.release()
+            one_at_a_time.release()
 
     # ---- tensors in
 

@@ -1,0 +1,62 @@
+"""What a traced function does beside tensor operations: Python that a replay would not run again."""
+from __future__ import annotations
+
+import os
+import random
+import sys
+import time
+from typing import Any
+
+import numpy as np
+
+#: Functions whose result is another one each time, and objects that hold what the process is told from outside.
+IMPURE = {id(f): f"time.{n}()" for n in ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time",
+                                         "process_time_ns", "thread_time", "localtime", "gmtime", "strftime", "ctime")
+          if (f := getattr(time, n, None)) is not None}
+IMPURE |= {id(os.urandom): "os.urandom()", id(os.getenv): "os.getenv()", id(os.environ): "os.environ", id(input): "input()"}
+
+
+class _Watched:
+    """Standard output that remembers whether anything was written to it."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream, self.used = stream, False
+
+    def write(self, text: str) -> int:
+        """Passes on what is written."""
+        self.used = True
+        return self._stream.write(text)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
+class Effects:
+    """A context manager around a trace; afterwards :meth:`seen` says what the function did."""
+
+    def __enter__(self) -> Effects:
+        self._randomness = _randomness()
+        self._stdout = sys.stdout
+        self._watch = sys.stdout = _Watched(sys.stdout)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if sys.stdout is self._watch:
+            sys.stdout = self._stdout
+
+    def seen(self) -> str | None:
+        """The first thing that only Python can do again, in words; ``None`` if there was nothing."""
+        if self._watch.used:
+            return "it prints"
+        if _randomness() != self._randomness:
+            return "it draws Python's or NumPy's random numbers"
+        return None
+
+
+def _randomness() -> list[Any]:
+    """The state of Python's and NumPy's global random numbers."""
+    state: list[Any] = [random.getstate()]
+    if "numpy.random" in sys.modules:
+        kind, keys, *rest = np.random.get_state()
+        state.append((kind, keys.tobytes(), rest))
+    return state
