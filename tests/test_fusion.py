@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compiler_support import rnd, same, values
+from test_compile import GRAPHS, INPLACE
 
 import fusetorch as torch
 from fusetorch import config, nn
@@ -250,6 +251,20 @@ def test_verify():
     f = torch.compile(block)
     v = f.verify(rnd(4, 6), rnd(6, 6))
     assert v and v.ok and v.max_rel < 2e-5 and "ok" in str(v)
+
+
+@pytest.mark.parametrize("name", [*GRAPHS, *INPLACE])
+def test_every_graph_verifies(name):
+    f = torch.compile(GRAPHS.get(name) or INPLACE[name])
+    x = rnd(4, 6)
+    with np.errstate(all="ignore"):
+        f(x)
+        before = x.clone()
+        assert f.verify(x)
+    same(before, x)
+    e = f.explain()
+    assert str(e) and e.kernels <= e.unfused_kernels and e.bytes_read <= e.unfused_bytes_read
+    assert all(bool(g.source) == (g.kind == "loop") for g in e.groups)
 
 
 def test_verify_finds_a_wrong_kernel(monkeypatch):
