@@ -376,6 +376,42 @@ def test_guards_of_compiled_functions_inside():
     check(lambda x: inner(x) + 1, lambda: k.__setitem__(0, 3.0), "item 0")
 
 
+def test_attributes_that_the_function_does_not_name():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.lin, self.losses, self.steps = nn.Linear(6, 2), [], 0
+
+        def forward(self, x):
+            return self.lin(x).relu()
+
+        def record(self, loss):
+            self.losses.append(loss)
+            self.steps += 1
+
+    class Trainer:
+        def __init__(self):
+            self.net, self.history, self.epoch, self.clip = Net(), [], 0, 2.0
+            self.step = torch.compile(self._step)
+
+        def _step(self, x):
+            return self.net(x).sum() * self.clip
+
+        def log(self, loss):
+            self.history.append(loss)
+            self.epoch += 1
+    t, net = Trainer(), Net()
+    f = torch.compile(net)
+    for _ in range(5):
+        t.log(float(t.step(rnd(4, 6))))
+        t.net.record(1.0)
+        net.record(float(f(rnd(4, 6)).sum()))
+    assert t.step.cache_info()["plans"] == 1 and f.cache_info()["plans"] == 1
+    t.clip = 3.0
+    same(t._step(rnd(4, 6)), t.step(rnd(4, 6)))
+    assert t.step.cache_info()["plans"] == 2
+
+
 # ---------------------------------------------------------------------------------------------------- modes and modules
 
 

@@ -38,8 +38,8 @@ _SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch", "_pytest", "pytest")) 
 #: Code that uses these may read any attribute.
 _DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "dir", "attrgetter", "asdict", "astuple",
                       "replace", "copy", "deepcopy", "__getattribute__"))
-#: Modules that have no attributes of their own which their code reads.
-_BARE_MODULES = ("Module", "Sequential", "ModuleList", "ModuleDict", "ParameterList", "ParameterDict")
+#: Where the classes of modules are defined that have no attributes of their own which their code reads.
+_BARE_MODULES = ("fusetorch.nn.module", "fusetorch.nn.state_dict", "fusetorch.nn.container")
 
 
 def signature(args: tuple, kwargs: dict[str, Any], leaves: list[Tensor]) -> tuple:
@@ -319,7 +319,7 @@ class StateGuard:
 
     def _module(self, m: Any, attributes: dict) -> None:
         # what fusetorch's own layers read is not looked up: all of it counts
-        layer = any(_package(c) == "fusetorch" and c.__name__ not in _BARE_MODULES for c in type(m).__mro__)
+        layer = any(_package(c) == "fusetorch" and c.__module__ not in _BARE_MODULES for c in type(m).__mro__)
         for k, v in attributes.items():
             if k in ("_parameters", "_buffers", "_modules"):
                 self.modules.append((attributes, k, v))
@@ -431,6 +431,8 @@ def _difference(i: int, a: Any, b: Any) -> str:
     if i < 3:
         return f"{('grad mode', 'default dtype', 'device simulation')[i]} changed from {a} to {b}"
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        if len(a) == 2 and a[0] is b[0] and isinstance(a[0], type) and a[0] not in SIMPLE:
+            return f"argument {i - 3}: another {a[0].__name__}"
         inner = [f"{x} -> {y}" for x, y in zip(a, b) if x != y]
         return f"argument {i - 3}: {', '.join(inner)}"
     return f"argument {i - 3} changed"
