@@ -37,7 +37,9 @@ class Effects:
     def __enter__(self) -> Effects:
         self._randomness = _randomness()
         self._stdout = sys.stdout
-        self._watch = sys.stdout = _Watched(sys.stdout)
+        self._watch = _Watched(sys.stdout)
+        if sys.stdout is not None:  # a program without a console has none
+            sys.stdout = self._watch
         return self
 
     def __exit__(self, *error: object) -> None:
