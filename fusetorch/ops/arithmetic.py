@@ -146,8 +146,8 @@ def nanmean(input, dim=None, keepdim=False, *, dtype=None):
 @composite(function=False)
 def sum_to_size(input, *args, size=None):
     """Summed so that it has ``size``, which must broadcast to the tensor's shape."""
+    from .reshaping import variadic
     from .views import sum_to_size as sum_to
-    from .views import variadic
     size = variadic("sum_to_size", args, size)
     if tuple(broadcast_shapes(size, input.shape)) != tuple(input.shape):
         raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(input.shape)}}}.")

@@ -11,7 +11,7 @@ from ..tensor import Tensor
 from .creation import place
 from .indexing import device_write
 from .opdef import composite, fn, opaque
-from .views import variadic
+from .reshaping import variadic
 
 
 def _tensors(name: str, tensors: Any) -> list[Tensor]:

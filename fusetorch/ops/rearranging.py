@@ -12,7 +12,7 @@ from .creation import place
 from .expr import const, iota
 from .joining import stack
 from .opdef import composite, elementwise, fn
-from .views import variadic
+from .reshaping import variadic
 
 
 @composite()
