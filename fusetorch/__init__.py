@@ -62,7 +62,8 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
     return made
 
 
-_LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random")
+_LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "special", "distributions", "func", "backends",
+         "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides")
 
 
 def __getattr__(name: str) -> object:

@@ -10,7 +10,7 @@ from . import dispatch, functional
 from .autograd import GradMode, edge_of, next_order
 from .dispatch import LoopNode, fast_limit
 from .ops.conversion import host_array
-from .ops.opdef import REGISTRY, OpDef, fn
+from .ops.opdef import REGISTRY, OpDef, fn, op_names
 from .runtime.memory import DeviceArray
 from .tensor import Meta, Tensor, announce
 
@@ -149,7 +149,7 @@ def attach() -> None:
     """Attaches every method of the registry."""
     for op in REGISTRY.values():
         f = getattr(fn, op.name)
-        names = (op.name, *op.aliases)
+        names = op_names(op)
         if op.method:
             for name in names:
                 setattr(Tensor, name, f)

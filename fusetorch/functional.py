@@ -9,7 +9,7 @@ from typing import Any
 
 from . import dispatch
 from .ops import load_all
-from .ops.opdef import REGISTRY, OpDef, fn
+from .ops.opdef import REGISTRY, OpDef, fn, op_names
 
 _EMPTY = inspect.Parameter.empty
 
@@ -110,7 +110,7 @@ def _build(name: str, sig: str, expression: str, env: dict[str, Any], op: OpDef)
 load_all()
 for _op in list(REGISTRY.values()):
     _f = derive(_op)
-    for _name in (_op.name, *_op.aliases):
+    for _name in op_names(_op):
         setattr(fn, _name, _f)
 
 
@@ -120,5 +120,11 @@ def functions(nn: bool) -> dict[str, Callable[..., Any]]:
     for op in REGISTRY.values():
         if op.nn if nn else op.function:
             f = derive_nn(op) if nn else getattr(fn, op.name)
-            out.update(dict.fromkeys((op.name, *op.aliases), f))
+            out.update(dict.fromkeys(op_names(op), f))
     return out
+
+
+def namespace(module: str) -> dict[str, Callable[..., Any]]:
+    """The functions of ``fusetorch.<module>``: those with an alias such as ``linalg.inv``, under its last part."""
+    return {alias.rpartition(".")[2]: getattr(fn, op.name) for op in REGISTRY.values() for alias in op.aliases
+            if alias.rpartition(".")[0] == module}

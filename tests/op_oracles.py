@@ -6,6 +6,7 @@ import itertools
 from collections.abc import Callable
 from typing import Any
 
+import families
 import numpy as np
 import scipy.integrate
 import scipy.special
@@ -624,6 +625,9 @@ for _name in ("float", "double", "half", "bfloat16", "long", "int", "short", "ch
         "byte": np.trunc,
         "bool": lambda x: x != 0,
     }.get(_name, np.copy)
+
+for _family in families.ALL:
+    ORACLES.update(_family.ORACLES)
 
 
 def oracle_of(op: OpDef) -> Callable[..., Any] | None:

@@ -10,42 +10,12 @@ import zlib
 from collections.abc import Callable
 from typing import Any
 
+import families
 import numpy as np
+from sample_makers import S, b, f, i, permutation, restart
 
 from fusetorch import dtypes
 from fusetorch.ops.opdef import REGISTRY, OpDef, Sample
-
-_count = [0]
-
-
-def f(*shape: int, lo: float = -2.0, hi: float = 2.0) -> np.ndarray:
-    """Floating numbers between ``lo`` and ``hi``, none twice."""
-    _count[0] += 1
-    rng = np.random.default_rng(_count[0])
-    n = int(np.prod(shape))
-    return (lo + (hi - lo) * (rng.permutation(n) + rng.uniform(0.2, 0.8, n)) / max(n, 1)).reshape(shape)
-
-
-def i(*shape: int, lo: int = 0, hi: int = 5) -> np.ndarray:
-    """int64 in [lo, hi)."""
-    _count[0] += 1
-    return np.random.default_rng(_count[0]).integers(lo, hi, shape)
-
-
-def b(*shape: int) -> np.ndarray:
-    """bool."""
-    return i(*shape, hi=2).astype(bool)
-
-
-def S(*args: Any, grad: bool = True, **kwargs: Any) -> Sample:
-    """A sample."""
-    return Sample(args, kwargs, grad)
-
-
-def permutation(n: int) -> np.ndarray:
-    """0 .. n-1 in some order."""
-    return np.random.default_rng(n).permutation(n)
-
 
 # ---------------------------------------------------------------------------------------------------- samples
 
@@ -617,6 +587,11 @@ ELSEWHERE = {
     "requires_grad_",
 }
 
+for _family in families.ALL:
+    SAMPLES.update(_family.SAMPLES)
+    RANDOM |= getattr(_family, "RANDOM", set())
+    ELSEWHERE |= getattr(_family, "ELSEWHERE", set())
+
 
 # ---------------------------------------------------------------------------------------------------- derived samples
 
@@ -659,7 +634,7 @@ def _reduction(op: OpDef) -> list[Sample]:
 
 def samples_of(op: OpDef) -> list[Sample]:
     """The samples of an operation: its own, those listed here, or those that follow from its kind."""
-    _count[0] = zlib.crc32(op.name.encode()) % 10000
+    restart(zlib.crc32(op.name.encode()) % 10000)
     if op.samples is not None:
         return op.samples()
     if op.name in SAMPLES:

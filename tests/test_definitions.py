@@ -8,6 +8,7 @@ import warnings
 from collections.abc import Iterator
 from typing import Any
 
+import families
 import numpy as np
 import pytest
 from op_oracles import oracle_of
@@ -74,6 +75,9 @@ CREATE = {
     "randint",
     "randperm",
 }
+for _family in families.ALL:
+    NOT_TRACED |= getattr(_family, "NOT_TRACED", set())
+    CREATE |= getattr(_family, "CREATE", set())
 
 
 # ---------------------------------------------------------------------------------------------------- calling
@@ -380,6 +384,8 @@ NO_GRADIENT = {
     "storage_offset",
     "unravel_index",
 }
+for _family in families.ALL:
+    NO_GRADIENT |= getattr(_family, "NO_GRADIENT", set())
 
 
 def _differentiable(op: OpDef, sample: Sample) -> tuple[Any, list[Tensor], list[Tensor]]:
@@ -495,7 +501,7 @@ def test_gradient_simulated_cuda(name: str) -> None:
 
 
 #: The second derivative is not implemented (a clear error says so), or the formula has a kink at the sample.
-ONCE_ONLY: set[str] = set()
+ONCE_ONLY: set[str] = {name for family in families.ALL for name in getattr(family, "ONCE_ONLY", ())}
 
 
 @pytest.mark.parametrize(

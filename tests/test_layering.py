@@ -19,9 +19,11 @@ LAYERS = [
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
-    ("autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "function", "functional", "random", "printing"),
+    ("autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "function", "functional", "random", "printing", "linalg", "fft",
+     "special"),
     ("compiler",),
-    ("cuda", "nn", "optim", "utils", "amp"),
+    ("cuda", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",
+     "version", "testing", "types", "serialization", "overrides"),
     ("demo", "cli", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -355,7 +355,8 @@ def entry(op: Any) -> Callable | None:
     if name.startswith("nn.functional."):
         return getattr(ft.nn.functional, name[14:], None)
     if "." in name:
-        return None
+        module, _, name = name.rpartition(".")
+        return getattr(getattr(ft, module, None), name, None)
     f = ft.__dict__.get(name) or getattr(ft.Tensor, name, None)
     return f if callable(f) else None
 

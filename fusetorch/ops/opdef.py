@@ -74,7 +74,7 @@ class OpDef:
     nn: bool = False                    # offered in nn.functional
     inplace: bool = False
     operators: tuple[str, ...] = ()     # "__add__": also its reflected and in-place forms where Python has them
-    aliases: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()       # other names; a dotted one, "linalg.inv", is offered in that module
     promote: str = "default"            # default | float (integers become floating) | floating (integers are refused) | none
     keep: tuple[str, ...] = ()          # operands left out of promotion
     differentiable: bool = True
@@ -142,6 +142,11 @@ class OpDef:
 
     def __repr__(self) -> str:
         return f"<op {self.name} ({self.kind})>"
+
+
+def op_names(op: OpDef) -> list[str]:
+    """An operation's names as function and method: its own and its aliases, but for those of other modules."""
+    return [op.name, *(a for a in op.aliases if "." not in a)]
 
 
 def _define(kind: str, **options: Any) -> Callable[[Callable], OpDef]:
