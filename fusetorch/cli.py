@@ -1,4 +1,4 @@
-"""The command line: ``fusetorch compare | explain | info``.
+"""The command line: ``fusetorch run | compare | explain | info``; ``fusetorch script.py`` is short for ``fusetorch run script.py``.
 
 ``compare`` and ``explain`` take ``path/to/file.py:function``; the file offers ``example_inputs()``, which returns the function's
 arguments: a tuple of them, a dict of keyword arguments, or a single one.
@@ -38,9 +38,18 @@ def main(argv: list[str] | None = None) -> int:
     explain.add_argument("--source", action="store_true", help="print the generated code too")
     explain.add_argument("--graph", action="store_true", help="print the graph too")
     commands.add_parser("info", help="versions, devices, caches, and what is missing")
+    runs = commands.add_parser("run", help="run a PyTorch program: import torch gives fusetorch")
+    runs.add_argument("--compile", action="store_true", help="compile the forward of every Module")
+    runs.add_argument("--device", help="the default device: cpu or cuda")
+    runs.add_argument("--report", action="store_true", help="print which names of PyTorch the program used, and which were missing")
+    runs.add_argument("script", help="the program")
+    runs.add_argument("arguments", nargs=argparse.REMAINDER, help="its own arguments")
+    argv = list(sys.argv[1:] if argv is None else argv)
+    if argv and argv[0].endswith(".py"):
+        argv.insert(0, "run")
     args = parser.parse_args(argv)
     try:
-        return {"compare": compare, "explain": show, "info": info}[args.command](args)
+        return {"compare": compare, "explain": show, "info": info, "run": run}[args.command](args)
     except (UsageError, CudaUnavailableError) as error:
         print(f"fusetorch {args.command}: {error}", file=sys.stderr)
         return 2
@@ -115,6 +124,21 @@ def show(args: argparse.Namespace) -> int:
             if group.source:
                 print(f"\n# ---- {group.name}\n{group.source}")
     return 0
+
+
+def run(args: argparse.Namespace) -> int:
+    """``fusetorch run``."""
+    from fusetorch import run as program
+    if not Path(args.script).is_file():
+        raise UsageError(f"file {args.script} not found (looked in {Path.cwd()})")
+    if args.device is not None:
+        try:
+            wanted = fusetorch.device(args.device)
+        except RuntimeError as error:
+            raise UsageError(f"--device {args.device}: {error}") from None
+        if wanted.type == "cuda" and not cuda_available():
+            raise CudaUnavailableError(f"--device {args.device}: {cuda_missing()}")
+    return program.run(args.script, args.arguments, compile=args.compile, device=args.device, report=args.report)
 
 
 def info(args: argparse.Namespace) -> int:

@@ -24,7 +24,7 @@ LAYERS = [
     ("compiler",),
     ("cuda", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",
      "version", "testing", "types", "serialization", "overrides"),
-    ("demo", "cli", "__main__"),
+    ("demo", "cli", "run", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}
 FILES = sorted(ROOT.rglob("*.py"))

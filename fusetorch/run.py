@@ -1,0 +1,222 @@
+"""``fusetorch run script.py``: runs a PyTorch program with ``torch`` and its modules resolved to fusetorch."""
+from __future__ import annotations
+
+import difflib
+import importlib
+import importlib.abc
+import importlib.machinery
+import importlib.util
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from types import FrameType, ModuleType
+from typing import Any
+
+import fusetorch
+from fusetorch.dispatch import active_tracer
+from fusetorch.errors import FusetorchError
+from fusetorch.nn import Module
+from fusetorch.tensor import Tensor
+
+
+class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+    """Resolves ``torch`` to fusetorch and ``torch.a.b`` to ``fusetorch.a.b``: the same module objects under a second name."""
+
+    def __init__(self) -> None:
+        self.missing: Counter[str] = Counter()
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
+        """The spec of an alias. Raises ModuleNotFoundError, naming the module, if fusetorch does not have it."""
+        if name.partition(".")[0] != "torch":
+            return None
+        ours = "fusetorch" + name[5:]
+        try:
+            found = importlib.util.find_spec(ours)
+        except ModuleNotFoundError:
+            found = None
+        if found is None and not isinstance(_attribute(ours), ModuleType):
+            self.missing[name] += 1
+            raise ModuleNotFoundError(f"No module named {name!r}: fusetorch does not have it", name=name)
+        return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
+        """The module of fusetorch that stands for ``spec.name``."""
+        ours = "fusetorch" + spec.name[5:]
+        already = _attribute(ours)
+        module = already if isinstance(already, ModuleType) else importlib.import_module(ours)
+        self._spec = module.__spec__
+        return module
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Nothing is left to run; the import system has put the alias's spec on the module, which keeps its own."""
+        module.__spec__ = self._spec
+
+
+def _attribute(path: str) -> Any:
+    """``fusetorch.a.b`` by attributes, without importing anything; None if it is not there."""
+    found: Any = fusetorch
+    for part in path.split(".")[1:]:
+        found = getattr(found, "__dict__", {}).get(part)
+    return found
+
+
+def alias_torch() -> AliasFinder:
+    """Makes ``import torch`` give fusetorch from here on in this process.
+
+    Raises:
+        FusetorchError: if PyTorch itself has been imported already.
+
+    Example:
+        >>> import fusetorch.run
+        >>> finder = fusetorch.run.alias_torch()
+        >>> import torch.nn.functional as F
+        >>> F.__name__
+        'fusetorch.nn.functional'
+    """
+    if sys.modules.get("torch", fusetorch) is not fusetorch:
+        raise FusetorchError("PyTorch has been imported in this process; start fusetorch run in one of its own")
+    for finder in sys.meta_path:
+        if isinstance(finder, AliasFinder):
+            return finder
+    finder = AliasFinder()
+    sys.meta_path.insert(0, finder)
+    sys.modules["torch"] = fusetorch
+    return finder
+
+
+def compile_modules() -> None:
+    """Makes every Module compile its forward when it is called, but for those called inside one that is being traced."""
+    call = Module.__call__
+
+    def compiled(self: Module, *args: Any, **kwargs: Any) -> Any:
+        if self._compiled_call_impl is None and active_tracer() is None:
+            self.compile()
+        return call(self, *args, **kwargs)
+
+    Module.__call__ = compiled
+
+
+# ---------------------------------------------------------------------------------------------------- the report
+
+
+class Usage:
+    """Counts the names of fusetorch that a program looks up, and those that it looks for in vain."""
+
+    def __init__(self, finder: AliasFinder) -> None:
+        self.used: Counter[str] = Counter()
+        self.missing = finder.missing
+
+    def watch(self) -> None:
+        """Starts counting: attributes of the modules under ``torch`` and of tensors, looked up from outside fusetorch."""
+        usage = self
+
+        class Watched(ModuleType):
+            def __getattribute__(self, name: str) -> Any:
+                return usage.note(self, "torch" + ModuleType.__getattribute__(self, "__name__")[9:], name,
+                                  super().__getattribute__, sys._getframe(1))
+
+            def __getattr__(self, name: str) -> Any:
+                # the lookup above has failed: the module's own __getattr__ is asked, then the name is missing
+                more = self.__dict__.get("__getattr__")
+                label = "torch" + self.__name__[9:]
+                try:
+                    if more is None:
+                        raise AttributeError(f"module {label!r} has no attribute {name!r}", name=name, obj=self)
+                    return more(name)
+                except AttributeError:
+                    if _outside(sys._getframe(1)) and not name.startswith("__"):
+                        usage.missing[f"{label}.{name}"] += 1
+                    raise
+
+        for name, module in list(sys.modules.items()):
+            if module is not None and name.split(".")[0] == "fusetorch" and type(module) is ModuleType:
+                module.__class__ = Watched
+        getattribute, getattr_ = Tensor.__getattribute__, getattr(Tensor, "__getattr__", None)
+
+        def tensor_attribute(self: Tensor, name: str) -> Any:
+            try:
+                return usage.note(self, "Tensor", name, lambda n: getattribute(self, n), sys._getframe(1))
+            except AttributeError:
+                if getattr_ is None and _outside(sys._getframe(1)) and not name.startswith("__"):
+                    usage.missing[f"Tensor.{name}"] += 1
+                raise
+
+        Tensor.__getattribute__ = tensor_attribute
+
+    def note(self, owner: Any, label: str, name: str, get: Any, frame: FrameType) -> Any:
+        """Looks a name up and counts it if user code asked."""
+        value = get(name)
+        if not name.startswith("__") and not isinstance(value, ModuleType) and _outside(frame):
+            self.used[f"{label}.{name}"] += 1
+        return value
+
+    def __str__(self) -> str:
+        def table(names: Counter[str]) -> list[str]:
+            return [f"  {n:>8}  {name}" for name, n in sorted(names.items(), key=lambda e: (-e[1], e[0]))] or ["  nothing"]
+        return "\n".join(["", "names used (look-ups)", *table(self.used), "names missing (look-ups)", *table(self.missing)])
+
+
+def _outside(frame: FrameType) -> bool:
+    """Whether a frame is the user's code."""
+    package = frame.f_globals.get("__name__", "").partition(".")[0]
+    return package not in ("fusetorch", "importlib", "inspect", "typing", "dataclasses") and frame.f_code.co_filename[0] != "<"
+
+
+# ---------------------------------------------------------------------------------------------------- running
+
+
+def run(script: str, arguments: Sequence[str] = (), *, compile: bool = False, device: str | None = None, report: bool = False) -> int:
+    """Runs a PyTorch program as ``__main__`` and returns its exit code.
+
+    Args:
+        script: path of a Python file.
+        arguments: its command line.
+        compile: compile the forward of every Module.
+        device: the default device of new tensors.
+        report: print to stderr, when the program ends, which names of PyTorch it used, and which were missing.
+
+    Raises:
+        FusetorchError: if the file does not exist, or PyTorch has been imported in this process.
+    """
+    path = Path(script)
+    if not path.is_file():
+        raise FusetorchError(f"file {script} not found (looked in {Path.cwd()})")
+    finder = alias_torch()
+    if device is not None:
+        fusetorch.set_default_device(device)
+    if compile:
+        compile_modules()
+    usage = Usage(finder)
+    if report:
+        for name in ("nn", "optim", "utils.data", "autograd"):
+            importlib.import_module(f"fusetorch.{name}")
+        usage.watch()
+    main = ModuleType("__main__")
+    main.__file__ = str(path)
+    main.__dict__["__builtins__"] = __builtins__
+    code = __import__("builtins").compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    before = sys.argv, sys.path[0], sys.modules["__main__"]
+    sys.argv, sys.path[0], sys.modules["__main__"] = [str(path), *arguments], str(path.resolve().parent), main
+    try:
+        exec(code, main.__dict__)  # noqa: S102
+    except (AttributeError, ImportError) as error:
+        _explain(error)
+        raise
+    finally:
+        sys.argv, sys.path[0], sys.modules["__main__"] = before
+        if report:
+            print(usage, file=sys.stderr)
+    return 0
+
+
+def _explain(error: AttributeError | ImportError) -> None:
+    """Says on stderr, beside the traceback, what to use for a name of PyTorch that fusetorch does not have."""
+    owner = getattr(error, "obj", None) if isinstance(error, AttributeError) else sys.modules.get(error.name or "")
+    name = error.name if isinstance(error, AttributeError) else getattr(error, "name_from", None)
+    if not name or not (isinstance(owner, Tensor) or (isinstance(owner, ModuleType) and owner.__name__.split(".")[0] == "fusetorch")):
+        return
+    label = "Tensor" if isinstance(owner, Tensor) else "torch" + owner.__name__[9:]
+    near = difflib.get_close_matches(name, [n for n in dir(owner) if not n.startswith("_")], 3)
+    hint = f"; similar names that it has: {', '.join(f'{label}.{n}' for n in near)}" if near else ""
+    print(f"fusetorch does not have {label}.{name}{hint}", file=sys.stderr)

@@ -1,0 +1,141 @@
+"""``fusetorch run``: PyTorch programs, unmodified, in a process of their own."""
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+    import sys
+    import torch
+    import torch.nn as nn
+    import torch.nn.functional as F
+    from torch import Tensor, optim
+    from torch.optim.lr_scheduler import StepLR
+    from torch.utils.data import DataLoader, TensorDataset
+    from neighbour import SCALE
+
+
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first = nn.Linear(8, 16)
+            self.last = nn.Linear(16, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return F.log_softmax(self.last(F.relu(self.first(x)) * SCALE), dim=1)
+
+
+    if __name__ == "__main__":
+        torch.manual_seed(0)
+        net = Net()
+        optimizer = optim.Adam(net.parameters(), lr=0.01)
+        schedule = StepLR(optimizer, 1)
+        x = torch.randn(256, 8)
+        y = (x.sum(1) > 0).long()
+        for epoch in range(5):
+            for a, b in DataLoader(TensorDataset(x, y), batch_size=32, shuffle=True):
+                optimizer.zero_grad()
+                loss = F.nll_loss(net(a), b)
+                loss.backward()
+                optimizer.step()
+        accuracy = (net(x).argmax(1) == y).float().mean().item()
+        print("arguments", sys.argv[1:])
+        print("device", x.device)
+        print("accuracy", round(accuracy, 6))
+"""
+
+
+def program(folder: Path, text: str = PROGRAM, name: str = "program.py") -> Path:
+    (folder / "neighbour.py").write_text("SCALE = 1.0\n")
+    path = folder / name
+    path.write_text(textwrap.dedent(text))
+    return path
+
+
+def run(*arguments: object, code: int = 0, **env: str) -> tuple[str, str]:
+    done = subprocess.run([sys.executable, "-m", "fusetorch", *map(str, arguments)], capture_output=True, text=True, timeout=250,
+                          env={**os.environ, **env})
+    assert done.returncode == code, done.stdout + done.stderr
+    return done.stdout, done.stderr
+
+
+def result(out: str) -> dict[str, str]:
+    return dict(line.split(maxsplit=1) for line in out.splitlines())
+
+
+def test_a_program_runs_unmodified(tmp_path):
+    path = program(tmp_path)
+    out, err = run("run", path, "--epochs", "3")
+    found = result(out)
+    assert float(found["accuracy"]) > 0.9 and err == ""
+    assert found["arguments"] == "['--epochs', '3']" and found["device"] == "cpu"
+    assert run(path, "--epochs", "3")[0] == out  # the short form
+
+
+def test_compile_gives_the_same_numbers(tmp_path):
+    path = program(tmp_path, PROGRAM.replace('print("arguments"', 'print("calls", net._compiled_call_impl is not None)\n        print("a"'))
+    eager, compiled = result(run("run", path)[0]), result(run("run", "--compile", path)[0])
+    assert compiled["accuracy"] == eager["accuracy"]
+    assert (eager["calls"], compiled["calls"]) == ("False", "True")
+
+
+def test_device_sets_the_default(tmp_path):
+    path = program(tmp_path, "import torch\nprint('device', torch.ones(3).add(1).device)\n")
+    assert result(run("run", "--device", "cuda", path, FUSETORCH_SIMULATE_CUDA="1")[0])["device"] == "cuda:0"
+
+
+def test_report_tells_what_was_used_and_what_was_missing(tmp_path):
+    path = program(tmp_path, """
+        import torch
+        x = torch.ones(3).relu().sum()
+        try:
+            torch.nn.functional.no_such_function
+        except AttributeError:
+            pass
+        try:
+            import torch.no_such_module
+        except ImportError as error:
+            print(error)
+        print(hasattr(x, "no_such_method"))
+    """)
+    out, err = run("run", "--report", path)
+    assert "torch.no_such_module" in out and "False" in out
+    used, missing = err.split("names missing")
+    for name in ("torch.ones", "Tensor.relu", "Tensor.sum"):
+        assert name in used
+    for name in ("torch.nn.functional.no_such_function", "torch.no_such_module", "Tensor.no_such_method"):
+        assert name in missing and name not in used
+
+
+@pytest.mark.parametrize(("line", "error", "hint"), [
+    ("torch.no_such_norm", "AttributeError", "torch.no_such_norm"),
+    ("from torch.nn import Linearr", "ImportError", "Linearr"),
+    ("import torch.nn.no_such_part", "ModuleNotFoundError", "torch.nn.no_such_part"),
+    ("torch.ones(2).argmaxx()", "AttributeError", "Tensor.argmax"),
+])
+def test_a_missing_name_is_named(tmp_path, line, error, hint):
+    _, err = run("run", program(tmp_path, f"import torch\n{line}\n"), code=1)
+    assert error in err and hint in err
+
+
+def test_exit_codes_and_usage(tmp_path):
+    run("run", program(tmp_path, "import sys\nsys.exit(3)\n"), code=3)
+    assert "not found" in run("run", tmp_path / "nowhere.py", code=2)[1]
+    assert "tpu" in run("run", "--device", "tpu", program(tmp_path), code=2)[1]
+
+
+def test_aliases_are_the_same_modules(tmp_path):
+    out, _ = run("run", program(tmp_path, """
+        import fusetorch, torch, sys
+        import torch.nn.functional, torch.optim.lr_scheduler
+        from torch.nn.functional import relu
+        print("same", torch is fusetorch and torch.nn.functional is fusetorch.nn.functional and relu is torch.nn.functional.relu)
+        print("name", torch.nn.functional.__spec__.name)
+        print("main", sys.modules["__main__"].relu is relu)
+    """))
+    assert result(out) == {"same": "True", "name": "fusetorch.nn.functional", "main": "True"}
