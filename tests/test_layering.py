@@ -19,7 +19,7 @@ LAYERS = [
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
-    ("autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "function", "functional", "random", "printing", "linalg", "fft",
+    ("autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "functional", "random", "printing", "linalg", "fft",
      "special"),
     ("compiler",),
     ("cuda", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",

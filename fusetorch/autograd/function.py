@@ -4,10 +4,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from .autograd import GradMode, Node, Saved, edge_of, no_grad, set_history
-from .dispatch import bump
-from .ops.opdef import fn
-from .tensor import Tensor, wrap
+from ..dispatch import bump
+from ..ops.opdef import fn
+from ..tensor import Tensor, wrap
+from .engine import GradMode, Node, Saved, edge_of, no_grad, set_history
 
 
 class FunctionNode(Node):

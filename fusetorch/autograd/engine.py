@@ -6,20 +6,14 @@ from __future__ import annotations
 
 import heapq
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
-from .tensor import Meta, Tensor, meta, version_of, wrap
+from ..tensor import Meta, Tensor, meta, version_of, wrap
+from .modes import GradMode, enable_grad, no_grad, set_grad_enabled
 
 _sequence = itertools.count()
 next_order = _sequence.__next__
-
-
-class GradMode:
-    """The switch that says whether operations are recorded. One for the process's current thread of execution."""
-
-    enabled = True
-    inference = False
 
 
 class Node:
@@ -331,7 +325,9 @@ def _root_grad(t: Tensor, g: Tensor | None) -> Tensor:
         if t.numel() != 1:
             raise RuntimeError(f"grad can be implicitly created only for scalar outputs (this one has shape {list(t.shape)}; "
                                "pass gradient= of that shape)")
-        from .ops.opdef import fn
+        if t.dtype.is_complex:
+            raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {t.dtype}")
+        from ..ops.opdef import fn
         return fn.ones_like(t)
     if g.shape != t.shape:
         raise RuntimeError(f"Mismatch in shape: grad_output[0] has a shape of {g.shape} and output[0] has a shape of {t.shape}.")
@@ -366,110 +362,10 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
     out = []
     for t, g in zip(wanted, sink.grads):
         if g is None and materialize_grads:
-            from .ops.opdef import fn
+            from ..ops.opdef import fn
             g = fn.zeros_like(t)
         if g is None and not allow_unused:
             raise RuntimeError("One of the differentiated Tensors appears to not have been used in the graph. "
                                "Set allow_unused=True if this is the desired behavior.")
         out.append(g)
     return tuple(out)
-
-
-# ---------------------------------------------------------------------------------------------------- modes
-
-
-class set_grad_enabled:
-    """Switches recording on or off: as a call, a context manager or a decorator."""
-
-    def __init__(self, mode: bool) -> None:
-        self.before = GradMode.enabled
-        self.mode = bool(mode)
-        GradMode.enabled = self.mode
-
-    def __enter__(self) -> set_grad_enabled:
-        GradMode.enabled = self.mode
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        GradMode.enabled = self.before
-
-    def __call__(self, f: Callable) -> Callable:
-        GradMode.enabled = self.before
-        return _decorate(lambda: set_grad_enabled(self.mode), f)
-
-
-class _Mode:
-    """A context manager and decorator that sets the mode while active."""
-
-    mode = True
-
-    def __init__(self, f: Callable | None = None) -> None:
-        self.stack: list[bool] = []
-
-    def __new__(cls, f: Callable | None = None) -> Any:
-        return _decorate(cls, f) if callable(f) else object.__new__(cls)
-
-    def __enter__(self) -> None:
-        self.stack.append(GradMode.enabled)
-        GradMode.enabled = self.mode
-
-    def __exit__(self, *exc: object) -> None:
-        GradMode.enabled = self.stack.pop()
-
-    def __call__(self, f: Callable) -> Callable:
-        return _decorate(type(self), f)
-
-
-class no_grad(_Mode):
-    """Inside, nothing is recorded for backward."""
-
-    mode = False
-
-
-class enable_grad(_Mode):
-    """Inside, operations are recorded even within ``no_grad``."""
-
-    mode = True
-
-
-class inference_mode(_Mode):
-    """Like ``no_grad`` (fusetorch keeps no further bookkeeping that this could save)."""
-
-    mode = False
-
-
-def _decorate(make: Callable[[], Any], f: Callable) -> Callable:
-    import functools
-    import inspect
-
-    if inspect.isgeneratorfunction(f):
-        @functools.wraps(f)
-        def generator(*args: Any, **kwargs: Any) -> Any:
-            it = f(*args, **kwargs)
-            while True:
-                with make():
-                    try:
-                        item = next(it)
-                    except StopIteration as stop:
-                        return stop.value
-                yield item
-        return generator
-
-    @functools.wraps(f)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        with make():
-            return f(*args, **kwargs)
-    return wrapper
-
-
-def is_grad_enabled() -> bool:
-    """Whether operations are being recorded."""
-    return GradMode.enabled
-
-
-def __getattr__(name: str) -> Any:
-    # above this module in the layers, and seldom used: loaded on demand
-    if name in ("Function", "once_differentiable"):
-        from . import function
-        return getattr(function, name)
-    raise AttributeError(f"module 'fusetorch.autograd' has no attribute {name!r}")

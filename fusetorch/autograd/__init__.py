@@ -1,0 +1,53 @@
+"""``torch.autograd``: the tape and its engine, modes, functions with gradients of one's own, and helpers."""
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from .engine import (
+    AccumulateGrad,
+    CopySlices,
+    Node,
+    Saved,
+    _Sink,
+    backward,
+    check_inplace,
+    edge_of,
+    grad,
+    next_order,
+    rebase,
+    refresh_view,
+    replay,
+    run_backward,
+    set_history,
+    watch,
+)
+from .modes import (
+    GradMode,
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+    set_multithreading_enabled,
+)
+
+__all__ = ["AccumulateGrad", "CopySlices", "GradMode", "Node", "Saved", "_Sink", "backward", "check_inplace", "edge_of", "enable_grad",
+           "grad", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "next_order", "no_grad", "rebase", "refresh_view",
+           "replay", "run_backward", "set_grad_enabled", "set_history", "set_multithreading_enabled", "watch"]
+
+# above the engine in the layers, and seldom used: loaded on demand
+_MODULES = ("anomaly_mode", "function", "functional", "grad_mode", "gradcheck", "graph", "profiler", "variable")
+_NAMES = {"Function": "function", "once_differentiable": "function", "Variable": "variable", "detect_anomaly": "anomaly_mode",
+          "set_detect_anomaly": "anomaly_mode", "gradcheck": "gradcheck", "gradgradcheck": "gradcheck"}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _NAMES:
+        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        globals()[name] = value
+        return value
+    if name in _MODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'fusetorch.autograd' has no attribute {name!r}")
