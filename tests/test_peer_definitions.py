@@ -33,6 +33,8 @@ DTYPES = {
     torch.int8: ft.int8,
     torch.uint8: ft.uint8,
     torch.bool: ft.bool,
+    torch.complex64: ft.complex64,
+    torch.complex128: ft.complex128,
 }
 BACK = {v: k for k, v in DTYPES.items()}
 TOLERANCE = {
@@ -40,16 +42,18 @@ TOLERANCE = {
     torch.float64: (1e-7, 1e-9),
     torch.float16: (2e-3, 2e-3),
     torch.bfloat16: (2e-2, 1e-2),
+    torch.complex64: (1e-4, 2e-5),
+    torch.complex128: (1e-7, 1e-9),
 }
 
 
 class Untranslatable(Exception):
-    """A value that fusetorch has no counterpart of (complex numbers, sparse layouts, generators ...)."""
+    """A value that fusetorch has no counterpart of (complex32, sparse layouts, generators ...)."""
 
 
 def array(t: Any) -> np.ndarray:
     """A PyTorch tensor's numbers."""
-    t = t.detach() + 0 if t._is_zerotensor() else t.detach()
+    t = t.detach() + 0 if t._is_zerotensor() else t.detach().resolve_conj().resolve_neg()
     if t.dtype not in DTYPES or t.layout is not torch.strided:
         raise Untranslatable(str(t.dtype))
     return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype is torch.bfloat16 else t.numpy()
@@ -81,7 +85,7 @@ def translate(x: Any, leaves: list) -> Any:
         )
     if isinstance(x, dict):
         return {k: translate(v, leaves) for k, v in x.items()}
-    if isinstance(x, (torch.memory_format, torch.layout, complex, torch.Generator)):
+    if isinstance(x, (torch.memory_format, torch.layout, torch.Generator)):
         raise Untranslatable(str(x))
     return x
 
@@ -102,17 +106,18 @@ def same(theirs: Any, ours: Any, slack: float = 1.0, positions: bool = True) -> 
     assert len(a) == len(b), f"{len(a)} results in PyTorch, {len(b)} here"
     for p, q in zip(a, b):
         if not isinstance(p, torch.Tensor):
-            assert (DTYPES.get(p, p) == q) or (isinstance(p, float) and np.isclose(p, q, equal_nan=True)), (
+            assert (DTYPES.get(p, p) == q) or (isinstance(p, (float, complex)) and np.isclose(p, q, equal_nan=True)), (
                 f"{p!r} in PyTorch, {q!r} here"
             )
             continue
         x, y = array(p), q.detach().numpy()
         assert x.shape == y.shape, f"shape {x.shape} in PyTorch, {y.shape} here"
         assert DTYPES[p.dtype] is q.dtype, f"{p.dtype} in PyTorch, {q.dtype} here"
-        if p.dtype.is_floating_point:
+        if p.dtype in TOLERANCE:
             rtol, atol = TOLERANCE[p.dtype]
+            wide = np.complex128 if p.is_complex() else np.float64
             np.testing.assert_allclose(
-                y.astype(np.float64), x.astype(np.float64), rtol * slack, atol * slack, equal_nan=True
+                y.astype(wide), x.astype(wide), rtol * slack, atol * slack, equal_nan=True
             )
         else:
             np.testing.assert_array_equal(y, x)
@@ -141,12 +146,13 @@ def both(theirs: Callable, ours: Callable, args: Any, kwargs: Any, positions: bo
     pairs = [
         (p, q)
         for p, q in zip(flat(want), flat(got))
-        if isinstance(p, torch.Tensor) and p.dtype.is_floating_point and p.requires_grad
+        if isinstance(p, torch.Tensor) and p.dtype in TOLERANCE and p.requires_grad
     ]
     if not (leaves and pairs):
         return
     rng = np.random.default_rng(0)
     slopes = [rng.standard_normal(tuple(p.shape)) for p, _ in pairs]
+    slopes = [s + 1j * rng.standard_normal(s.shape) if p.is_complex() else s for s, (p, _) in zip(slopes, pairs)]
     try:
         theirs_g = torch.autograd.grad(
             [p for p, _ in pairs],
@@ -334,6 +340,10 @@ ORDER: dict[str, Callable] = {
     "einsum": lambda operands, equation: ft.einsum(equation, operands),
     "where": lambda x, c, y: ft.where(c, x, y),
     "nn.functional.embedding": lambda w, i, **k: fn.embedding(i, w, **k),
+    "nn.functional.embedding_bag": lambda w, i, **k: fn.embedding_bag(i, w, **k),
+    "nn.functional.triplet_margin_with_distance_loss": lambda *a, distance_function=None, **k: (
+        fn.triplet_margin_with_distance_loss(*a, distance_function=distance_function and ft.nn.PairwiseDistance(), **k)
+    ),
     "zero_": lambda x: x.clone().zero_(),
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,

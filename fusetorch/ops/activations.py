@@ -227,3 +227,29 @@ def glu(input, dim=-1):
         raise RuntimeError(f"Halving dimension must be even, but dimension {d} is size {n}")
     a, b = fn.split(input, n // 2, d) if n else (input, input)
     return a * b.sigmoid()
+
+
+@composite(nn=True, method=False)
+def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
+    """``x`` if positive, else ``x`` times a slope: uniform in [lower, upper] while ``training``, else their middle.
+
+    Source: Xu et al. 2015.
+    """
+    if not lower <= upper:
+        raise RuntimeError(f"Lower bound should be less than or equal to the upper bound, got {lower} and {upper}")
+    if training:
+        drawn = fn.empty_like(input).uniform_(lower, upper)
+        slope = fn.where(input <= 0, drawn, fn.ones_like(drawn))
+        r = input * slope
+    else:
+        r = fn.leaky_relu(input, (lower + upper) / 2)
+    if not inplace:
+        return r
+    from ..dispatch import inplace as write_inplace
+    return write_inplace("rrelu_", input, lambda before: r)
+
+
+@composite(nn=True, method=False)
+def rrelu_(input, lower=1.0 / 8, upper=1.0 / 3, training=False):
+    """``rrelu`` in place."""
+    return fn.rrelu(input, lower, upper, training, True)

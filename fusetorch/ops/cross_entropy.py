@@ -239,3 +239,17 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     """Minus the log-probability of each target class; shapes as for ``cross_entropy``."""
     reduction = loss_reduction(reduction, size_average, reduce)
     return _rows(fn.nll_rows, input, target, weight, ignore_index, {}, "nll_loss", reduction)
+
+
+@composite(nn=True, function=False, method=False)
+def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=None,
+                         label_smoothing=0.0, options=None):
+    """``cross_entropy`` of ``input @ linear_weight.T + linear_bias``; ``linear_weight`` is (C, in) or (C, d1, ..., in).
+
+    ``options``, which say how PyTorch cuts the product into parts, change nothing here.
+    """
+    *out, width = linear_weight._a.shape
+    logits = fn.linear(input, linear_weight.reshape(-1, width), None if linear_bias is None else linear_bias.reshape(-1))
+    return fn.cross_entropy(logits.reshape(*input._a.shape[:-1], *out), target, weight,
+                            ignore_index=-100 if ignore_index is None else ignore_index, reduction=reduction,
+                            label_smoothing=label_smoothing)

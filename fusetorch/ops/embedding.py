@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import HALVES
-from .opdef import composite, fn, opaque
+from .opdef import composite, elementwise, fn, opaque
 
 
 @opaque(name="embedding_rows", function=False, method=False)
@@ -70,15 +70,46 @@ def _(ctx: Any, h: Any) -> Any:
     return (r if pad < 0 else r.masked_fill((index == pad).unsqueeze(-1), 0.0)), None
 
 
+@elementwise(name="scale_gradient", function=False, method=False, keep=("factor",))
+def scale_gradient(input, factor):
+    """``input``; its gradient is multiplied by ``factor``."""
+    return input * 1
+
+
+@scale_gradient.vjp("factor")
+def _(ctx: Any, g: Any) -> Any:
+    return (g * ctx["factor"]).to(ctx.dtype(0)), None
+
+
+def by_frequency(rows: Any, index: Any, table: int) -> Any:
+    """``rows`` (index.shape + (d,)), their gradients divided by how often ``index`` (of ``table`` rows) has the same number."""
+    flat = index.reshape(-1)
+    ones = fn.ones(flat._a.shape, dtype=rows.dtype, device=rows.device)
+    counts = fn.zeros((table,), dtype=rows.dtype, device=rows.device).index_add(0, flat, ones)
+    return fn.scale_gradient(rows, (1.0 / counts.index_select(0, flat)).reshape(*index._a.shape, 1))
+
+
+def renormalise(weight: Any, index: Any, max_norm: float, norm_type: float) -> None:
+    """Scales the rows of ``weight`` that ``index`` names down to ``max_norm``, in place and unrecorded."""
+    w = weight.detach()
+    n = w._a.shape[0]
+    flat = index.reshape(-1)
+    read = fn.zeros((n,), dtype=w.dtype, device=w.device).index_fill(0, flat.long(), 1.0) if index.numel() else None
+    if read is None:
+        return
+    norms = fn.vector_norm_dims(w, float(norm_type), 1, False)
+    scale = fn.where((read > 0) & (norms > max_norm), max_norm / (norms + 1e-7), fn.ones_like(norms))
+    w.mul_(scale.unsqueeze(1))
+
+
 @composite(nn=True, function=False, method=False)
 def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, scale_grad_by_freq=False, sparse=False):
     """Rows of ``weight`` (rows, columns) at the indices ``input`` (any shape; int64 or int32): shape ``input.shape + (columns,)``.
 
-    Row ``padding_idx`` gets no gradient. ``IndexError`` for an index outside the table.
+    Row ``padding_idx`` gets no gradient. With ``max_norm`` the rows that are read are first scaled down to that ``norm_type``-norm, in
+    place. ``scale_grad_by_freq`` divides a row's gradient by how often it is read. Gradients are dense, also with ``sparse=True``.
+    ``IndexError`` for an index outside the table.
     """
-    if sparse or max_norm is not None or scale_grad_by_freq:
-        what = "sparse=True" if sparse else "max_norm" if max_norm is not None else "scale_grad_by_freq=True"
-        raise NotImplementedError(f"embedding: {what} is not supported; use a dense gradient and renormalise the table yourself")
     if input.dtype.name not in ("int64", "int32"):
         raise RuntimeError("Expected tensor for argument #1 'indices' to have one of the following scalar types: Long, Int; but got "
                            f"{input.dtype} instead (while checking arguments for embedding)")
@@ -90,4 +121,7 @@ def embedding(input, weight, padding_idx=None, max_norm=None, norm_type=2.0, sca
         if not -n <= padding_idx < n:
             raise AssertionError("Padding_idx must be within num_embeddings")
         pad = padding_idx % n
-    return fn.embedding_rows(weight, input, pad)
+    if max_norm is not None:
+        renormalise(weight, input, max_norm, norm_type)
+    rows = fn.embedding_rows(weight, input, pad)
+    return by_frequency(rows, input, weight._a.shape[0]) if scale_grad_by_freq else rows

@@ -228,12 +228,10 @@ def _(ctx: Any, h: Any) -> Any:
     return [t.to(ctx.dtype(k)) if ctx.needed[k] else None for k, t in enumerate(out)]
 
 
-@composite(nn=True)
-def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
-    """Normalises over the last dimensions, which must be ``normalized_shape``; then scales and shifts."""
-    size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+def check_normalized_shape(input: Any, size: tuple[int, ...], weight: Any, bias: Any) -> None:
+    """PyTorch's errors for shapes that do not fit."""
     k = len(size)
-    if tuple(input._a.shape[input.ndim - k:]) != size or k == 0:
+    if k == 0 or tuple(input._a.shape[input.ndim - k:]) != size:
         raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, "
                            f"{', '.join(map(str, size))}], but got input of "
                            f"size{list(input.shape)}")
@@ -241,7 +239,14 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5):
         if t is not None and tuple(t.shape) != size:
             raise RuntimeError(f"Expected {n} to be of same shape as normalized_shape, but got {n} of shape {list(t.shape)} and "
                                f"normalized_shape = {list(size)}")
-    dims = tuple(range(input.ndim - k, input.ndim))
+
+
+@composite(nn=True)
+def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
+    """Normalises over the last dimensions, which must be ``normalized_shape``; then scales and shifts."""
+    size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    check_normalized_shape(input, size, weight, bias)
+    dims = tuple(range(input.ndim - len(size), input.ndim))
     return fn.layer_norm_stats(input, weight, bias, eps=eps, dim=dims, keepdim=True)[0]
 
 
