@@ -17,6 +17,8 @@ from . import autograd, config, functional  # noqa: E402
 from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: E402
 from .dtypes import (  # noqa: E402
     bfloat16,
+    complex64,
+    complex128,
     dtype,
     finfo,
     float16,
@@ -41,6 +43,7 @@ from .shapes import Size  # noqa: E402
 from .tensor import Tensor  # noqa: E402
 
 half, float, double = float16, float32, float64
+cfloat, cdouble = complex64, complex128
 short, int, long = int16, int32, int64
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 strided = "strided"

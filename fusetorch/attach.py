@@ -32,7 +32,7 @@ _COMPARISONS = {"__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__"}
 def _operator(op: OpDef, slow: Callable, reflected: bool = False) -> Callable:
     """An operator that refuses what it does not know, so that Python can try the other operand."""
     def method(self: Tensor, other: Any) -> Any:
-        if isinstance(other, (Tensor, int, float, np.number, np.bool_, np.ndarray)):
+        if isinstance(other, (Tensor, int, float, complex, np.number, np.bool_, np.ndarray)):
             if isinstance(other, np.ndarray):
                 other = fn.tensor(other)
             return slow(other, self) if reflected else slow(self, other)
@@ -190,7 +190,7 @@ def _number(kind: Callable[[Any], Any]) -> Callable[[Tensor], Any]:
 
 
 def _index(self: Tensor) -> int:
-    if self.dtype.is_floating_point or self.numel() != 1:
+    if self.dtype.category >= 2 or self.numel() != 1:
         raise TypeError("only integer tensors of a single element can be converted to an index")
     return int(self.item())
 
@@ -260,6 +260,24 @@ def _matrix_transposed(self: Tensor) -> Tensor:
     return self.transpose(-1, -2)
 
 
+def _adjoint(self: Tensor) -> Tensor:
+    if self.ndim not in (0, 2):
+        raise RuntimeError(f"tensor.H is only supported on matrices (2-D tensors). Got {self.ndim}-D tensor.")
+    return fn.adjoint(self)
+
+
+def _matrix_adjoint(self: Tensor) -> Tensor:
+    if self.ndim < 2:
+        raise RuntimeError(f"tensor.mH is only supported on matrices or batches of matrices. Got {self.ndim}-D tensor.")
+    return fn.adjoint(self)
+
+
+def _set_part(part: str) -> Callable[[Tensor, Any], None]:
+    def assign(self: Tensor, value: Any) -> None:
+        getattr(fn, part)(self).copy_(value)
+    return assign
+
+
 def _is_pinned(self: Tensor) -> bool:
     return False
 
@@ -269,9 +287,11 @@ def _same(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 _SPECIAL: dict[str, Any] = {
-    "__bool__": _bool, "__int__": _number(int), "__float__": _number(float), "__index__": _index, "__iter__": _iter,
+    "__bool__": _bool, "__int__": _number(int), "__float__": _number(float), "__complex__": _number(complex), "__index__": _index, "__iter__": _iter,
     "__array__": _array, "__array_wrap__": _array_wrap, "__contains__": _contains, "__repr__": _repr, "__format__": _format,
     "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "T": property(_transposed), "mT": property(_matrix_transposed),
+    "H": property(_adjoint), "mH": property(_matrix_adjoint), "real": property(fn.real, _set_part("real")),
+    "imag": property(fn.imag, _set_part("imag")),
     "__hash__": Tensor.__hash__, "is_pinned": _is_pinned, "pin_memory": _same,
 }
 

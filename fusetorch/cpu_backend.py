@@ -38,14 +38,14 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
         for o in outs:
             if o.shape != shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
-    if n < config.native_threshold or (spec.single and n < config.parallel_threshold and outs is None):
+    if n < config.native_threshold or (spec.single and n < config.parallel_threshold and outs is None) or spec.complex:
         results = spec.numpy(shape, axes, *arrays, *scalars)
         if axes is None:
             results = [r if r.shape == shape else np.array(np.broadcast_to(r, shape)) for r in results]
         if outs is None:
             return [np.asarray(r, order="C") for r in results] if spec.op is not None and spec.op.row_major else results
         for o, r in zip(outs, results):
-            np.copyto(o, r, casting="unsafe")
+            copy(o, r)
         return list(outs)
     return native(spec, arrays, scalars, shape, axes, outs)
 
@@ -60,12 +60,12 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
-    run, sizes, strides = _plan(spec, everything, len(arrays), shape, axes)
+    run, sizes, strides = native_plan(spec, everything, len(arrays), shape, axes)
     run(everything, sizes, strides, scalars)
     return results
 
 
-def _plan(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: tuple[int, ...],
+def native_plan(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: tuple[int, ...],
           axes: tuple[int, ...] | None) -> tuple[Any, Any, Any]:
     """The loop for these shapes and layouts, remembered: ``(function, sizes, strides)``."""
     key = (shape, axes, tuple([(a.shape, a.strides) for a in everything]))
@@ -93,7 +93,7 @@ def _into(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], 
             np.copyto(o, r, casting="unsafe")
         return list(outs)
     everything = [*arrays, *outs]
-    run, sizes, strides = _plan(spec, everything, len(arrays), shape, None)
+    run, sizes, strides = native_plan(spec, everything, len(arrays), shape, None)
     run(everything, sizes, strides, scalars)
     return list(outs)
 
@@ -156,6 +156,8 @@ def reshape(a: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
 
 def copy(dst: np.ndarray, src: np.ndarray) -> None:
     """Writes ``src`` into ``dst``, converting."""
+    if src.dtype.kind == "c" and dst.dtype.kind not in "cb":
+        src = src.real
     np.copyto(dst, src, casting="unsafe")
 
 

@@ -310,6 +310,8 @@ def _one_primitive(spec: LoopSpec) -> tuple[str, list[tuple[str, Any]], dtype] |
 def view(op: OpDef, a: DeviceArray, attrs: tuple) -> DeviceArray:
     """Runs a view op."""
     shape, strides, offset = op.body(a.shape, a.strides, a.offset, *attrs)
+    if op.retype is not None:
+        return DeviceArray(a.storage, tuple(shape), tuple(strides), offset, op.retype(a.dtype))
     return a.view(tuple(shape), tuple(strides), offset)
 
 

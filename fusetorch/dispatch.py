@@ -18,7 +18,7 @@ from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
 from .ops.opdef import LoopSpec, OpDef, fn, loop_spec
 from .shapes import broadcast_shapes, wrap_dims
-from .tensor import Meta, Tensor, meta, version_of, wrap
+from .tensor import Meta, Tensor, memory_of, meta, version_of, wrap
 
 ndarray = np.ndarray
 
@@ -90,7 +90,8 @@ class OpNode(Node):
             if name == "out":
                 self.saved[name] = Saved(outputs[0], 0)
             elif name.startswith("out") and name[3:].isdigit():
-                self.saved[name] = Saved(outputs[int(name[3:])], int(name[3:]))
+                if int(name[3:]) < len(outputs):  # an op may have fewer results in some of its forms
+                    self.saved[name] = Saved(outputs[int(name[3:])], int(name[3:]))
             elif isinstance(operands.get(name), Tensor):
                 self.saved[name] = Saved(operands[name])
             elif isinstance(operands.get(name), (list, tuple)):
@@ -203,7 +204,7 @@ class LoopNode(Node):
 
     def save(self, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Keeps what the gradient's kernel reads."""
-        plan = grad_plan(self.spec, self.wanted, tuple([d.is_floating_point for d in self.spec.out_dtypes]))
+        plan = grad_plan(self.spec, self.wanted, tuple([d.category >= 2 for d in self.spec.out_dtypes]))
         if not plan.reads:
             return
         self.inputs, self.outputs = {}, {}
@@ -216,6 +217,10 @@ class LoopNode(Node):
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Runs the derived kernel, then sums over broadcast dimensions."""
         wanted = self.wanted
+        if len(grads) > 1 and any([g is None for g in grads]):  # what was saved serves a gradient of all floating results
+            like = next(g for g in grads if g is not None)
+            grads = [fn.zeros(like._a.shape, dtype=d, device=like.device) if g is None and d.category >= 2 else g
+                     for g, d in zip(grads, self.spec.out_dtypes)]
         plan = grad_plan(self.spec, wanted, tuple([g is not None for g in grads]))
         made: Sequence[Tensor] = ()
         if plan.spec is not None:
@@ -274,13 +279,13 @@ def apply_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any]
 
 def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outs: Sequence[Tensor]) -> Node | None:
     """Gives ``outs`` their history."""
-    if not any(d.is_floating_point for d in spec.out_dtypes):
+    if not any(d.category >= 2 for d in spec.out_dtypes):
         return None
     if spec.op is not None and spec.op.vjp_fn is not None:
         raise AssertionError(f"{spec.name} has a hand-written vjp: record it as an OpNode")
     node = LoopNode(spec, tensors, scalars, outs)
     for j, (o, d) in enumerate(zip(outs, spec.out_dtypes)):
-        if d.is_floating_point:
+        if d.category >= 2:
             set_history(o, node, j)
     return node
 
@@ -305,6 +310,11 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
             if op.numbers != "any" and (op.numbers == "none" or not key):
                 raise _not_a_tensor(op, len(key), o)
             key.append(bool if isinstance(o, bool) else int if isinstance(o, int) else float)
+            scalars.append(o)
+        elif isinstance(o, complex):
+            if op.numbers != "any" and (op.numbers == "none" or not key):
+                raise _not_a_tensor(op, len(key), o)
+            key.append(complex)
             scalars.append(o)
         elif isinstance(o, (np.number, np.bool_)):
             o = o.item()
@@ -365,7 +375,7 @@ def _record(op: OpDef, tensors: Sequence[Tensor], operands: dict[str, Any], attr
     """Gives ``outs`` a history with the op's own vjp, if gradients are being recorded."""
     if not GradMode.enabled or not any([t._req for t in tensors]):
         return None
-    live = [j for j, o in enumerate(outs) if o.dtype.is_floating_point]
+    live = [j for j, o in enumerate(outs) if o.dtype.category >= 2]
     if not live or not op.differentiable:
         return None
     node = OpNode(op, tensors, attrs, len(outs))
@@ -418,10 +428,44 @@ def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ())
     return target
 
 
+def update(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> None:
+    """Calls an elementwise op once for each place of its operands' lists; its outputs are the new values of the first operands.
+
+    An operand that is no list (a number, a 0-d tensor, ``None``) is the same for all places.
+    """
+    name = op.name
+    each = [i for i, o in enumerate(operands) if isinstance(o, list)]
+    found: Any = None
+    for place in zip(*[operands[i] for i in each]):
+        tensors = list(place)
+        kind = [(a.dtype, not a.shape) for a in [t._a for t in tensors]]
+        if found is None or found[0] != kind:
+            row = list(operands)
+            for i, t in zip(each, tensors):
+                row[i] = t
+            spec, used, scalars = _spec_and_args(op, row, params)
+            found = kind, spec, used[len(tensors):], scalars
+        _, spec, shared, scalars = found
+        targets = tensors[:len(spec.values)]
+        tensors += shared
+        for t in targets:
+            check_inplace(t, name)
+        if GradMode.enabled and any([t._req for t in tensors]):
+            kept = [t.clone() for t in targets] + tensors[len(targets):]
+            results = apply_loop(spec, kept, scalars)
+            for t, r in zip(targets, results if isinstance(results, tuple) else (results,)):
+                assign(t, r, name)
+            continue
+        backend = backend_for(tensors, name, targets[0])
+        backend.loop(spec, [t._a for t in tensors], scalars, None, [t._a for t in targets])
+        for t in targets:
+            bump(t)
+
+
 def _reads_input(op: OpDef, spec: LoopSpec) -> bool:
     if op.vjp_fn is not None:
         return bool(op.saves) and op.saves != ("out",)
-    plan = grad_plan(spec, tuple(range(len(spec.in_dtypes))), tuple([d.is_floating_point for d in spec.out_dtypes]))
+    plan = grad_plan(spec, tuple(range(len(spec.in_dtypes))), tuple([d.category >= 2 for d in spec.out_dtypes]))
     return ("in", 0) in plan.reads
 
 
@@ -516,6 +560,8 @@ def view(op: OpDef, t: Tensor, attrs: tuple) -> Tensor:
             node = OpNode(op, (t,), dict(zip([p.name for p in op.params[1:]], attrs)))
             out._req = True
             x.node = node
+    elif type(a) is ndarray:
+        x.memory = memory_of(t)
     return out
 
 

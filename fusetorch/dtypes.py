@@ -1,7 +1,7 @@
 """Data types: PyTorch's names, promotion rules and limits over NumPy's dtypes.
 
 A :class:`dtype` is a singleton; compare with ``is`` or ``==``. The rules follow PyTorch's documentation
-("Tensor Attributes", type promotion): category (bool < integer < floating) first, then, within a category,
+("Tensor Attributes", type promotion): category (bool < integer < floating < complex) first, then, within a category,
 tensors with dimensions over 0-d tensors over Python numbers.
 """
 from __future__ import annotations
@@ -44,7 +44,14 @@ class dtype:
         return (by_name, (self.name,))
 
     def to_complex(self) -> dtype:
-        raise NotImplementedError(f"{self}.to_complex(): complex dtypes are not supported by fusetorch yet")
+        """The complex dtype whose parts are of this dtype (complex64 for bfloat16 and for integers, as in PyTorch)."""
+        if self is float16:
+            raise NotImplementedError(_NO_HALF)
+        return self if self.category == 3 else complex128 if self is float64 else complex64
+
+    def to_real(self) -> dtype:
+        """The floating dtype of a complex dtype's parts; a real dtype itself."""
+        return self if self.category != 3 else float64 if self.itemsize == 16 else float32
 
 
 bool_ = dtype("bool", np.bool_, 0, "b1")
@@ -57,16 +64,23 @@ float16 = dtype("float16", np.float16, 2, "f16")
 bfloat16 = dtype("bfloat16", ml_dtypes.bfloat16, 2, "bf16")
 float32 = dtype("float32", np.float32, 2, "f32")
 float64 = dtype("float64", np.float64, 2, "f64")
+complex64 = dtype("complex64", np.complex64, 3, "c64")
+complex128 = dtype("complex128", np.complex128, 3, "c128")
 
-ALL: tuple[dtype, ...] = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64)
+_NO_HALF = ("complex32 (chalf) is not supported by fusetorch: complex64 and complex128 are. Convert the half-precision operand with .float() "
+            "first")
+
+ALL: tuple[dtype, ...] = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64, complex64,
+                          complex128)
 FLOATS = (float16, bfloat16, float32, float64)
 HALVES = (float16, bfloat16)
+COMPLEX = (complex64, complex128)
 INTEGERS = (uint8, int8, int16, int32, int64)
 
 #: NumPy dtype -> dtype; the inverse of ``dtype.np``.
 FROM_NUMPY: dict[np.dtype, dtype] = {d.np: d for d in ALL}
 _BY_NAME = {d.name: d for d in ALL} | {"half": float16, "float": float32, "double": float64, "short": int16,
-                                      "int": int32, "long": int64}
+                                      "int": int32, "long": int64, "cfloat": complex64, "cdouble": complex128}
 
 
 def by_name(name: str) -> dtype:
@@ -106,8 +120,9 @@ def _promote(a: dtype, b: dtype) -> dtype:
     if a is b:
         return a
     if a.category != b.category:
-        return a if a.category > b.category else b
-    if a.category == 2:
+        high, low = (a, b) if a.category > b.category else (b, a)
+        return complex128 if low is float64 else high  # only float64 beside complex64 is wider
+    if a.category >= 2:
         if a.itemsize != b.itemsize:
             return a if a.itemsize > b.itemsize else b
         return float32  # float16 with bfloat16
@@ -132,13 +147,15 @@ def promote_types(a: dtype, b: dtype) -> dtype:
 
 
 def of_number(x: Any) -> dtype:
-    """The dtype a Python number has on its own: bool, int64 or the default floating dtype."""
+    """The dtype a Python number has on its own: bool, int64, the default floating dtype or its complex one."""
     if isinstance(x, (bool, np.bool_)):
         return bool_
     if isinstance(x, (int, np.integer)):
         return int64
     if isinstance(x, (float, np.floating)):
         return _default
+    if isinstance(x, (complex, np.complexfloating)):
+        return _default.to_complex()
     raise TypeError(f"expected a number, got {type(x).__name__}")
 
 
@@ -155,7 +172,7 @@ def result_type(with_dims: list[dtype], zero_dim: list[dtype], numbers: list[dty
             result = g
         elif g.category > result.category:
             # a lower-priority operand only lifts the category; a number lifts to the default dtype
-            result = g
+            result = result.to_complex() if result.category == 2 else g  # the width stays that of the higher priority
     assert result is not None
     return result
 
@@ -166,10 +183,11 @@ def can_cast(src: dtype, dst: dtype) -> bool:
 
 
 class finfo:
-    """Limits of a floating dtype: ``eps, max, min, tiny, smallest_normal, bits, resolution``."""
+    """Limits of a floating dtype (of a complex one: of its parts): ``eps, max, min, tiny, smallest_normal, bits, resolution``."""
 
     def __init__(self, d: dtype | None = None) -> None:
         d = _default if d is None else d
+        d = d.to_real()
         if not d.is_floating_point:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{d}'")
         i = ml_dtypes.finfo(d.np)

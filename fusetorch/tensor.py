@@ -32,6 +32,7 @@ class Meta:
     chain: tuple = ()
     seen = 0                            # base's version when ``node`` was made
     wrapped = False                     # stands for a Python number: lowest priority in promotion
+    memory: Any = None                  # a CPU tensor made as a view while nothing was recorded: the array it is a view of
     frozen = False                      # shares memory in a way that its history does not show: no recorded write in place
 
 
@@ -147,9 +148,14 @@ class Tensor:
         """Bytes of all elements."""
         return self.numel() * self.dtype.itemsize
 
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in row-major order without gaps."""
+    def is_contiguous(self, memory_format: Any = None) -> bool:
+        """Whether the elements lie in row-major order (or that of the memory format) without gaps."""
         a = self._a
+        if memory_format is not None:
+            from .formats import channels_order, is_channels_last
+            if memory_format.name.startswith("channels"):
+                return is_channels_last(a.shape, strides_of(a), memory_format)
+            channels_order(len(a.shape), memory_format)
         return a.flags.c_contiguous if type(a) is ndarray else is_contiguous(a.shape, a.strides)
 
     def __len__(self) -> int:
@@ -163,8 +169,8 @@ class Tensor:
         return self.dtype.is_floating_point
 
     def is_complex(self) -> bool:
-        """Whether the dtype is complex (never, so far)."""
-        return False
+        """Whether the dtype is complex."""
+        return self.dtype.is_complex
 
     @property
     def is_cuda(self) -> bool:
@@ -183,8 +189,8 @@ class Tensor:
 
     @requires_grad.setter
     def requires_grad(self, value: bool) -> None:
-        if value and not self.dtype.is_floating_point:
-            raise RuntimeError(f"only Tensors of floating point dtype can require gradients (got {self.dtype})")
+        if value and self.dtype.category < 2:
+            raise RuntimeError(f"only Tensors of floating point and complex dtype can require gradients (got {self.dtype})")
         if not value and self.grad_fn is not None:
             raise RuntimeError("you can only change requires_grad flags of leaf variables. If you want to use a computed "
                                "variable in a subgraph that doesn't require differentiation use var_no_grad = var.detach().")
@@ -289,6 +295,18 @@ def version_of(t: Tensor) -> list[int]:
     if x.version is None:
         x.version = [0]
     return x.version
+
+
+def memory_of(t: Tensor) -> Any:
+    """The array whose memory a CPU tensor is a view of: its own, unless a view operation made it."""
+    a, x = t._a, t._x
+    while x is not None and x.base is not None:
+        t = x.base
+        x = t._x
+    m = t._a if x is None or x.memory is None else x.memory
+    if m is a or type(a) is not ndarray:
+        return a
+    return m if type(m) is ndarray and np.may_share_memory(a, m) else a
 
 
 def strides_of(a: Any) -> tuple[int, ...]:

@@ -39,7 +39,7 @@ def numpy_function(values: Sequence[Expr], out_dtypes: Sequence[dtype], n_inputs
             continue
         t = names[e] = f"t{len(names)}"
         if e.op == "scalar":
-            make = e.dtype.np.type if e.dtype.is_floating_point else _integer(e.dtype.np)
+            make = e.dtype.np.type if e.dtype.category >= 2 else _integer(e.dtype.np)
             text = f"{bind(make, 'k')}(s{e.attr})"
         elif e.op == "count":
             text = f"np.int64({bind(_count, 'f')}(shape, axes))"
@@ -114,6 +114,8 @@ def _merge(a: tuple[int, ...], shape: tuple[int, ...]) -> tuple[int, ...]:
 
 def _cast(a: Any, d: np.dtype) -> np.ndarray:
     a = np.asarray(a)
+    if a.dtype.kind == "c" and d.kind not in "cb":
+        a = a.real
     if a.dtype.kind == "f" and d.kind in "iu" and d.itemsize < 8:
         return a.astype(np.int64).astype(d)  # wraps as the machine conversion of the native loop does
     return a.astype(d)

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, float64, int64, promote_types
+from ..dtypes import bool_, complex128, float64, int64, promote_types
 from ..shapes import broadcast_shapes, numel, wrap_dim
 from ..tensor import Tensor
 from . import primitives as P
@@ -63,18 +63,6 @@ def isneginf(input):
     return P.eq(input, -math.inf) if input.dtype.is_floating_point else P.ne(input, input)
 
 
-@elementwise(differentiable=False, oracle=np.isreal)
-def isreal(input):
-    """Whether the imaginary part is zero: always, for real dtypes."""
-    return P.eq(input, input) | P.ne(input, input)
-
-
-@elementwise(promote="float", oracle=lambda a: np.where(np.isnan(a), a, np.where(a < 0, np.pi, 0.0)))
-def angle(input):
-    """The angle of a real number: 0, or pi where it is negative; NaN stays."""
-    return P.where(P.isnan(input), input, P.where(input < 0, math.pi, input * 0.0))
-
-
 @composite(inplace=True, out=True)
 def clamp_min(input, min):
     """``input``, but at least ``min``."""
@@ -89,39 +77,12 @@ def clamp_max(input, max):
 
 @composite(out=True, inplace=True)
 def float_power(input, exponent):
-    """``input ** exponent`` in float64."""
-    a, b = (x.to(float64) if isinstance(x, Tensor) else float(x) for x in (input, exponent))
+    """``input ** exponent`` in float64, or complex128 where an operand is complex."""
+    def is_complex(x: Any) -> bool:
+        return x.dtype.is_complex if isinstance(x, Tensor) else isinstance(x, complex)
+    d, number = (complex128, complex) if is_complex(input) or is_complex(exponent) else (float64, float)
+    a, b = (x.to(d) if isinstance(x, Tensor) else number(x) for x in (input, exponent))
     return fn.pow(a, b)
-
-
-@composite()
-def real(input):
-    """The real part: a real tensor itself."""
-    return input
-
-
-@composite()
-def conj(input):
-    """The complex conjugate: a real tensor itself."""
-    return input
-
-
-@composite()
-def resolve_conj(input):
-    """A real tensor itself."""
-    return input
-
-
-@composite()
-def resolve_neg(input):
-    """The tensor itself."""
-    return input
-
-
-@composite()
-def is_complex(input):
-    """Whether the dtype is complex (never, so far)."""
-    return False
 
 
 # ---- sums
@@ -164,8 +125,8 @@ def trace(input):
 
 @composite()
 def vdot(input, other):
-    """The inner product of two vectors."""
-    return fn.dot(input, other)
+    """The inner product of two vectors, the first conjugated."""
+    return fn.dot(fn.conj(input), other)
 
 
 @composite()
@@ -240,7 +201,7 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
         raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {input.ndim} dimensions")
     if input.dtype is bool_:
         raise RuntimeError("cov(): bool dtype is not supported for input")
-    x = input if input.dtype.is_floating_point else input.float()
+    x = input if input.dtype.category >= 2 else input.float()
     rows = x.reshape(1, -1) if x.ndim < 2 else x
     n = rows._a.shape[1]
     w = None
@@ -259,12 +220,12 @@ def cov(input, *, correction=1, fweights=None, aweights=None):
         rows = rows.to(w.dtype)
     if w is None:
         centred = rows - rows.mean(1, keepdim=True)
-        c = fn.bmm_general(centred, centred.t()) / max(n - correction, 0)
+        c = fn.bmm_general(centred, fn.adjoint(centred)) / max(n - correction, 0)
     else:
         total = w.sum()
         centred = rows - (rows * w).sum(1, keepdim=True) / total
         free = total - correction if aweights is None or not correction else total - correction * (w * aweights).sum() / total
-        c = fn.bmm_general(centred * w, centred.t()) / free.clamp(min=0)
+        c = fn.bmm_general(centred * w, fn.adjoint(centred)) / fn.real(free).clamp(min=0)
     return c.reshape(()) if rows._a.shape[0] == 1 else c
 
 
@@ -274,8 +235,9 @@ def corrcoef(input):
     c = cov.body(input)
     if not c.ndim:
         return c / c
-    s = fn.diagonal(c).sqrt()
-    return (c / s.unsqueeze(1) / s).clamp(-1, 1)
+    s = fn.real(fn.diagonal(c)).sqrt()
+    r = c / s.unsqueeze(1) / s
+    return fn.complex(fn.real(r).clamp(-1, 1), fn.imag(r).clamp(-1, 1)) if r.dtype.is_complex else r.clamp(-1, 1)
 
 
 # ---- products

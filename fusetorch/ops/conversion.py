@@ -1,6 +1,7 @@
 """Conversions: dtype and device, Python and NumPy values, leaving the graph."""
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -8,7 +9,7 @@ import numpy as np
 from .. import dtypes
 from ..dtypes import dtype as dtype_class
 from ..runtime.device import device as device_class
-from ..tensor import Meta, Tensor, meta, structure_changed, version_of, wrap
+from ..tensor import Meta, Tensor, memory_of, meta, structure_changed, version_of, wrap
 from .creation import as_device
 from .opdef import composite, fn, opaque
 
@@ -29,6 +30,7 @@ def host_array(t: Tensor) -> np.ndarray:
 def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, memory_format=None):
     """The tensor with another dtype, on another device, or like another tensor: ``to(dtype)``, ``to(device)``, ``to(device, dtype)``,
     ``to(other)``. Itself if nothing changes and not ``copy``."""
+    flags = 0
     for a in args:
         if isinstance(a, dtype_class):
             dtype = a
@@ -36,6 +38,13 @@ def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, me
             dtype, device = a.dtype, a.device
         elif isinstance(a, (str, device_class)) or (isinstance(a, int) and not isinstance(a, bool)):
             device = a
+        elif isinstance(a, bool):  # after dtype and device: non_blocking, then copy
+            flags, copy = flags + 1, a if flags else copy
+        elif a is not None:
+            raise TypeError(f"to() received an invalid combination of arguments: got a {type(a).__name__}")
+    if memory_format is not None:
+        from .memory import in_format
+        return in_format(to.body(input, dtype=dtype, device=device, copy=copy), memory_format)
     out = input
     if device is not None:
         d = as_device(device)
@@ -43,6 +52,8 @@ def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, me
         if d.type != here.type or (d.index or 0) != (here.index or 0):
             out = fn.move_to_device(out, d)
     if dtype is not None and dtype is not out.dtype:
+        if out.dtype.is_complex and dtype.category in (1, 2):
+            warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=2)
         out = fn.convert(out, dtype)
     return out.clone() if copy and out is input else out
 
@@ -85,7 +96,7 @@ def _dtype_method(name: str, d: dtype_class) -> None:
 
 for _name, _d in {"float": dtypes.float32, "double": dtypes.float64, "half": dtypes.float16, "bfloat16": dtypes.bfloat16,
                   "long": dtypes.int64, "int": dtypes.int32, "short": dtypes.int16, "char": dtypes.int8, "byte": dtypes.uint8,
-                  "bool": dtypes.bool_}.items():
+                  "bool": dtypes.bool_, "cfloat": dtypes.complex64, "cdouble": dtypes.complex128}.items():
     _dtype_method(_name, _d)
 
 
@@ -97,11 +108,14 @@ def type_as(input, other):
 
 @composite(name="type", function=False)
 def type_(input, dtype=None, non_blocking=False):
-    """The old-style type name (``"torch.FloatTensor"``), or the tensor converted to ``dtype``."""
+    """The old-style type name (``"torch.FloatTensor"``), or the tensor converted to a dtype or to such a type."""
     if dtype is None:
         names = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
-                 "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}
+                 "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool", "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
         return f"torch.{'cuda.' if input.is_cuda else ''}{names[input.dtype.name]}Tensor"
+    if not isinstance(dtype, dtype_class):
+        from ..legacy import parse_type
+        return input.to(**parse_type(dtype))
     return input.to(dtype)
 
 
@@ -123,6 +137,8 @@ def detach(input):
     t = wrap(input._a)
     x = t._x = Meta()
     x.version = version_of(input)
+    if type(t._a) is np.ndarray:
+        x.memory = memory_of(input)
     return t
 
 
@@ -286,10 +302,3 @@ def fill_(input, value):
 def zero_(input):
     """Writes zeros everywhere."""
     return fn.fill_(input, 0)
-
-
-@composite(function=False)
-def set_(input, source):
-    """Makes this tensor share ``source``'s memory."""
-    input._a = source._a
-    return input

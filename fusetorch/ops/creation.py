@@ -9,17 +9,16 @@ import numpy as np
 from .. import dtypes
 from ..dtypes import dtype, get_default_dtype, int64
 from ..dtypes import from_numpy as dtype_from_numpy
+from ..runtime.device import default_devices
 from ..runtime.device import device as device_class
 from ..tensor import Tensor, announce, wrap
 from .opdef import composite
-
-_DEFAULT_DEVICE: list[Any] = [None]
 
 
 def as_device(d: Any) -> device_class:
     """A device from a device, a string, a CUDA index or ``None`` (the default device)."""
     if d is None:
-        return _DEFAULT_DEVICE[-1] or device_class("cpu")
+        return default_devices.stack[-1] or device_class("cpu")
     if isinstance(d, int):
         return device_class("cuda", d)
     return d if isinstance(d, device_class) else device_class(d)
@@ -27,7 +26,7 @@ def as_device(d: Any) -> device_class:
 
 def set_default_device(device: Any) -> None:
     """Makes creation functions without ``device=`` use this device."""
-    _DEFAULT_DEVICE[-1] = None if device is None else as_device(device)
+    default_devices.stack[-1] = None if device is None else as_device(device)
 
 
 def get_default_device() -> device_class:
@@ -98,7 +97,7 @@ def _array_of(data: Any, d: dtype | None) -> np.ndarray:
         return a
     if isinstance(data, (np.generic,)):
         return np.array(data, dtype=d.np if d else None)
-    if isinstance(data, (bool, int, float)):
+    if isinstance(data, (bool, int, float, complex)):
         return np.array(data, dtype=(d or dtypes.of_number(data)).np)
     if isinstance(data, (list, tuple, range)):
         if any(isinstance(x, Tensor) for x in data):
@@ -108,8 +107,8 @@ def _array_of(data: Any, d: dtype | None) -> np.ndarray:
         except ValueError as e:
             raise ValueError(f"expected sequences of equal length at every nesting level: {e}") from None
         if d is None:
-            if a.dtype.kind == "f" and a.size and not _has_numpy(data):
-                a = a.astype(get_default_dtype().np)
+            if a.dtype.kind in "fc" and a.size and not _has_numpy(data):
+                a = a.astype((get_default_dtype() if a.dtype.kind == "f" else get_default_dtype().to_complex()).np)
             elif a.size == 0:
                 a = a.astype(get_default_dtype().np)
         dtype_from_numpy(a.dtype)
@@ -276,15 +275,20 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
 @composite(out=True, method=False)
 def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False, layout=None):
     """``steps`` numbers evenly from ``start`` to ``end``, both included."""
-    d = dtype or get_default_dtype()
+    d = dtype or _spaced_dtype(start, end)
     return place(_spaced(start, end, steps, d).astype(d.np), device, requires_grad)
+
+
+def _spaced_dtype(*ends: Any) -> dtype:
+    d = get_default_dtype()
+    return d.to_complex() if any(isinstance(x, complex) or (isinstance(x, Tensor) and x.dtype.is_complex) for x in ends) else d
 
 
 def _spaced(start: Any, end: Any, steps: int, d: dtype) -> np.ndarray:
     start, end = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    if d.is_floating_point:
+    if d.category >= 2:
         return np.linspace(start, end, steps)
     return np.trunc(np.linspace(int(start), int(end), steps))
 
@@ -292,11 +296,11 @@ def _spaced(start: Any, end: Any, steps: int, d: dtype) -> np.ndarray:
 @composite(out=True, method=False)
 def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, layout=None):
     """``base`` to the powers ``linspace(start, end, steps)``."""
-    d = dtype or get_default_dtype()
+    d = dtype or _spaced_dtype(start, end)
     start, end = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
-    if not d.is_floating_point:
+    if d.category < 2:
         start, end = int(start), int(end)
     return place(np.asarray(np.power(float(base), np.linspace(start, end, steps))).astype(d.np), device, requires_grad)
 
@@ -312,19 +316,29 @@ def eye(n, m=None, *, dtype=None, device=None, requires_grad=False, layout=None)
 
 def legacy_constructor(cls: type, *args: Any, **kwargs: Any) -> Tensor:
     """``Tensor(2, 3)`` (sizes), ``Tensor([1, 2])`` (data), ``Tensor()`` (empty), as PyTorch's old constructor."""
-    device = kwargs.pop("device", None)
-    if kwargs:
-        raise TypeError(f"Tensor(): unexpected keyword argument {next(iter(kwargs))!r}")
-    if len(args) == 1 and isinstance(args[0], (list, tuple, np.ndarray)) and not hasattr(args[0], "numel"):
-        made = place(_array_of(args[0], get_default_dtype()), device)
-    elif len(args) == 1 and isinstance(args[0], Tensor):
-        made = args[0].detach()
-    elif not args:
-        made = _filled((0,), None, get_default_dtype(), device, False)
-    else:
-        made = _filled(_sizes(args), None, get_default_dtype(), device, False)
+    made = legacy_tensor(args, get_default_dtype(), **kwargs)
     if cls is Tensor:
         return made
     t = object.__new__(cls)
     t._a, t._req, t._x = made._a, False, None
     return announce(t)
+
+
+def legacy_tensor(args: tuple, d: dtype, device: Any = None, size: Any = None, data: Any = None) -> Tensor:
+    """What the old constructors make of sizes, data, another tensor or a storage."""
+    args = args or tuple([a for a in (size, data) if a is not None])
+    if not args:
+        return _filled((0,), None, d, device, False)
+    first = args[0]
+    if len(args) == 1 and isinstance(first, Tensor):
+        if first.dtype is not d:
+            raise TypeError(f"expected a tensor of dtype {d} (got {first.dtype})")
+        return first.detach()
+    if len(args) == 1 and hasattr(first, "untyped") or hasattr(first, "data_ptr"):
+        held = getattr(first, "_untyped_storage", first)
+        return held.tensor(d, (held.nbytes() // d.itemsize,), (1,), 0)
+    if len(args) == 1 and isinstance(first, (list, tuple, np.ndarray, range)) and not hasattr(first, "numel"):
+        return place(_array_of(first, d), device)
+    if len(args) == 1 and isinstance(first, float):
+        raise TypeError("new(): data must be a sequence (got float)")
+    return _filled(_sizes(args), None, d, device, False)

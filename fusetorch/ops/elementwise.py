@@ -94,7 +94,7 @@ def cube(input):
 @pow.instead
 def _(input: Any, exponent: Any) -> Any:
     """Exponents that need no logarithm."""
-    if type(exponent) in (int, float) and isinstance(input, Tensor) and input.dtype.is_floating_point:
+    if type(exponent) in (int, float) and isinstance(input, Tensor) and input.dtype.category >= 2:
         cheaper = {2: fn.square, 3: fn.cube, -1: fn.reciprocal}.get(exponent)
         return cheaper and cheaper(input)
     return None
@@ -118,12 +118,14 @@ def abs(input):
 @elementwise(inplace=True, oracle=np.sign)
 def sign(input):
     """-1, 0 or 1."""
+    if input.dtype.is_complex:
+        raise RuntimeError("Unlike NumPy, torch.sign doesn't allow complex numbers. Use torch.sgn instead.")
     return P.sign(input)
 
 
 @elementwise(inplace=True, oracle=np.sign)
 def sgn(input):
-    """The sign (for real dtypes the same as ``sign``)."""
+    """The sign: ``input / abs(input)`` for complex numbers (0 for 0), the same as ``sign`` for real ones."""
     return P.sign(input)
 
 
@@ -259,6 +261,10 @@ def logit(input, eps: float = None):
 @elementwise(numbers="none", promote="floating", oracle=np.logaddexp)
 def logaddexp(input, other):
     """``log(exp(input) + exp(other))`` without overflow."""
+    if input.dtype.is_complex:  # the operand of the larger real part stays outside the logarithm
+        first = P.real(input) >= P.real(other)
+        m, rest = P.where(first, input, other), P.where(first, other, input)
+        return P.where(P.isinf(P.real(m)) & P.eq(input, other), input, m + P.log1p(P.exp(rest - m)))
     m = P.maximum(input, other)
     return P.where(P.isinf(m) & P.eq(input, other), input, m + P.log1p(P.exp(-P.abs(input - other))))
 
@@ -354,7 +360,7 @@ def logical_xor(input, other):
 
 def _no_floats(name: str, *es: Any) -> None:
     for e in es:
-        if e.dtype.is_floating_point:
+        if e.dtype.category >= 2:
             raise RuntimeError(f"\"{name}\" not implemented for '{e.dtype}': it takes integer or bool tensors")
 
 
@@ -387,19 +393,19 @@ def _false(input: Expr) -> Expr:
 @elementwise(differentiable=False, oracle=np.isnan)
 def isnan(input):
     """Whether each element is NaN."""
-    return P.isnan(input) if input.dtype.is_floating_point else _false(input)
+    return P.isnan(input) if input.dtype.category >= 2 else _false(input)
 
 
 @elementwise(differentiable=False, oracle=np.isinf)
 def isinf(input):
     """Whether each element is infinite."""
-    return P.isinf(input) if input.dtype.is_floating_point else _false(input)
+    return P.isinf(input) if input.dtype.category >= 2 else _false(input)
 
 
 @elementwise(differentiable=False, oracle=np.isfinite)
 def isfinite(input):
     """Whether each element is neither infinite nor NaN."""
-    return P.isfinite(input) if input.dtype.is_floating_point else P.eq(input, input)
+    return P.isfinite(input) if input.dtype.category >= 2 else P.eq(input, input)
 
 
 @elementwise(differentiable=False, oracle=np.signbit)
@@ -418,14 +424,17 @@ def copysign(input, other):
     a, nan=nan or 0.0, posinf=posinf, neginf=neginf))
 def nan_to_num(input, nan: float = None, posinf: float = None, neginf: float = None):
     """Replaces NaN and infinities by finite numbers (the dtype's limits unless given)."""
-    if not input.dtype.is_floating_point:
+    if input.dtype.category < 2:
         return input
     from ..dtypes import finfo
     f = finfo(input.dtype)
-    top = f.max if posinf is None else posinf
-    bottom = f.min if neginf is None else neginf
-    x = P.where(P.isnan(input), 0.0 if nan is None else nan, input)
-    return P.where(P.eq(x, math.inf), top, P.where(P.eq(x, -math.inf), bottom, x))
+    nan, top, bottom = (d if v is None else P.real(v) for v, d in ((nan, 0.0), (posinf, f.max), (neginf, f.min)))
+
+    def finite(x: Expr) -> Expr:
+        x = P.where(P.isnan(x), nan, x)
+        return P.where(P.eq(x, math.inf), top, P.where(P.eq(x, -math.inf), bottom, x))
+
+    return P.complex(finite(P.real(input)), finite(P.imag(input))) if input.dtype.is_complex else finite(input)
 
 
 @elementwise(numbers="none", differentiable=False,
@@ -433,11 +442,11 @@ def nan_to_num(input, nan: float = None, posinf: float = None, neginf: float = N
 def isclose(input, other, rtol: float = 1e-5, atol: float = 1e-8, equal_nan: bool = False):
     """Whether ``|input - other| <= atol + rtol * |other|``, or both are equal."""
     close = P.eq(input, other)
-    if equal_nan and input.dtype.is_floating_point:
+    if equal_nan and input.dtype.category >= 2:
         close = close | (P.isnan(input) & P.isnan(other))
-    d = float32 if not input.dtype.is_floating_point else input.dtype
+    d = float32 if input.dtype.category < 2 else input.dtype
     a, b = cast(input, d), cast(other, d)
-    return close | (P.isfinite(b) & (P.abs(a - b) <= cast(atol, d) + cast(rtol, d) * P.abs(b)))
+    return close | (P.isfinite(b) & (P.abs(a - b) <= cast(atol, d.to_real()) + cast(rtol, d.to_real()) * P.abs(b)))
 
 
 @isclose.check
@@ -505,8 +514,16 @@ def convert(input, dtype: dtype):
 
 @elementwise(oracle=np.copy, promote="none")
 def clone(input, *, memory_format: str = None):
-    """A copy that gradients flow through."""
+    """A copy that gradients flow through; laid out like ``input`` unless ``memory_format`` says otherwise."""
     return input
+
+
+@clone.instead
+def _(input: Any, memory_format: Any) -> Any:
+    if memory_format is None:
+        return None
+    from .memory import in_format
+    return in_format(input, memory_format, copy=True)
 
 
 @elementwise(name="clone_contiguous", function=False, method=False, promote="none", row_major=True, oracle=np.copy)

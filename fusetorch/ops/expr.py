@@ -102,10 +102,12 @@ def scalar(index: int, dt: dtype) -> Expr:
     return Expr("scalar", (), index, dt)
 
 
-def const(value: bool | int | float, dt: dtype | None = None) -> Expr:
+def const(value: bool | int | float | complex, dt: dtype | None = None) -> Expr:
     """A constant of dtype ``dt`` (the number's own dtype unless given)."""
     dt = of_number(value) if dt is None else dt
-    value = bool(value) if dt is bool_ else int(value) if dt.category == 1 else float(value)
+    if isinstance(value, complex) and dt.category < 3 and dt is not bool_:
+        value = value.real
+    value = (bool, int, float, complex)[dt.category](value)
     return Expr("const", (), value, dt)
 
 
@@ -134,6 +136,8 @@ def reduce(kind: str, e: Expr) -> Expr:
     """``e`` reduced over the inner dimensions by ``kind`` (one of :data:`REDUCTIONS`); ``arg*`` give int64."""
     if kind not in REDUCTIONS:
         raise ValueError(f"unknown reduction {kind!r}; one of {', '.join(REDUCTIONS)}")
+    if e.dtype.is_complex and kind not in ("sum", "prod"):
+        raise NotImplementedError(f"\"{kind}\" not implemented for {e.dtype}: complex numbers have no order")
     return Expr("reduce", (e,), kind, int64 if kind.startswith("arg") else e.dtype)
 
 

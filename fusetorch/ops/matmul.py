@@ -31,7 +31,7 @@ def _(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return blas.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if d is bool_:
         raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
-    return blas.matmul(a, b) if d.is_floating_point else np.matmul(a, b)
+    return blas.matmul(a, b) if d.category == 2 else np.matmul(a, b)
 
 
 @bmm_general.cuda
@@ -51,15 +51,15 @@ def _product_like(like: Any, left: Any, right: Any) -> Any:
 def _(ctx: Any, g: Any) -> Any:
     from .views import sum_to_size
     a, b = ctx["a"], ctx["b"]
-    ga = sum_to_size(_product_like(a, g, b.transpose(-1, -2)), ctx.shape(0)) if ctx.needed[0] else None
+    ga = sum_to_size(_product_like(a, g, b.transpose(-1, -2).conj()), ctx.shape(0)) if ctx.needed[0] else None
     if not ctx.needed[1]:
         return ga, None
     if len(ctx.shape(1)) == 2 and len(ctx.shape(0)) > 2:
         # one product over all rows instead of a batch of products that is then summed
         n = _count(a._a.shape[:-1])
-        gb = _product_like(b, a.reshape(n, a.shape[-1]).transpose(0, 1), g.reshape(n, g.shape[-1]))
+        gb = _product_like(b, a.reshape(n, a.shape[-1]).transpose(0, 1).conj(), g.reshape(n, g.shape[-1]))
     else:
-        gb = sum_to_size(_product_like(b, a.transpose(-1, -2), g), ctx.shape(1))
+        gb = sum_to_size(_product_like(b, a.transpose(-1, -2).conj(), g), ctx.shape(1))
     return ga, gb
 
 
@@ -209,7 +209,7 @@ def addr(input, vec1, vec2, *, beta=1, alpha=1):
     shape = (vec1.numel(), vec2.numel())
     if tuple(broadcast_shapes(input.shape, shape)) != shape:
         raise RuntimeError(f"addr: expected input of shape {list(input.shape)} to broadcast to {list(shape)}")
-    if beta == 0 or not input.dtype.is_floating_point:
+    if beta == 0 or input.dtype.category < 2:
         return _blend(input, outer.body(vec1, vec2), beta, alpha)
     return fn.addcmul_scaled(input, vec1.unsqueeze(1), vec2, beta, alpha)
 
@@ -227,10 +227,10 @@ def addcmul_scaled(input, a, b, beta: float = 1.0, alpha: float = 1.0):
 
 
 def _blend(input: Any, p: Any, beta: Any, alpha: Any) -> Any:
-    if not p.dtype.is_floating_point:
+    if p.dtype.category < 2:
         whole = bool if p.dtype is bool_ else int
         beta, alpha = whole(beta), whole(alpha)
-    if beta != 0 and p.dtype.is_floating_point and not alpha == beta == 1:
+    if beta != 0 and p.dtype.category >= 2 and not alpha == beta == 1:
         return fn.scaled_sum(input, p, beta, alpha)
     p = p if alpha == 1 else p * alpha
     if beta == 0:  # NaN in input must not spread

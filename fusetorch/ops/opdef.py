@@ -93,6 +93,8 @@ class OpDef:
     numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
     out: bool = False                   # a composite that takes ``out=``, as the other kinds do
     nonempty: bool = False              # a reduction without a value for no elements
+    retype: Callable[[dtype], dtype] | None = None  # a view of another dtype: its dtype; strides and offset are in elements of that
+    writes: bool = False                # elementwise over lists: the outputs are written into the first operands
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:
@@ -223,7 +225,7 @@ class LoopSpec:
     """
 
     __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
-                 "grads", "kernel_cache", "primitives")
+                 "grads", "kernel_cache", "primitives", "complex", "_parts")
 
     def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
                  out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
@@ -239,6 +241,9 @@ class LoopSpec:
         self.grads: dict[Any, Any] = {}
         self.kernel_cache: dict[Any, Any] = {}
         self.primitives = frozenset(e.op for e in walk(self.values))
+        #: whether complex numbers occur: native and GPU loops then run over their parts
+        self.complex = any(e.dtype.category == 3 for e in walk(self.values)) or any(d.category == 3 for d in self.in_dtypes)
+        self._parts: Any = None
 
     def __repr__(self) -> str:
         return f"<loop {self.name}({', '.join(d.name for d in self.in_dtypes)})>"
@@ -275,7 +280,7 @@ def loop_spec(op: OpDef, kinds: Sequence[Any], params: Sequence[Any]) -> LoopSpe
             scalars.append(c)
     for p, v in zip(rest, params):
         if p.role == "scalar" and v is not None:
-            d = c if c.is_floating_point else compute_dtype(get_default_dtype())
+            d = c if c.category >= 2 else compute_dtype(get_default_dtype())
             args[p.name] = scalar(len(scalars), d)
             scalars.append(d)
         else:
@@ -320,4 +325,6 @@ def _promote(op: OpDef, kinds: Sequence[Any]) -> dtype:
 
 def _number_dtype(kind: type) -> dtype:
     from ..dtypes import bool_, int64
+    if kind is complex:
+        return get_default_dtype().to_complex()
     return bool_ if kind is bool else int64 if kind is int else get_default_dtype()

@@ -7,7 +7,10 @@ LLVM forms, by operand kind (``f`` float32/float64, ``s`` signed integer, ``u`` 
 (``{t}`` operand type, ``{0}`` ``{1}`` operands), ``%name`` for the intrinsic ``llvm.name``, or ``@name`` for a function that
 :mod:`fusetorch.codegen.llvm_math` writes.
 
-A vjp takes ``(g, y, *inputs)``, expressions all, and returns one expression or ``None`` (no gradient) per input.
+A vjp takes ``(g, y, *inputs)``, expressions all, and returns one expression or ``None`` (no gradient) per input. Over complex numbers
+it is that of a holomorphic function, which :mod:`fusetorch.ops.gradient` turns into PyTorch's convention, but for the rows in
+:data:`OWN_WAY`. Which primitives take complex numbers is said in :mod:`fusetorch.ops.complex_parts`, by the real numbers that make up the
+result.
 """
 from __future__ import annotations
 
@@ -33,7 +36,7 @@ class Primitive:
     numpy: Callable[..., Any]
     llvm: dict[str, str]
     vjp: Callable[..., Any] | None
-    result: dtype | None  # None: the dtype the operands share
+    result: Any  # the result's dtype; None: that which the operands share; a function: of that one
 
     def __call__(self, *args: Any) -> Expr:
         if len(args) != self.arity:
@@ -45,13 +48,23 @@ class Primitive:
             dt = promote_types(dt, e.dtype)
         if self.name != "philox":
             es = [cast(es[0], bool_)] * skip + [cast(e, dt) for e in es[skip:]]
-        return Expr(self.name, tuple(es), None, self.result or dt)
+        if dt.category == 3 and self.name not in COMPLEX:
+            raise NotImplementedError(f"\"{self.name}\" not implemented for '{'ComplexFloat' if dt.itemsize == 8 else 'ComplexDouble'}'")
+        return Expr(self.name, tuple(es), None, self.result(dt) if callable(self.result) else self.result or dt)
 
 
 def _row(name: str, arity: int, numpy: Callable[..., Any], llvm: dict[str, str], vjp: Callable[..., Any] | None = None,
-         result: dtype | None = None) -> Primitive:
+         result: Any = None) -> Primitive:
     p = PRIMITIVES[name] = Primitive(name, arity, numpy, llvm, vjp, result)
     return p
+
+
+#: The primitives that take complex numbers.
+COMPLEX = {"add", "sub", "mul", "div", "pow", "neg", "abs", "sign", "sqrt", "rsqrt", "exp", "exp2", "expm1", "log", "log2", "log10",
+           "log1p", "sin", "cos", "tan", "asin", "acos", "atan", "sinh", "cosh", "tanh", "asinh", "acosh", "atanh", "eq", "ne", "isnan",
+           "where", "cast", "real", "imag", "conj"}
+#: Those whose vjp holds over complex numbers as it is written: linear with real factors, or not holomorphic.
+OWN_WAY = {"add", "sub", "neg", "where", "cast", "abs", "sign", "real", "imag", "complex", "conj"}
 
 
 def _f(form: str) -> dict[str, str]:
@@ -82,7 +95,7 @@ fmod = _row("fmod", 2, np.fmod, {"f": "@fmod", "s": "@fmod", "u": "@fmod"},
 def _pow_vjp(g: Expr, y: Expr, a: Expr, b: Expr) -> tuple[Expr, Expr]:
     zero = _zero_like(a)
     da = where(eq(b, 0), zero, g * b * pow(a, b - 1))
-    db = where(eq(a, 0) & (b >= 0), zero, g * y * log(a))
+    db = where(eq(a, 0) & (real(b) >= 0), zero, g * y * log(a))
     return da, db
 
 
@@ -98,13 +111,24 @@ def _np_pow(a: Any, b: Any) -> Any:
 pow = _row("pow", 2, _np_pow, {"f": "@pow", "s": "@ipow", "u": "@ipow"}, _pow_vjp)
 neg = _row("neg", 1, np.negative, {"f": "fneg {t} {0}", "i": "sub {t} 0, {0}"}, lambda g, y, a: (-g,))
 abs = _row("abs", 1, np.abs, {"f": "%fabs", "s": "@iabs", "u": "@identity", "b": "@identity"},
-           lambda g, y, a: (g * sign(a),))
+           lambda g, y, a: (g * sign(a),), dtype.to_real)
+
+
 def _np_sign(a: Any) -> Any:
+    if a.dtype.kind == "c":
+        size = np.abs(a)
+        return a / np.where(size == 0, 1, size)
     return a if a.dtype.kind == "b" else np.sign(a)
 
 
-sign = _row("sign", 1, _np_sign, {"f": "@sign", "s": "@sign", "u": "@sign", "b": "@identity"},
-            lambda g, y, a: (_zero_like(g),))
+def _sign_vjp(g: Expr, y: Expr, a: Expr) -> tuple[Expr]:
+    if a.dtype.category != 3:
+        return (_zero_like(g),)
+    # on the unit circle: what is left is the part at right angles to it
+    return (where(eq(a, 0), _zero_like(g), (g - y * real(g * conj(y))) / where(eq(a, 0), 1.0, abs(a))),)
+
+
+sign = _row("sign", 1, _np_sign, {"f": "@sign", "s": "@sign", "u": "@sign", "b": "@identity"}, _sign_vjp)
 maximum = _row("maximum", 2, np.maximum, {"f": "%maximum", "s": "%smax", "u": "%umax", "b": "or {t} {0}, {1}"},
                lambda g, y, a, b: _tie(g, a, b, a > b))
 minimum = _row("minimum", 2, np.minimum, {"f": "%minimum", "s": "%smin", "u": "%umin", "b": "and {t} {0}, {1}"},
@@ -156,7 +180,8 @@ sinh = _row("sinh", 1, np.sinh, _f("@sinh"), lambda g, y, a: (g * cosh(a),))
 cosh = _row("cosh", 1, np.cosh, _f("@cosh"), lambda g, y, a: (g * sinh(a),))
 tanh = _row("tanh", 1, np.tanh, _f("@tanh"), lambda g, y, a: (g * (1 - y * y),))
 asinh = _row("asinh", 1, np.arcsinh, _f("@asinh"), lambda g, y, a: (g * rsqrt(a * a + 1),))
-acosh = _row("acosh", 1, np.arccosh, _f("@acosh"), lambda g, y, a: (g * rsqrt(a * a - 1),))
+acosh = _row("acosh", 1, np.arccosh, _f("@acosh"), lambda g, y, a: (g * (
+    rsqrt(a + 1) * rsqrt(a - 1) if a.dtype.category == 3 else rsqrt(a * a - 1)),))
 atanh = _row("atanh", 1, np.arctanh, _f("@atanh"), lambda g, y, a: (g / (1 - a * a),))
 
 
@@ -230,7 +255,7 @@ shift_right = _row("shift_right", 2, np.right_shift, {"i": "@shift_right"})
 
 # ---- selection and conversion
 def _np_cast(a: np.ndarray, dt: dtype) -> np.ndarray:
-    return a.astype(dt.np)
+    return (a.real if a.dtype.kind == "c" and dt.category in (1, 2) else a).astype(dt.np)
 
 
 where = _row("where", 3, np.where, {"f": "select i1 {0}, {t} {1}, {t} {2}", "i": "select i1 {0}, {t} {1}, {t} {2}",
@@ -241,11 +266,46 @@ copysign = _row("copysign", 2, np.copysign, _f("%copysign"),
                                     _zero_like(g)))
 nextafter = _row("nextafter", 2, np.nextafter, _f("@nextafter"))
 PRIMITIVES["cast"] = Primitive("cast", 1, _np_cast, {k: "@cast" for k in "fiub"},
-                               lambda g, y, a: (cast(g, a.dtype) if a.dtype.category == 2 else None,), None)
+                               lambda g, y, a: (cast(g, a.dtype) if a.dtype.category >= 2 else None,), None)
 
 
 def _one_like(e: Expr) -> Expr:
     return const(1, e.dtype)
+
+
+# ---- complex numbers: their parts are real expressions, so that no LLVM or Triton form is needed (ops/complex_parts.py)
+def _np_complex(a: Any, b: Any) -> np.ndarray:
+    a, b = np.asarray(a), np.asarray(b)
+    out = np.empty(np.broadcast_shapes(a.shape, b.shape), np.complex128 if a.dtype == np.float64 else np.complex64)
+    out.real, out.imag = a, b
+    return out
+
+
+_real = _row("real", 1, np.real, {}, lambda g, y, a: (cast(g, a.dtype),), dtype.to_real)
+_imag = _row("imag", 1, np.imag, {}, lambda g, y, a: (complex(_zero_like(g), g),), dtype.to_real)
+_conj = _row("conj", 1, np.conjugate, {}, lambda g, y, a: (conj(g),))
+#: A complex number from its parts, float32 or float64.
+complex = _row("complex", 2, _np_complex, {}, lambda g, y, a, b: (real(g), imag(g)), dtype.to_complex)
+
+
+def real(x: Expr) -> Expr:
+    """The real part."""
+    return x if x.dtype.category != 3 else x.args[0] if x.op == "complex" else _real(x)
+
+
+def imag(x: Expr) -> Expr:
+    """The imaginary part."""
+    return _zero_like(x) if x.dtype.category != 3 else x.args[1] if x.op == "complex" else _imag(x)
+
+
+def conj(x: Expr) -> Expr:
+    """The complex conjugate."""
+    return x if x.dtype.category != 3 else x.args[0] if x.op == "conj" else _conj(x)
+
+
+def abs2(x: Expr) -> Expr:
+    """The square of the absolute value."""
+    return x * x if x.dtype.category != 3 else real(x) * real(x) + imag(x) * imag(x)
 
 
 # ---- random bits
@@ -277,12 +337,12 @@ def square(x: Expr) -> Expr:
 
 def isinf(x: Expr) -> Expr:
     """Whether x is plus or minus infinity."""
-    return eq(abs(x), math.inf)
+    return isinf(real(x)) | isinf(imag(x)) if x.dtype.category == 3 else eq(abs(x), math.inf)
 
 
 def isfinite(x: Expr) -> Expr:
     """Whether x is neither infinite nor NaN."""
-    return abs(x) < math.inf
+    return isfinite(real(x)) & isfinite(imag(x)) if x.dtype.category == 3 else abs(x) < math.inf
 
 
 def clip(x: Expr, lo: Any, hi: Any) -> Expr:

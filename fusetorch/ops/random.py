@@ -227,6 +227,15 @@ def _floating(name: str, d: dtype | None) -> dtype:
     return d
 
 
+def _draw_floating(name: str, op: str, shape: tuple[int, ...], d: dtype | None, device: Any, generator: Any) -> Tensor:
+    """A draw of a floating dtype; of a complex one, both parts are drawn."""
+    if d is not None and d.is_complex:
+        real = d.to_real()
+        return fn.view_as_complex(draw(op, (*shape, 2), real, as_device(device), (real,), generator)).clone()
+    d = _floating(name, d)
+    return draw(op, shape, d, as_device(device), (d,), generator)
+
+
 def _finish(t: Tensor, requires_grad: bool) -> Tensor:
     if requires_grad:
         t.requires_grad = True
@@ -236,15 +245,14 @@ def _finish(t: Tensor, requires_grad: bool) -> Tensor:
 @composite(out=True, method=False)
 def rand(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Uniform numbers in [0, 1)."""
-    d = _floating("rand", dtype)
-    return _finish(draw("draw_uniform", _sizes(size), d, as_device(device), (d,), generator), requires_grad)
+    return _finish(_draw_floating("rand", "draw_uniform", _sizes(size), dtype, device, generator), requires_grad)
 
 
 @composite(out=True, method=False)
 def randn(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
-    """Numbers of the standard normal distribution."""
-    d = _floating("randn", dtype)
-    return _finish(draw("draw_normal", _sizes(size), d, as_device(device), (d,), generator), requires_grad)
+    """Numbers of the standard normal distribution; the parts of complex ones have variance 1/2 each."""
+    t = _draw_floating("randn", "draw_normal", _sizes(size), dtype, device, generator)
+    return _finish(t * math.sqrt(0.5) if t.dtype.is_complex else t, requires_grad)
 
 
 def _integers(shape: Sequence[int], low: int, high: int, d: dtype, device: Any, generator: Any) -> Tensor:
@@ -394,6 +402,9 @@ def uniform_(input, from_=0.0, to=1.0, *, generator=None, **kwargs):
 def normal_(input, mean=0.0, std=1.0, *, generator=None):
     """Writes normal numbers."""
     _check_std(std)
+    if input.dtype.is_complex:
+        z = _draw_floating("normal_", "draw_normal", tuple(input._a.shape), input.dtype, input.device, generator)
+        return _fill(input, z * (std * math.sqrt(0.5)) + mean, "normal_")
     d = _floating("normal_", input.dtype)
     return _fill(input, draw("draw_normal", input._a.shape, d, input.device, (d, mean, std), generator), "normal_")
 

@@ -20,6 +20,11 @@ def spread(ctx: Any, g: Any) -> Any:
     return g
 
 
+def _back_to(g: Any, d: dtype) -> Any:
+    # a real operand of a complex result takes the real part; .to() would warn of that
+    return g if g.dtype is d else fn.convert(g, d)
+
+
 def _accumulator(input: Any, dt: dtype | None) -> tuple[Any, dtype | None]:
     if dt is None and input.dtype.category < 2:
         dt = int64
@@ -39,7 +44,7 @@ def sum(input, dim=None, keepdim=False, *, dtype: dtype = None):
 
 @sum.vjp()
 def _(ctx: Any, g: Any) -> Any:
-    return spread(ctx, g).to(ctx.dtype(0)).expand(ctx.shape(0))
+    return _back_to(spread(ctx, g), ctx.dtype(0)).expand(ctx.shape(0))
 
 
 @reduction(oracle=lambda a, dim=None, keepdim=False: np.mean(a, axis=dim, keepdims=keepdim))
@@ -57,7 +62,7 @@ def _(ctx: Any, g: Any) -> Any:
     n = 1
     for d in ctx.attrs["dim"]:
         n *= ctx.shape(0)[d]
-    return (spread(ctx, g) / n).to(ctx.dtype(0)).expand(ctx.shape(0))
+    return _back_to(spread(ctx, g) / n, ctx.dtype(0)).expand(ctx.shape(0))
 
 
 @reduction(name="prod_dims", function=False, method=False, oracle=lambda a, dim=None, keepdim=False: np.prod(a, axis=dim, keepdims=keepdim))
@@ -76,7 +81,7 @@ def _(ctx: Any, g: Any) -> Any:
     others = fn.prod_dims(fn.where(x == 0, fn.ones_like(x), x), dims, True)
     safe = fn.where(x == 0, fn.ones_like(x), x)
     rest = fn.where(zeros == 0, y / safe, fn.where((zeros == 1) & (x == 0), others, fn.zeros_like(x)))
-    return (spread(ctx, g) * rest).to(ctx.dtype(0))
+    return _back_to(spread(ctx, g) * rest.conj(), ctx.dtype(0))
 
 
 @reduction(nonempty=True, oracle=lambda a, dim=None, keepdim=False: np.max(a, axis=dim, keepdims=keepdim))
@@ -155,13 +160,13 @@ def all(input, dim=None, keepdim=False):
 
 @reduction(name="var_mean_dims", function=False, method=False, n_outputs=2)
 def var_mean_dims(input, dim=None, keepdim=False, *, correction: float = 1.0):
-    """Variance, with ``correction`` taken from the count, and mean; two passes over the row."""
-    if not input.dtype.is_floating_point:
+    """Variance (of complex numbers: of both parts, added up), with ``correction`` taken from the count, and mean; two passes over the row."""
+    if input.dtype.category < 2:
         raise RuntimeError(f"std and var only support floating point and complex dtypes, got {input.dtype}")
     n = cast(count(), input.dtype)
     mu = reduce("sum", input) / n
     d = input - mu
-    return reduce("sum", d * d) / P.maximum(n - correction, 0.0), mu
+    return reduce("sum", P.abs2(d)) / P.maximum(P.real(n - correction), 0.0), mu
 
 
 @var_mean_dims.vjp("input", "out1")
@@ -192,14 +197,14 @@ def _logsumexp(a: np.ndarray, dim: Any = None, keepdim: bool = False) -> np.ndar
 @reduction(promote="float", oracle=_logsumexp)
 def logsumexp(input, dim=None, keepdim=False):
     """``log(sum(exp(input)))`` without overflow."""
-    m = reduce("max", input)
+    m = reduce("max", P.real(input))
     m = P.where(P.isfinite(m), m, 0.0)
     return P.log(reduce("sum", P.exp(input - m))) + m
 
 
 @logsumexp.vjp("input", "out")
 def _(ctx: Any, g: Any) -> Any:
-    return spread(ctx, g) * (ctx["input"] - spread(ctx, ctx["out"])).exp()
+    return spread(ctx, g) * (ctx["input"] - spread(ctx, ctx["out"])).exp().conj()
 
 
 @reduction(name="count_nonzero_dims", function=False, method=False, differentiable=False, promote="none")
@@ -218,11 +223,11 @@ def vector_norm_dims(input, ord: object, dim=None, keepdim=False):
     if ord == float("-inf"):
         return reduce("min", a)
     if ord == 0:
-        return reduce("sum", cast(P.ne(input, 0), input.dtype))
+        return reduce("sum", cast(P.ne(input, 0), a.dtype))
     if ord == 1:
         return reduce("sum", a)
     if ord == 2:
-        return P.sqrt(reduce("sum", input * input))
+        return P.sqrt(reduce("sum", P.abs2(input)))
     return P.pow(reduce("sum", P.pow(a, float(ord))), 1.0 / float(ord))
 
 

@@ -122,7 +122,7 @@ def _(ctx: Any, g: Any) -> Any:
     if not x.ndim or not x._a.shape[d]:
         return g
     # prefix before k, times what the later positions owe to it: exact also where a factor is zero
-    before = _shifted(ctx["out"], d, 1)
+    x, before = x.conj(), _shifted(ctx["out"], d, 1).conj()
     first = fn.arange(x._a.shape[d], device=x.device).reshape([-1 if k == d else 1 for k in range(x.ndim)]) == 0
     return fn.where(first, fn.ones_like(before), before) * _reverse_scan(x, g, d)
 
