@@ -44,9 +44,9 @@ def derive(op: OpDef) -> Callable[..., Any]:
         return f
     operands = _tuple(list(op.operands))
     rest = _tuple([p.name for p in op.params if p.role in ("scalar", "static")])
-    sig, env = _signature(op, op.kind != "view")
-    env.update(op=op, call=getattr(dispatch, op.kind))
-    call = {"elementwise": f"call(op, {operands}, {rest}, out)",
+    sig, env = _signature(op, op.kind != "view" and not op.writes)
+    env.update(op=op, call=dispatch.update if op.writes else getattr(dispatch, op.kind))
+    call = f"call(op, {operands}, {rest})" if op.writes else {"elementwise": f"call(op, {operands}, {rest}, out)",
             "reduction": f"call(op, {operands}, {rest}, dim, keepdim, out)",
             "view": f"call(op, input, {rest})",
             "opaque": f"call(op, {operands}, {rest}, out)"}[op.kind]
@@ -121,6 +121,8 @@ def functions(nn: bool) -> dict[str, Callable[..., Any]]:
         if op.nn if nn else op.function:
             f = derive_nn(op) if nn else getattr(fn, op.name)
             out.update(dict.fromkeys(op_names(op), f))
+            if nn and op.inplace:
+                out.update({name + "_": getattr(fn, name + "_") for name in op_names(op)})
     return out
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import fusetorch as torch
-from fusetorch.optim.optimizer import Optimizer, add_ratio_, add_scaled, check_at_least_zero, elapsed, unsupported
+from fusetorch.optim.optimizer import Optimizer, check_at_least_zero
 
 
 class Adagrad(Optimizer):
@@ -18,6 +18,7 @@ class Adagrad(Optimizer):
         lr_decay: the learning rate at step t is ``lr / (1 + (t - 1) * lr_decay)``.
         initial_accumulator_value: where the sums start.
         eps: added to the denominator, after the root.
+        differentiable: record the step for gradients.
         foreach, fused: taken for compatibility; the update is the same.
     """
 
@@ -26,27 +27,20 @@ class Adagrad(Optimizer):
                  maximize: bool = False, differentiable: bool = False, fused: bool | None = None) -> None:
         check_at_least_zero(lr=lr, lr_decay=lr_decay, weight_decay=weight_decay,
                             initial_accumulator_value=initial_accumulator_value, eps=eps)
-        unsupported(differentiable)
         super().__init__(params, dict(lr=lr, lr_decay=lr_decay, eps=eps, weight_decay=weight_decay,
                                       initial_accumulator_value=initial_accumulator_value, foreach=foreach,
                                       maximize=maximize, differentiable=differentiable, fused=fused))
         for group in self.param_groups:
             for p in group["params"]:
-                self.state[p].update(step=torch.zeros((), dtype=torch.float32, device=p.device),
-                                     sum=torch.full_like(p, group["initial_accumulator_value"]).detach())
+                self.state[p].update(step=self._zero_step(p), sum=torch.full_like(p, group["initial_accumulator_value"]).detach())
+
+    def share_memory(self) -> None:
+        """Nothing to do: workers are threads of one process."""
 
     def _update_group(self, group: dict[str, Any]) -> None:
-        lr = self.number(group, "lr")
-        eps = self.number(group, "eps")
-        lr_decay = self.number(group, "lr_decay") if group["lr_decay"] != 0 else None
-        weight_decay = self.number(group, "weight_decay") if group["weight_decay"] != 0 else None
-        for p, grad in self._gradients(group):
-            state = self.state[p]
-            state["step"] += 1
-            rate = lr
-            if lr_decay is not None:
-                rate = lr / (1 + (elapsed(state["step"], lr) - 1) * lr_decay)
-            if weight_decay is not None:
-                grad = add_scaled(grad, p, weight_decay)
-            state["sum"].addcmul_(grad, grad)
-            add_ratio_(p, grad, state["sum"].sqrt().add_(eps), -rate)
+        lr, eps = self.number(group, "lr"), self.number(group, "eps")
+        lr_decay = self.number_or_none(group, "lr_decay")
+        weight_decay = self.number_or_none(group, "weight_decay")
+        for step, params, grads in self._by_step(group, lr):
+            rate = lr if lr_decay is None else lr / (1 + (step - 1) * lr_decay)
+            torch._adagrad_step_(params, self._buffers(params, "sum"), grads, rate, eps, weight_decay, group["maximize"])

@@ -5,17 +5,7 @@ from collections.abc import Iterable
 from typing import Any
 
 import fusetorch as torch
-from fusetorch.optim.optimizer import (
-    Optimizer,
-    add_ratio_,
-    add_scaled,
-    average_,
-    average_square_,
-    check_at_least_zero,
-    elapsed,
-    unsupported,
-)
-from fusetorch.tensor import Tensor
+from fusetorch.optim.optimizer import Optimizer, check_at_least_zero, check_betas
 
 
 class Adam(Optimizer):
@@ -31,6 +21,7 @@ class Adam(Optimizer):
         weight_decay: added to the gradient, times the parameter.
         amsgrad: divide by the largest average of squares so far.
         maximize: ascend instead.
+        differentiable: record the step for gradients.
         foreach, capturable, fused: taken for compatibility; the update is the same.
 
     Example:
@@ -46,52 +37,24 @@ class Adam(Optimizer):
                  maximize: bool = False, capturable: bool = False, differentiable: bool = False,
                  fused: bool | None = None, decoupled_weight_decay: bool = False) -> None:
         check_at_least_zero(lr=lr, eps=eps)
-        for i, beta in enumerate(betas):
-            if not 0.0 <= beta < 1.0:
-                raise ValueError(f"Invalid beta parameter at index {i}: {beta}")
+        check_betas(betas)
         check_at_least_zero(weight_decay=weight_decay)
-        unsupported(differentiable)
-        super().__init__(params, dict(lr=lr, betas=tuple(map(float, betas)), eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
+        super().__init__(params, dict(lr=lr, betas=betas, eps=eps, weight_decay=weight_decay, amsgrad=amsgrad,
                                       maximize=maximize, foreach=foreach, capturable=capturable,
                                       differentiable=differentiable, fused=fused,
                                       decoupled_weight_decay=decoupled_weight_decay))
 
-    def _state(self, p: Tensor, amsgrad: bool) -> dict[str, Tensor]:
-        state = self.state[p]
-        if not state:
-            state["step"] = torch.zeros((), dtype=torch.float32, device=p.device)
-            state["exp_avg"] = torch.zeros_like(p)
-            state["exp_avg_sq"] = torch.zeros_like(p)
-            if amsgrad:
-                state["max_exp_avg_sq"] = torch.zeros_like(p)
-        return state
-
     def _update_group(self, group: dict[str, Any]) -> None:
-        lr = self.number(group, "lr")
-        beta1 = self.number(group, "betas", 0)
-        beta2 = self.number(group, "betas", 1)
-        eps = self.number(group, "eps")
-        decays = group["weight_decay"] != 0
-        weight_decay = self.number(group, "weight_decay") if decays else None
-        decoupled = group["decoupled_weight_decay"]
+        lr, eps = self.number(group, "lr"), self.number(group, "eps")
+        beta1, beta2 = self.number(group, "betas", 0), self.number(group, "betas", 1)
+        weight_decay = self.number_or_none(group, "weight_decay")
         amsgrad = group["amsgrad"]
-        for p, grad in self._gradients(group):
-            state = self._state(p, amsgrad)
-            exp_avg, exp_avg_sq = state["exp_avg"], state["exp_avg_sq"]
-            state["step"] += 1
-            t = elapsed(state["step"], lr)
-            if decays and decoupled:
-                p.mul_(1 - lr * weight_decay)
-            elif decays:
-                grad = add_scaled(grad, p, weight_decay)
-            average_(exp_avg, grad, beta1)
-            average_square_(exp_avg_sq, grad, beta2)
-            if amsgrad:
-                largest = state["max_exp_avg_sq"]
-                exp_avg_sq = largest.copy_(torch.maximum(largest, exp_avg_sq))
-            # (m / c1) / (sqrt(v / c2) + eps), its numerator and denominator multiplied by sqrt(c2)
-            root = (1 - beta2 ** t) ** 0.5
-            add_ratio_(p, exp_avg, exp_avg_sq.sqrt().add_(eps * root), -lr * root / (1 - beta1 ** t))
+        names = ["exp_avg", "exp_avg_sq", *["max_exp_avg_sq"] * amsgrad]
+        for step, params, grads in self._by_step(group, lr, names):
+            root = (1 - beta2 ** step) ** 0.5
+            torch._adam_step_(params, self._buffers(params, "exp_avg"), self._buffers(params, "exp_avg_sq"),
+                              self._buffers(params, "max_exp_avg_sq") if amsgrad else None, grads, lr, beta1, beta2, eps, weight_decay,
+                              lr * root / (1 - beta1 ** step), root, group["decoupled_weight_decay"], group["maximize"])
 
 
 class AdamW(Adam):

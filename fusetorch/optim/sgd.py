@@ -4,7 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
-from fusetorch.optim.optimizer import Optimizer, add_scaled, add_scaled_, check_at_least_zero, unsupported
+import fusetorch as torch
+from fusetorch.optim.optimizer import Optimizer, check_at_least_zero
 
 
 class SGD(Optimizer):
@@ -17,6 +18,7 @@ class SGD(Optimizer):
         params: tensors, or dicts with ``"params"`` and options of their own.
         weight_decay: added to the gradient, times the parameter.
         maximize: ascend instead.
+        differentiable: record the step for gradients.
         foreach, fused: taken for compatibility; the update is the same.
 
     Example:
@@ -33,25 +35,29 @@ class SGD(Optimizer):
         check_at_least_zero(lr=lr, momentum=momentum, weight_decay=weight_decay)
         if nesterov and (momentum <= 0 or dampening != 0):
             raise ValueError("Nesterov momentum requires a momentum and zero dampening")
-        unsupported(differentiable)
         super().__init__(params, dict(lr=lr, momentum=momentum, dampening=dampening, weight_decay=weight_decay,
                                       nesterov=nesterov, maximize=maximize, foreach=foreach,
                                       differentiable=differentiable, fused=fused))
 
     def _update_group(self, group: dict[str, Any]) -> None:
-        descent = -self.number(group, "lr")
-        weight_decay = self.number(group, "weight_decay") if group["weight_decay"] != 0 else None
-        momentum = self.number(group, "momentum") if group["momentum"] != 0 else None
-        dampening = self.number(group, "dampening")
-        for p, grad in self._gradients(group):
-            if weight_decay is not None:
-                grad = add_scaled(grad, p, weight_decay)
-            if momentum is not None:
-                state = self.state[p]
-                buffer = state.get("momentum_buffer")
-                if buffer is None:
-                    buffer = state["momentum_buffer"] = grad.clone()
-                else:
-                    add_scaled_(buffer.mul_(momentum), grad, 1 - dampening)
-                grad = add_scaled(grad, buffer, momentum) if group["nesterov"] else buffer
-            add_scaled_(p, grad, descent)
+        lr = self.number(group, "lr")
+        weight_decay = self.number_or_none(group, "weight_decay")
+        maximize = group["maximize"]
+        params, grads = self._gradients(group)
+        if group["momentum"] == 0:
+            torch._sgd_step_(params, grads, lr, weight_decay, maximize)
+            return
+        momentum, dampening = self.number(group, "momentum"), self.number(group, "dampening")
+        started: tuple[list, list, list] = ([], [], [])
+        fresh: tuple[list, list, list] = ([], [], [])
+        for p, grad in zip(params, grads):
+            state = self.state[p]
+            buffer = state.get("momentum_buffer")
+            first = buffer is None
+            if first:
+                buffer = state["momentum_buffer"] = torch.zeros_like(grad).detach()
+            for values, value in zip(fresh if first else started, (p, buffer, grad)):
+                values.append(value)
+        for (ps, buffers, gs), keep in ((fresh, 1.0), (started, 1 - dampening)):  # the first gradient enters whole
+            if ps:
+                torch._momentum_step_(ps, buffers, gs, lr, weight_decay, momentum, keep, group["nesterov"], maximize)

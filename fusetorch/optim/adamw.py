@@ -1,0 +1,4 @@
+"""AdamW, where PyTorch has it."""
+from fusetorch.optim.adam import AdamW
+
+__all__ = ["AdamW"]
