@@ -1,0 +1,190 @@
+"""Linear maps along one dimension in which each result reads a few neighbours: interpolation, averages over windows.
+
+Which positions a result reads, and with what weights, depends on the sizes alone. So the map is a *rule*, a tuple that describes it, and
+:func:`taps` is its table. The gradient is the same operation with the transposed table.
+
+Interpolation in several dimensions is one such map after the other. The rules:
+
+==============================================  ===================================================================================
+``("nearest", n_in, n_out, scale, shift)``      the element at ``floor((i + shift) * scale)``
+``("linear", n_in, n_out, scale, align)``       two neighbours
+``("cubic", n_in, n_out, scale, align)``        four neighbours, Keys' kernel with a = -0.75
+``("smooth", n_in, n_out, scale, reach)``       a triangle (``reach`` 1), Keys' kernel with a = -0.5 (2) or Lanczos' (3), so wide that
+                                                shrinking loses no element
+``("adaptive", n_in, n_out)``                   the mean of the i-th of ``n_out`` near-equal parts
+``("window", n_in, n_out, size, step, pad)``    the sum of ``size`` elements every ``step``, from ``-pad``; nothing beyond the ends
+==============================================  ===================================================================================
+
+Keys, "Cubic convolution interpolation for digital image processing", 1981.
+"""
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+import numpy as np
+
+from ..dtypes import HALVES
+from .opdef import fn, opaque
+
+#: Positions and weights, (results, taps) each. Position -1: no tap. Weights ``None``: all are 1.
+Table = tuple[np.ndarray, "np.ndarray | None"]
+
+
+def _keys(x: np.ndarray, a: float) -> np.ndarray:
+    """Keys' cubic kernel."""
+    x = np.abs(x)
+    near = ((a + 2) * x - (a + 3)) * x * x + 1
+    far = ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
+    return np.where(x <= 1, near, np.where(x < 2, far, 0))
+
+
+def _lanczos(x: np.ndarray) -> np.ndarray:
+    """Lanczos' kernel of three lobes."""
+    return np.where(np.abs(x) < 3, np.sinc(x) * np.sinc(x / 3), 0)
+
+
+def _interpolate(rule: tuple, real: type) -> Table:
+    """The taps of the rules that have a scale, reckoned in the tensor's precision."""
+    kind, n_in, n_out, scale, how = rule
+    i, scale = np.arange(n_out, dtype=real), real(scale)
+    if kind == "nearest":
+        at = np.floor((i + real(how)) * scale).astype(np.int64)
+        return np.minimum(at, n_in - 1)[:, None], None
+    if kind == "smooth":
+        reach = real(how) * max(scale, real(1))
+        centre = scale * (i + real(0.5))
+        first = np.maximum((centre - reach + real(0.5)).astype(np.int64), 0)
+        size = np.minimum((centre + reach + real(0.5)).astype(np.int64), n_in) - first
+        t = np.arange(max(int(size.max(initial=0)), 1))
+        x = (t + first[:, None] - centre[:, None] + real(0.5)) / max(scale, real(1))
+        w = np.maximum(1 - np.abs(x), 0) if how == 1 else _keys(x, -0.5) if how == 2 else _lanczos(x)
+        w = np.where(t < size[:, None], w, 0)
+        total = w.sum(1, keepdims=True)
+        return np.where(t < size[:, None], first[:, None] + t, -1), w / np.where(total == 0, 1, total)
+    at = scale * i if how else scale * (i + real(0.5)) - real(0.5)
+    if kind == "linear":
+        at = np.maximum(at, 0)
+        low = np.minimum(at.astype(np.int64), n_in - 1)
+        w = np.clip(at - low.astype(real), 0, 1)
+        return np.stack([low, np.minimum(low + 1, n_in - 1)], 1), np.stack([1 - w, w], 1)
+    low = np.floor(at).astype(np.int64)
+    part = at - low.astype(real)
+    steps = np.arange(-1, 3)
+    return np.clip(low[:, None] + steps, 0, n_in - 1), _keys(part[:, None] - steps.astype(real), -0.75)
+
+
+@functools.lru_cache(maxsize=512)
+def taps(rule: tuple, back: bool, double: bool) -> Table:
+    """The table of a rule, or of its transpose (``back``)."""
+    if back:
+        return _transposed(*taps(rule, False, double), rule[1])
+    kind, n_in, n_out = rule[:3]
+    if kind == "adaptive":
+        i = np.arange(n_out)
+        first, end = i * n_in // n_out, -((i + 1) * n_in // -n_out)
+        t = np.arange(int((end - first).max(initial=1)))
+        at = np.where(first[:, None] + t < end[:, None], first[:, None] + t, -1)
+        return at, (at >= 0) / np.maximum(end - first, 1)[:, None]
+    if kind == "window":
+        size, step, pad = rule[3:]
+        at = np.arange(n_out)[:, None] * step - pad + np.arange(size)
+        return np.where((at >= 0) & (at < n_in), at, -1), None
+    return _interpolate(rule, np.float64 if double else np.float32)
+
+
+def _transposed(index: np.ndarray, weight: np.ndarray | None, n_in: int) -> Table:
+    result, tap = np.nonzero(index >= 0)
+    source = index[result, tap]
+    order = np.argsort(source, kind="stable")
+    source, result, tap = source[order], result[order], tap[order]
+    counts = np.bincount(source, minlength=n_in)
+    column = np.arange(source.size) - np.repeat(np.cumsum(counts) - counts, counts)
+    at = np.full((n_in, max(int(counts.max(initial=0)), 1)), -1)
+    at[source, column] = result
+    if weight is None:
+        return at, None
+    w = np.zeros(at.shape)
+    w[source, column] = weight[result, tap]
+    return at, w
+
+
+@functools.lru_cache(maxsize=64)
+def _matrix(rule: tuple, back: bool, d: np.dtype) -> np.ndarray:
+    """The map as a matrix (from, to)."""
+    index, weight = taps(rule, back, d == np.float64)
+    out = np.zeros((rule[2] if back else rule[1], index.shape[0]), d)
+    result, tap = np.nonzero(index >= 0)
+    np.add.at(out, (index[result, tap], result), 1 if weight is None else weight[result, tap].astype(d))
+    return out
+
+
+#: Along the innermost dimension a product with the whole matrix beats gathering up to this size.
+_DENSE = 96
+
+
+@opaque(name="resample_dim", function=False, method=False)
+def resample_dim(input, dim: int, rule: tuple, back: bool):
+    """The map ``rule`` (see the module) along ``dim``; with ``back`` its transpose."""
+    shape = list(input.shape)
+    shape[dim] = rule[1] if back else rule[2]
+    return [(tuple(shape), input.dtype)]
+
+
+@resample_dim.cpu
+def _(a: np.ndarray, dim: int, rule: tuple, back: bool) -> np.ndarray:
+    if a.dtype in [d.np for d in HALVES]:
+        return resample_dim.kernels["cpu"](a.astype(np.float32), dim, rule, back).astype(a.dtype)
+    index, weight = taps(rule, back, a.dtype == np.float64)
+    n_out, count = index.shape
+    inner = int(np.prod(a.shape[dim + 1:]))
+    shape = (*a.shape[:dim], n_out, *a.shape[dim + 1:])
+    if count == 1 and weight is None and (index >= 0).all():
+        return np.take(a, index[:, 0], dim)
+    if inner == 1 and max(a.shape[dim], n_out) <= _DENSE and a.dtype.kind == "f" and a.size:
+        from ..runtime import blas
+        out = blas.matmul(np.ascontiguousarray(a).reshape(-1, a.shape[dim]), _matrix(rule, back, a.dtype))
+        if np.isfinite(out).all():  # else an infinity or NaN times 0 has spread
+            return out.reshape(shape)
+    x = np.ascontiguousarray(a).reshape(-1, a.shape[dim], inner)
+    out = np.zeros((x.shape[0], n_out, inner), a.dtype)
+    for t in range(count):
+        results = np.flatnonzero(index[:, t] >= 0)
+        if not results.size:
+            continue
+        source = index[results, t]
+        part = x[:, _progression(source)]
+        if weight is not None:
+            part = part * weight[results, t].astype(a.dtype)[:, None]
+        out[:, _progression(results)] += part
+    return out.reshape(shape)
+
+
+def _progression(at: np.ndarray) -> Any:
+    """Positions as a slice if they are evenly spaced."""
+    step = int(at[1] - at[0]) if at.size > 1 else 1
+    if step > 0 and (np.diff(at) == step).all():
+        return slice(int(at[0]), int(at[-1]) + 1, step)
+    return at
+
+
+@functools.lru_cache(maxsize=256)
+def _on_device(rule: tuple, back: bool, double: bool, device_index: int, simulated: bool) -> tuple[Any, Any]:
+    from ..runtime.memory import from_numpy
+    index, weight = taps(rule, back, double)
+    real = np.float64 if double else np.float32
+    return from_numpy(index.astype(np.int32), device_index), None if weight is None else from_numpy(weight.astype(real), device_index)
+
+
+@resample_dim.cuda
+def _(a: Any, dim: int, rule: tuple, back: bool) -> Any:
+    from ..dtypes import float64
+    from ..runtime.device import simulated
+    from ..triton_kernels.resample import resample
+    index, weight = _on_device(rule, back, a.dtype is float64, a.storage.device_index, simulated())
+    return resample(a, dim, index, weight)
+
+
+@resample_dim.vjp()
+def _(ctx: Any, g: Any) -> Any:
+    return fn.resample_dim(g, ctx.attrs["dim"], ctx.attrs["rule"], not ctx.attrs["back"])
