@@ -5,7 +5,7 @@
 Six workloads and a training step on digits, each run compiled and eagerly by fusetorch, and eagerly and by torch.compile by PyTorch,
 in turns, with equal threads; every run makes fresh outputs, and on a GPU the time runs until the GPU is done. Times are medians in
 microseconds; a ratio below 1 means that fusetorch's compiled function is faster. Then compile times of the digits step, and the time of
-an eager ``a + b`` on 4 elements.
+an eager ``a + b`` on 4 elements, and the training steps of ``examples/``.
 """
 from __future__ import annotations
 
@@ -27,6 +27,7 @@ from typing import Any
 import numpy as np
 
 import fusetorch
+from bench import examples
 from bench.compile_time import ROOT, all_compile_times
 from bench.workloads import WORKLOADS, arrays, digits_batch, digits_step
 from fusetorch.cli import cpu_name
@@ -45,7 +46,7 @@ def main() -> int:
     parser.add_argument("--large", action="store_true", help="16 million elements too")
     parser.add_argument("--threads", default=",".join(map(str, sorted({1, len(os.sched_getaffinity(0))}))), help="numbers of threads")
     parser.add_argument("--seconds", type=float, default=0.3, help="how long each function is measured")
-    parser.add_argument("--only", default=",".join([*WORKLOADS, "digits", "compile", "overhead"]), help="what to measure")
+    parser.add_argument("--only", default=",".join([*WORKLOADS, "digits", "compile", "overhead", "examples"]), help="what to measure")
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     parser.add_argument("--no-peer", action="store_true", help="leave PyTorch out")
     parser.add_argument("--json", action="store_true", help="also write bench/results/<date>-<commit>.json")
@@ -71,6 +72,9 @@ def main() -> int:
     if "overhead" in only:
         set_threads(1, peer)
         results["overhead"] = overhead(peer)
+    if "examples" in only or set(only) & set(examples.NAMES):
+        set_threads(max(map(int, args.threads.split(","))), peer)
+        results["examples"] = example_steps([n for n in examples.NAMES if "examples" in only or n in only], peer, args)
     if args.json:
         print(f"\nwritten to {save(results)}")
     return 0
@@ -202,6 +206,18 @@ def overhead(peer: Any) -> dict[str, float]:
                 calls[f"{name}{', recorded' if grad else ''}"] = many(a, b)
     found = {k: t["median"] / REPEATS for k, t in compare_interleaved(calls, seconds=0.5).items()}
     print("\neager a + b on 4 elements: " + ", ".join(f"{k} {t * 1e9:.0f} ns" for k, t in found.items()))
+    return found
+
+
+def example_steps(names: Sequence[str], peer: Any, args: argparse.Namespace) -> dict[str, dict[str, float]]:
+    """Seconds of one training step of each example."""
+    found = {}
+    print(f"\n{'training step':20}" + "".join(f"{s + ' us':>18}" for s in SIDES[:3]) + f"{'unfused/eager':>15}{'fused/eager':>13}")
+    for name in names:
+        times = found[name] = time_sides(examples.sides(name, peer), args)
+        eager = times.get("torch eager", math.nan)
+        print(f"{name:20}" + "".join(f"{times.get(s, math.nan) * 1e6:18.1f}" for s in SIDES[:3])
+              + f"{times['unfused'] / eager:15.2f}{times['fused'] / eager:13.2f}", flush=True)
     return found
 
 
