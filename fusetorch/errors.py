@@ -20,3 +20,7 @@ class DataDependentError(FusetorchError):
 
 class VerifyError(FusetorchError):
     """An IR graph breaks an invariant; the message names the node and the pass that left it so."""
+
+
+class LinAlgError(RuntimeError):
+    """A matrix has no such factor, inverse or solution; offered as ``torch.linalg.LinAlgError``."""

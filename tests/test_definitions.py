@@ -256,7 +256,7 @@ _FLOATING = [
 ]
 
 #: have no half-precision form, as in PyTorch
-_NO_HALVES = {"quantile", "nanquantile", "histc", "bincount"}
+_NO_HALVES = {"quantile", "nanquantile", "histc", "bincount"}.union(*(getattr(m, "NO_HALVES", ()) for m in families.ALL))
 #: depend on the exact values that rounding to half changes
 _ROUNDING_DECIDES = {
     "isclose",
@@ -568,6 +568,8 @@ def test_tables_name_real_operations() -> None:
 def test_shape_rules_are_exact(name: str) -> None:
     op = REGISTRY[name]
     for d in (dtypes.float32, dtypes.float16):
+        if d is dtypes.float16 and name in _NO_HALVES:
+            continue
         for sample in samples_of(op):
             found: list[Tensor] = []
             args = [tensors(a, d, "cpu", found) for a in sample.args]

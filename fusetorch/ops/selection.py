@@ -68,7 +68,7 @@ def argmin(input, dim=None, keepdim=False):
     return fn.argmin_dims(input, dim, keepdim)
 
 
-@composite(out=True)
+@composite(out=True, autocast="float32")
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """The product of all elements, or along ``dim``."""
     return fn.prod_dims(input, dim, keepdim, dtype=dtype)
@@ -116,15 +116,6 @@ def std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """Standard deviation and mean."""
     v, m = var_mean.body(input, dim, unbiased, keepdim, correction=correction)
     return v.sqrt(), m
-
-
-@composite(out=True)
-def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
-    """The vector norm of all elements, or over ``dim`` (``p`` a number, ``"fro"`` or infinite)."""
-    if p == "nuc":
-        raise NotImplementedError("norm: the nuclear norm needs an SVD, which fusetorch does not have")
-    x = input if dtype is None else input.to(dtype)
-    return fn.vector_norm_dims(x, 2.0 if p in ("fro", None) else float(p), dim, keepdim)
 
 
 @composite(out=True)
