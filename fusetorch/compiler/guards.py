@@ -23,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from .. import config, dtypes
+from .. import casting, config, dtypes
 from ..autograd import GradMode
 from ..tensor import Tensor, structure_version
 from .effects import IMPURE
@@ -39,13 +39,13 @@ _SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch", "_pytest", "pytest")) 
 _DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "dir", "attrgetter", "asdict", "astuple",
                       "replace", "copy", "deepcopy", "__getattribute__"))
 #: Where the classes of modules are defined that have no attributes of their own which their code reads.
-_BARE_MODULES = ("fusetorch.nn.module", "fusetorch.nn.state_dict", "fusetorch.nn.container")
+_BARE_MODULES = ("fusetorch.nn.module", "fusetorch.nn.calls", "fusetorch.nn.state_dict", "fusetorch.nn.container")
 
 
 def signature(args: tuple, kwargs: dict[str, Any], leaves: list[Tensor]) -> tuple:
     """A hashable summary of a call; the tensors found are appended to ``leaves`` in order."""
     grad = GradMode.enabled
-    parts: list[Any] = [grad, dtypes.get_default_dtype(), config.simulate_cuda]
+    parts: list[Any] = [grad, dtypes.get_default_dtype(), config.simulate_cuda, casting.key()]
     for a in args:
         parts.append(_summary(a, leaves, grad))
     for k in kwargs:
@@ -327,7 +327,7 @@ class StateGuard:
                 for name, item in v.items():
                     self.modules.append((v, name, item))
                     self._todo.append(item)
-            elif k in ("_forward_hooks", "_forward_pre_hooks"):
+            elif k in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
                 self.lengths.append((v, len(v)))
                 self._todo += v.values()
             elif k == "training" or (layer and not k.startswith("_")):

@@ -6,8 +6,20 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import fusetorch as torch
-from fusetorch.nn.hooks import RemovableHandle
+from fusetorch.nn import calls
+from fusetorch.nn.calls import (  # noqa: F401 - PyTorch has them here
+    Calls,
+    register_module_backward_hook,
+    register_module_buffer_registration_hook,
+    register_module_forward_hook,
+    register_module_forward_pre_hook,
+    register_module_full_backward_hook,
+    register_module_full_backward_pre_hook,
+    register_module_module_registration_hook,
+    register_module_parameter_registration_hook,
+)
 from fusetorch.nn.parameter import Buffer, Parameter
+from fusetorch.nn.state_dict import IncompatibleKeys as _IncompatibleKeys  # noqa: F401 - PyTorch has it here
 from fusetorch.nn.state_dict import StateDict
 from fusetorch.tensor import Tensor, structure_changed
 
@@ -17,7 +29,7 @@ M = TypeVar("M", bound="Module")
 _TABLES = {"_parameters": ("parameter", "torch.nn.Parameter or None"),
            "_modules": ("child module", "torch.nn.Module or None"),
            "_buffers": ("buffer", "torch.nn.Buffer, torch.Tensor or None")}
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",
+_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",
           "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 
@@ -28,7 +40,7 @@ def _typename(value: Any) -> str:
     return cls.__qualname__ if cls.__module__ == "builtins" else f"{cls.__module__}.{cls.__qualname__}"
 
 
-class Module(StateDict):
+class Module(Calls, StateDict):
     """The base of all layers and models, with the names and semantics of ``torch.nn.Module``.
 
     Assigning a :class:`Parameter`, :class:`Buffer` or another Module to an attribute registers it, so that
@@ -48,75 +60,23 @@ class Module(StateDict):
     """
 
     training: bool
-    _compiled_call_impl: Callable | None = None
+    call_super_init = False
+    dump_patches = False
 
-    def __init__(self) -> None:
-        self.__dict__.update(training=True, _parameters={}, _buffers={}, _non_persistent_buffers_set=set(), _modules={})
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        if not self.call_super_init and (args or kwargs):
+            given = f"got an unexpected keyword argument '{next(iter(kwargs))}'" if kwargs else (
+                f"takes 1 positional argument but {len(args) + 1} were given")
+            raise TypeError(f"{type(self).__name__}.__init__() {given}")
+        self.__dict__.update(training=True, _is_full_backward_hook=None, _parameters={}, _buffers={}, _non_persistent_buffers_set=set(), _modules={})
         for table in _HOOKS:
             self.__dict__[table] = OrderedDict()
-
-    # ------------------------------------------------------------------------------------------------- calling
-
-    def forward(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module computes; every subclass defines it."""
-        raise NotImplementedError(f'Module [{type(self).__name__}] is missing the required "forward" function')
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._forward_hooks or self._forward_pre_hooks or self._compiled_call_impl is not None:
-            return (self._compiled_call_impl or self._call_with_hooks)(*args, **kwargs)
-        return self.forward(*args, **kwargs)
-
-    def _call_with_hooks(self, *args: Any, **kwargs: Any) -> Any:
-        for hook, with_kwargs in tuple(self._forward_pre_hooks.values()):
-            if with_kwargs:
-                changed = hook(self, args, kwargs)
-                if changed is not None:
-                    if not (isinstance(changed, tuple) and len(changed) == 2):
-                        raise RuntimeError(f"forward pre-hook must return None or a tuple of (new_args, new_kwargs), but "
-                                           f"got {changed}.")
-                    args, kwargs = changed
-            else:
-                changed = hook(self, args)
-                if changed is not None:
-                    args = changed if isinstance(changed, tuple) else (changed,)
-        hooks = tuple(self._forward_hooks.items())
-        done = set()
-        finished = False
-        output = None
-        try:
-            output = self.forward(*args, **kwargs)
-            for key, (hook, with_kwargs, _) in hooks:
-                done.add(key)
-                changed = hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
-                output = output if changed is None else changed
-            finished = True
-        finally:
-            if not finished:  # the error goes on; hooks registered with always_call still run
-                for key, (hook, with_kwargs, always_call) in hooks:
-                    if always_call and key not in done:
-                        hook(self, args, kwargs, output) if with_kwargs else hook(self, args, output)
-        return output
-
-    def register_forward_pre_hook(self, hook: Callable[..., Any], *, prepend: bool = False,
-                                  with_kwargs: bool = False) -> RemovableHandle:
-        """Calls ``hook(module, args)`` before ``forward``; what it returns, if not None, replaces the arguments.
-
-        With ``with_kwargs`` it is ``hook(module, args, kwargs)``, returning None or ``(args, kwargs)``.
-        """
-        return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
-
-    def register_forward_hook(self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False,
-                              always_call: bool = False) -> RemovableHandle:
-        """Calls ``hook(module, args, output)`` after ``forward``; what it returns, if not None, replaces the output.
-
-        With ``with_kwargs`` it is ``hook(module, args, kwargs, output)``; with ``always_call`` it also runs when
-        ``forward`` raised (then ``output`` is None).
-        """
-        return RemovableHandle(self._forward_hooks, (hook, with_kwargs, always_call), prepend)
+        if self.call_super_init:
+            super().__init__(*args, **kwargs)
 
     def compile(self, *args: Any, **kwargs: Any) -> None:
         """Compiles this module's calls in place; the arguments are those of ``fusetorch.compile``."""
-        self._compiled_call_impl = torch.compile(self._call_with_hooks, *args, **kwargs)
+        self._compiled_call_impl = torch.compile(self._call_impl, *args, **kwargs)
 
     # ---------------------------------------------------------------------------------------------- attributes
 
@@ -133,7 +93,7 @@ class Module(StateDict):
         elif isinstance(value, Module):
             self._ready("module")
             self._forget(name, except_for="_modules")
-            own["_modules"][name] = value
+            own["_modules"][name] = calls.registered(calls.MODULES, self, name, value) if calls.MODULES else value
             structure_changed()
         elif name in own.get("_modules", ()):
             if value is not None:
@@ -178,6 +138,9 @@ class Module(StateDict):
         return {k: v for k, v in self.__dict__.items() if k != "_compiled_call_impl"}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(_is_full_backward_hook=None, _non_persistent_buffers_set=set())
+        for table in _HOOKS:  # what was saved may not have them all
+            self.__dict__.setdefault(table, OrderedDict())
         self.__dict__.update(state)
 
     def _ready(self, kind: str) -> None:
@@ -213,7 +176,7 @@ class Module(StateDict):
             raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
                              f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the "
                              "forward() method.")
-        self._parameters[name] = param
+        self._parameters[name] = calls.registered(calls.PARAMETERS, self, name, param) if calls.PARAMETERS else param
         structure_changed()
 
     def register_buffer(self, name: str, tensor: Tensor | None, persistent: bool = True) -> None:
@@ -223,7 +186,7 @@ class Module(StateDict):
         if tensor is not None and not isinstance(tensor, Tensor):
             raise TypeError(f"cannot assign '{_typename(tensor)}' object to buffer '{name}' "
                             "(torch Tensor or None required)")
-        self._buffers[name] = tensor
+        self._buffers[name] = calls.registered(calls.BUFFERS, self, name, tensor) if calls.BUFFERS else tensor
         (self._non_persistent_buffers_set.discard if persistent else self._non_persistent_buffers_set.add)(name)
         structure_changed()
 
@@ -233,7 +196,7 @@ class Module(StateDict):
         if module is not None and not isinstance(module, Module):
             raise TypeError(f"{_typename(module)} is not a Module subclass")
         self._check_name("module", name, "_modules")
-        self._modules[name] = module
+        self._modules[name] = calls.registered(calls.MODULES, self, name, module) if calls.MODULES else module
         structure_changed()
 
     def register_module(self, name: str, module: Module | None) -> None:
@@ -251,12 +214,19 @@ class Module(StateDict):
                 raise AttributeError(f"`{name}` is not an nn.Module")
         return module
 
-    def set_submodule(self, target: str, module: Module) -> None:
-        """Puts ``module`` at a dotted path, replacing what is there."""
+    def set_submodule(self, target: str, module: Module, strict: bool = False) -> None:
+        """Puts ``module`` at a dotted path, replacing what is there; with ``strict`` something must be there."""
         if target == "":
             raise ValueError("Cannot set the submodule without a target name!")
+        if not isinstance(module, Module):
+            raise ValueError(f"`module` is not an nn.Module, found {type(module)}")
         path, _, name = target.rpartition(".")
-        setattr(self.get_submodule(path), name, module)
+        parent = self.get_submodule(path)
+        if strict and not hasattr(parent, name):
+            raise AttributeError(f"{parent._get_name()} has no attribute `{name}`")
+        if hasattr(parent, name) and not isinstance(getattr(parent, name), Module):
+            raise AttributeError(f"`{name}` is not an nn.Module")
+        setattr(parent, name, module)
 
     def _get_member(self, target: str, table: str, kind: str) -> Any:
         path, _, name = target.rpartition(".")
@@ -409,6 +379,14 @@ class Module(StateDict):
     def cpu(self: M) -> M:
         """Moves parameters and buffers to the CPU."""
         return self.to("cpu")
+
+    def to_empty(self: M, *, device: Any, recurse: bool = True) -> M:
+        """Moves parameters and buffers to ``device`` without their values."""
+        return self._apply(lambda t: torch.empty_like(t, device=device), recurse=recurse)
+
+    def share_memory(self: M) -> M:
+        """Does nothing: threads see the same tensors anyway, and other processes get copies."""
+        return self
 
     def train(self: M, mode: bool = True) -> M:
         """Sets training mode here and below (dropout and the like act on it)."""

@@ -57,6 +57,17 @@ class StateDict:
         """Calls ``hook(module, incompatible_keys)`` after this module was loaded; it may change the two lists."""
         return RemovableHandle(self._load_state_dict_post_hooks, hook)
 
+    def _register_state_dict_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
+        """As :meth:`register_state_dict_post_hook`; a dict that ``hook`` returns takes the place of the state dict."""
+        return RemovableHandle(self._state_dict_hooks, hook)
+
+    def _register_load_state_dict_pre_hook(self, hook: Callable[..., None], with_module: bool = False) -> RemovableHandle:
+        """As :meth:`register_load_state_dict_pre_hook`, without the module unless ``with_module``."""
+        def without_module(module: Any, *args: Any) -> None:
+            hook(*args)
+
+        return RemovableHandle(self._load_state_dict_pre_hooks, hook if with_module else without_module)
+
     def _persistent(self) -> dict[str, Tensor]:
         """This module's own parameters and persistent buffers, ``None`` entries left out."""
         left_out = self._non_persistent_buffers_set
@@ -72,7 +83,7 @@ class StateDict:
         if self._has_extra_state("get_extra_state"):
             destination[prefix + _EXTRA_STATE] = self.get_extra_state()
 
-    def state_dict(self, *, destination: dict[str, Any] | None = None, prefix: str = "",
+    def state_dict(self, *args: Any, destination: dict[str, Any] | None = None, prefix: str = "",
                    keep_vars: bool = False) -> dict[str, Any]:
         """An ordered dict of all parameters and persistent buffers by dotted name.
 
@@ -83,6 +94,8 @@ class StateDict:
             >>> list(torch.nn.Linear(2, 3).state_dict())
             ['weight', 'bias']
         """
+        if args:  # PyTorch's deprecated order of arguments
+            destination, prefix, keep_vars = (*args, *(destination, prefix, keep_vars)[len(args):])
         if destination is None:
             destination = OrderedDict()
             destination._metadata = OrderedDict()
@@ -96,7 +109,8 @@ class StateDict:
             if module is not None:
                 module.state_dict(destination=destination, prefix=prefix + name + ".", keep_vars=keep_vars)
         for hook in self._state_dict_hooks.values():
-            hook(self, destination, prefix, local)
+            changed = hook(self, destination, prefix, local)
+            destination = destination if changed is None else changed
         return destination
 
     def _load_from_state_dict(self, state_dict: Mapping[str, Any], prefix: str, local_metadata: dict, strict: bool,

@@ -50,13 +50,14 @@ def cross_entropy_grad(input, grad, target, lse, weight, dim=None, keepdim=False
     w = const(1, d) if weight is None else cast(weight, d)
     row = reduce("sum", P.where(hit, w, 0.0))
     onehot = P.where(hit, w, 0.0)
+    counted = P.ne(target, ignore_index)  # a mean over no rows has an infinite gradient, which must not reach the others
     if label_smoothing is None:
-        return (p * row - onehot) * g
+        return P.where(counted, (p * row - onehot) * g, 0.0)
     valid = cast(reduce("max", hit), d)
     n = cast(count(), d)
     total = n if weight is None else reduce("sum", w)
     smooth = (p * total - w) * valid / n
-    return ((p * row - onehot) * (1.0 - label_smoothing) + smooth * label_smoothing) * g
+    return P.where(counted, ((p * row - onehot) * (1.0 - label_smoothing) + smooth * label_smoothing) * g, 0.0)
 
 
 @cross_entropy_rows.vjp("input", "target", "weight", "out2")
@@ -157,7 +158,7 @@ def _rows(op: Any, input: Any, target: Any, weight: Any, ignore_index: int, extr
     return total / row_weight.sum() if reduction == "mean" else total
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
     """Cross entropy between logits and targets.
 
@@ -234,7 +235,7 @@ def _(ctx: Any, h: Any) -> Any:
     return loss, None
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """Minus the log-probability of each target class; shapes as for ``cross_entropy``."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -249,6 +250,13 @@ def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weig
     ``options``, which say how PyTorch cuts the product into parts, change nothing here.
     """
     *out, width = linear_weight._a.shape
+    if input.ndim not in (1, 2):
+        raise RuntimeError(f"expected input with dimensionality 1 or 2, got {input.ndim}")
+    if len(out) > 1 and input.ndim == 1:
+        raise RuntimeError(f"K-dimensional loss defined by linear_weight shape {tuple(linear_weight.shape)} requires batched input, (N, "
+                           f"{width}), got unbatched input with shape {tuple(input.shape)}")
+    if ignore_index is not None and target.dtype.is_floating_point:
+        raise RuntimeError("ignore_index cannot be specified when target contains probabilities")
     logits = fn.linear(input, linear_weight.reshape(-1, width), None if linear_bias is None else linear_bias.reshape(-1))
     return fn.cross_entropy(logits.reshape(*input._a.shape[:-1], *out), target, weight,
                             ignore_index=-100 if ignore_index is None else ignore_index, reduction=reduction,

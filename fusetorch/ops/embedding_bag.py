@@ -4,6 +4,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..dtypes import float32
 from .embedding import by_frequency, renormalise
 from .opdef import composite, fn
 
@@ -96,14 +97,15 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
         values = picked if counted is None else picked.masked_fill(~counted, -math.inf)
         most = low.scatter_reduce(0, bag.unsqueeze(1).expand(flat._a.shape[0], width), values, "amax", include_self=True)
         return most.masked_fill(most == -math.inf, 0.0)
+    picked = picked.to(float32) if picked.dtype.itemsize == 2 else picked  # rounded once, at the end
     if per_sample_weights is not None:
         picked = picked * per_sample_weights.reshape(-1, 1)
     if counted is not None:
         picked = picked.masked_fill(~counted, 0.0)
     total = fn.zeros((bags, width), dtype=picked.dtype, device=weight.device).index_add(0, bag, picked)
     if mode == "sum":
-        return total
+        return total.to(weight.dtype)
     ones = fn.ones((flat._a.shape[0], 1), dtype=picked.dtype, device=weight.device)
     ones = ones if counted is None else ones * counted
     number = fn.zeros((bags, 1), dtype=picked.dtype, device=weight.device).index_add(0, bag, ones)
-    return total / number.clamp(min=1.0)
+    return (total / number.clamp(min=1.0)).to(weight.dtype)

@@ -76,7 +76,7 @@ def huber_elementwise(input, target, delta: float = 1.0):
     return P.where(d <= delta, d * d * 0.5, (d - delta * 0.5) * delta)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """The squared difference."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -90,7 +90,7 @@ def mse_loss(input, target, size_average=None, reduce=None, reduction="mean", we
     return r.sum() / weight.sum() if reduction == "mean" else reduced(r, reduction)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", weight=None):
     """The absolute difference."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -102,7 +102,7 @@ def l1_loss(input, target, size_average=None, reduce=None, reduction="mean", wei
     return r.sum() / weight.sum() if reduction == "mean" else reduced(r, reduction)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mean", beta=1.0):
     """Squared below ``beta``, absolute above."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -112,7 +112,7 @@ def smooth_l1_loss(input, target, size_average=None, reduce=None, reduction="mea
     return reduced(fn.absolute_difference(a, b) if beta == 0 else fn.smooth_l1_elementwise(a, b, beta), reduction)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
     """Squared up to ``delta``, then linear with slope ``delta``."""
     if delta <= 0:
@@ -162,7 +162,7 @@ def bce_with_logits_pos_elementwise(input, target, pos_weight):
     return (1.0 - target) * input + ((pos_weight - 1.0) * target + 1.0) * _softplus_minus(input)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32:cpu banned:cuda")
 def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=None, reduction="mean"):
     """Cross entropy between probabilities and targets in [0, 1]."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -176,7 +176,7 @@ def binary_cross_entropy(input, target, weight=None, size_average=None, reduce=N
     return reduced(r if weight is None else r * weight, reduction)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def binary_cross_entropy_with_logits(input, target, weight=None, size_average=None, reduce=None, reduction="mean", pos_weight=None):
     """Binary cross entropy of ``sigmoid(input)``."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -192,11 +192,12 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
 @elementwise(name="kl_div_elementwise", function=False, method=False, promote="float", domain=(0.1, 0.9),
              oracle=lambda x, t: t * (np.log(t) - x))
 def kl_div_elementwise(input, target):
-    """``t (log t - input)``, 0 where ``t`` is 0."""
-    return P.where(target <= 0, P.where(P.isnan(target), target, 0.0), target * P.log(P.where(target <= 0, 1.0, target))) - target * input
+    """``t (log t - input)``, 0 where ``t`` is 0; NaN where it is negative."""
+    zero = P.eq(target, 0.0)
+    return P.where(zero, 0.0, target * P.log(P.where(zero, 1.0, target))) - target * input
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     """The Kullback-Leibler divergence from log-probabilities ``input`` to ``target``; ``"batchmean"`` divides by the batch size."""
     if reduction == "batchmean":
@@ -232,7 +233,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
     """The negative log likelihood of counts ``target`` under Poisson distributions with (log) mean ``input``."""
     reduction = loss_reduction(reduction, size_average, reduce)
