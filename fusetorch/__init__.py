@@ -14,7 +14,14 @@ _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"<numpy kern
 
 from . import attach as _attach  # noqa: E402
 from . import autograd, config, functional  # noqa: E402
-from .autograd import enable_grad, inference_mode, is_grad_enabled, no_grad, set_grad_enabled  # noqa: E402
+from .autograd import (  # noqa: E402
+    enable_grad,
+    inference_mode,
+    is_grad_enabled,
+    is_inference_mode_enabled,
+    no_grad,
+    set_grad_enabled,
+)
 from .dtypes import (  # noqa: E402
     bfloat16,
     complex64,
@@ -35,9 +42,23 @@ from .dtypes import (  # noqa: E402
     uint8,
 )
 from .dtypes import bool_ as bool  # noqa: E402
+from .formats import (  # noqa: E402
+    channels_last,
+    channels_last_3d,
+    contiguous_format,
+    layout,
+    memory_format,
+    preserve_format,
+    sparse_bsc,
+    sparse_bsr,
+    sparse_coo,
+    sparse_csc,
+    sparse_csr,
+    strided,
+)
 from .ops.creation import get_default_device, set_default_device  # noqa: E402
 from .ops.random import Generator, default_generator  # noqa: E402
-from .printing import set_printoptions  # noqa: E402
+from .printing import get_printoptions, set_printoptions  # noqa: E402
 from .runtime.device import device  # noqa: E402
 from .shapes import Size  # noqa: E402
 from .tensor import Tensor  # noqa: E402
@@ -46,8 +67,7 @@ half, float, double = float16, float32, float64
 cfloat, cdouble = complex64, complex128
 short, int, long = int16, int32, int64
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
-strided = "strided"
-contiguous_format, preserve_format = "contiguous_format", "preserve_format"
+newaxis = None
 
 __version__ = "0.1.0"
 
@@ -65,8 +85,28 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
     return made
 
 
-_LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "special", "distributions", "func", "backends",
-         "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides")
+_LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
+         "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
+         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator")
+
+#: Names that live in modules loaded when first asked for.
+_LAZY_NAMES = {name: module for module, names in {
+    "serialization": "save load",
+    "storage": "UntypedStorage TypedStorage is_storage FloatStorage DoubleStorage HalfStorage BFloat16Storage LongStorage IntStorage "
+               "ShortStorage CharStorage ByteStorage BoolStorage ComplexFloatStorage ComplexDoubleStorage",
+    "legacy": "FloatTensor DoubleTensor HalfTensor BFloat16Tensor LongTensor IntTensor ShortTensor CharTensor ByteTensor BoolTensor "
+              "set_default_tensor_type",
+    "settings": "get_num_threads set_num_threads get_num_interop_threads set_num_interop_threads use_deterministic_algorithms "
+                "are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled set_deterministic_debug_mode "
+                "get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_flush_denormal "
+                "set_warn_always is_warn_always_enabled typename compiled_with_cxx11_abi",
+    "autograd.anomaly_mode": "is_anomaly_enabled is_anomaly_check_nan_enabled set_anomaly_enabled",
+    "func": "vmap",
+    "amp.autocast_mode": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype is_autocast_available "
+                         "is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache autocast_increment_nesting "
+                         "autocast_decrement_nesting get_autocast_gpu_dtype get_autocast_cpu_dtype is_autocast_cpu_enabled "
+                         "set_autocast_gpu_dtype set_autocast_cpu_dtype set_autocast_cpu_enabled",
+}.items() for name in names.split()}
 
 
 def __getattr__(name: str) -> object:
@@ -74,5 +114,8 @@ def __getattr__(name: str) -> object:
     import importlib.util
     if name in _LAZY and importlib.util.find_spec(f"{__name__}.{name}") is not None:
         return importlib.import_module(f"{__name__}.{name}")
+    if name in _LAZY_NAMES:
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LAZY_NAMES[name]}"), name)
+        return value
     raise AttributeError(f"module 'fusetorch' has no attribute {name!r}: fusetorch does not have torch.{name}"
                          if not name.startswith("__") else name)

@@ -24,6 +24,11 @@ def set_printoptions(precision: int | None = None, threshold: int | None = None,
     _OPTIONS["sci_mode"] = sci_mode
 
 
+def get_printoptions() -> dict[str, Any]:
+    """How tensors print now."""
+    return dict(_OPTIONS)
+
+
 class _Formatter:
     """Chooses one width and notation for all elements shown."""
 
@@ -61,7 +66,25 @@ class _Formatter:
         return self.text(v).rjust(self.width)
 
 
-def _rows(a: np.ndarray, indent: int, summarize: bool, f: _Formatter) -> str:
+class _ComplexFormatter:
+    """The two parts, each with a width and notation of its own."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self.real, self.imag = _Formatter(values.real), _Formatter(values.imag)
+        self.width = self.real.width + self.imag.width + 1
+
+    def __call__(self, v: complex) -> str:
+        imag = self.imag(v.imag).lstrip()
+        return self.real(v.real) + ("" if imag[0] in "+-" else "+") + imag + "j"
+
+    text = __call__
+
+
+def _formatter(values: np.ndarray) -> _Formatter | _ComplexFormatter:
+    return _ComplexFormatter(values) if values.dtype.kind == "c" else _Formatter(values)
+
+
+def _rows(a: np.ndarray, indent: int, summarize: bool, f: _Formatter | _ComplexFormatter) -> str:
     e = _OPTIONS["edgeitems"]
     if a.ndim == 0:
         return f.text(a.item())
@@ -95,12 +118,13 @@ def _shown(a: np.ndarray, summarize: bool) -> np.ndarray:
 
 def tensor_repr(t: Tensor) -> str:
     """What ``print(t)`` shows."""
-    from .dtypes import bool_, get_default_dtype, int64
+    from .dtypes import bool_, complex64, complex128, float64, get_default_dtype, int64
     from .ops.conversion import host_array
     name = "tensor"
     prefix = name + "("
     a = host_array(t.detach())
     suffix = []
+    default_complex = complex128 if get_default_dtype() is float64 else complex64
     if t.device.type != "cpu":
         suffix.append(f"device='{t.device}'")
     if a.size == 0:
@@ -110,12 +134,12 @@ def tensor_repr(t: Tensor) -> str:
         if t.dtype is not get_default_dtype():
             suffix.append(f"dtype={t.dtype}")
     else:
-        if t.dtype not in (get_default_dtype(), int64, bool_):
+        if t.dtype not in (get_default_dtype(), default_complex, int64, bool_):
             suffix.append(f"dtype={t.dtype}")
         if t.dtype.np.kind == "V" or t.dtype.name in ("bfloat16", "float16"):
             a = a.astype(np.float32)
         summarize = a.size > _OPTIONS["threshold"]
-        body = _rows(a, len(prefix), summarize, _Formatter(_shown(a, summarize)))
+        body = _rows(a, len(prefix), summarize, _formatter(_shown(a, summarize)))
     if t.grad_fn is not None:
         suffix.append(f"grad_fn={t.grad_fn!r}")
     elif t.requires_grad:

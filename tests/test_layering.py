@@ -15,15 +15,15 @@ ROOT = Path(fusetorch.__file__).parent
 
 #: From the bottom up; docs/architecture.md says what each layer does. A name is a module or a package with all it holds.
 LAYERS = [
-    ("dtypes", "shapes", "errors", "config"),
+    ("dtypes", "formats", "shapes", "errors", "config"),
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
-    ("autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "functional", "random", "printing", "linalg", "fft",
-     "special"),
+    ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "functional", "random", "printing", "linalg", "fft",
+     "signal", "special"),
     ("compiler",),
-    ("cuda", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",
-     "version", "testing", "types", "serialization", "overrides"),
+    ("cuda", "cpu", "mps", "xpu", "accelerator", "hub", "onnx", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",
+     "version", "testing", "types", "serialization", "unpickling", "storage", "legacy", "settings", "overrides"),
     ("demo", "cli", "run", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -27,12 +27,12 @@ def variadic(name: str, args: tuple, keyword: Any) -> tuple[int, ...]:
 
 @composite(function=False, name="view")
 def _view(input, *shape, size=None, dtype=None):
-    """The same memory in another shape (one size may be -1), or with another dtype of the same width."""
+    """The same memory in another shape (one size may be -1), or read as another dtype."""
     from ..dtypes import dtype as dtype_class
     if len(shape) == 1 and isinstance(shape[0], dtype_class):
         dtype = shape[0]
     if dtype is not None:
-        return fn.view_dtype(input, dtype)
+        return fn.view_as_shape(input, tuple(input._a.shape)) if dtype is input.dtype else fn.view_dtype(input, dtype)
     size = infer_reshape(variadic("view", shape, size), input.numel())
     return fn.view_as_shape(input, size)
 
@@ -321,14 +321,19 @@ def _positions(size: tuple, stride: tuple, start: int) -> np.ndarray:
 
 
 def _offset_in_memory(t: Any) -> int:
-    """How far ``t``'s first element is from that of the tensor it is a view of."""
-    a = t._a
-    if not isinstance(a, np.ndarray):
-        return a.offset
-    base = t._x.base if t._x is not None and t._x.base is not None else None
-    if base is None:
-        return 0
-    return (a.__array_interface__["data"][0] - base._a.__array_interface__["data"][0]) // a.itemsize
+    """How far ``t``'s first element is from the start of its memory."""
+    from .memory import offset_in_memory
+    return offset_in_memory(t)
+
+
+def _room_in_memory(t: Any) -> int:
+    """How many elements the memory holds that ``t`` is a view of."""
+    from ..dispatch import active_tracer
+    from .memory import room_in_memory
+    if active_tracer() is None:
+        return room_in_memory(t)
+    whole = t if t._x is None or t._x.base is None else t._x.base
+    return 1 + sum((n - 1) * s for n, s in zip(whole._a.shape, whole.stride())) if whole.numel() else 0
 
 
 @composite(function=False)
@@ -350,8 +355,7 @@ def as_strided(input, size, stride, storage_offset=None):
         raise RuntimeError("as_strided: Negative strides are not supported at the moment, got strides: " + str(list(stride)))
     here = _offset_in_memory(input)
     start = here if storage_offset is None else storage_offset
-    whole = input if input._x is None or input._x.base is None else input._x.base
-    room = 1 + sum((n - 1) * s for n, s in zip(whole._a.shape, whole.stride())) if whole.numel() else 0
+    room = _room_in_memory(input)
     if numel(size) and (start < 0 or start + sum((n - 1) * s for n, s in zip(size, stride)) >= room):
         raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start} are out "
                            f"of bounds for storage of "
@@ -435,5 +439,10 @@ for _name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
 
 @composite(function=False)
 def contiguous(input, memory_format=None):
-    """The tensor itself if row-major, else a row-major copy."""
+    """The tensor itself if row-major (or in the given memory format), else a copy that is."""
+    if memory_format is not None:
+        from .memory import in_format
+        if memory_format.name == "preserve_format":
+            raise RuntimeError("preserve memory format is unsupported by the contiguous operator")
+        return in_format(input, memory_format)
     return input if input.is_contiguous() else fn.clone_contiguous(input)

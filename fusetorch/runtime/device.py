@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import threading
+from collections.abc import Callable
 from typing import Any
 
 from fusetorch import config
@@ -16,6 +18,16 @@ __all__ = ["device", "simulated", "cuda_available", "require_cuda", "cuda_missin
            "current_device", "set_device", "device_count", "device_name", "synchronize"]
 
 SIMULATED_CAPABILITY = 90
+
+
+class _Defaults(threading.local):
+    """The device of creation functions without ``device=``: the last of this thread's contexts, or the thread's setting."""
+
+    def __init__(self) -> None:
+        self.stack: list[device | None] = [None]
+
+
+default_devices = _Defaults()
 
 
 class device:
@@ -71,6 +83,21 @@ class device:
 
     def __reduce__(self) -> tuple:
         return (device, (self.type, self.index))
+
+    def __enter__(self) -> device:
+        default_devices.stack.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        default_devices.stack.pop()
+
+    def __call__(self, f: Callable[..., Any]) -> Callable[..., Any]:
+        """``f`` with this as the default device inside."""
+        @functools.wraps(f)
+        def wrapper(*args: Any, **kwargs: Any) -> Any:
+            with self:
+                return f(*args, **kwargs)
+        return wrapper
 
 
 def simulated() -> bool:

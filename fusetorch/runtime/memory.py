@@ -262,6 +262,24 @@ def as_numpy(a: DeviceArray) -> np.ndarray:
     return np.ndarray(a.shape, a.dtype.np, a.storage.owner, a.offset * size, tuple(s * size for s in a.strides))
 
 
+def as_cupy(a: DeviceArray) -> Any:
+    """GPU memory as a CuPy array (no copy); ``BufferError`` for a dtype that CuPy does not have."""
+    import cupy
+    if a.dtype is dtypes.bfloat16:
+        raise BufferError("CuPy has no bfloat16; use .view(torch.int16)")
+    size = a.dtype.itemsize
+    return cupy.ndarray(tuple(a.shape), a.dtype.np, a.storage.owner + a.offset * size, tuple([s * size for s in a.strides]))
+
+
+def adopt(array: Any) -> Storage:
+    """The memory of a CuPy array as a storage that keeps the array alive; it does not count in the statistics."""
+    s = Storage.__new__(Storage)
+    s._stats, s.simulated, s.owner = None, False, array.data
+    s.ptr, s.device_index = array.data.ptr, array.device.id
+    s.nbytes = array.itemsize * (1 + sum((n - 1) * st // array.itemsize for n, st in zip(array.shape, array.strides))) if array.size else 0
+    return s
+
+
 def _index(device_index: int | None) -> int:
     if device_index is not None:
         return device_index
