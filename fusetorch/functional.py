@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from . import dispatch
+from . import casting, dispatch
 from .ops import load_all
 from .ops.opdef import REGISTRY, OpDef, fn, op_names
 
@@ -40,6 +40,7 @@ def derive(op: OpDef) -> Callable[..., Any]:
     """The public function of an op."""
     if op.kind == "composite":
         f = _with_out(op) if op.out else op.body
+        f = _with_autocast(op, f) if op.autocast else f
         f.op = op
         return f
     operands = _tuple(list(op.operands))
@@ -50,6 +51,9 @@ def derive(op: OpDef) -> Callable[..., Any]:
             "reduction": f"call(op, {operands}, {rest}, dim, keepdim, out)",
             "view": f"call(op, input, {rest})",
             "opaque": f"call(op, {operands}, {rest}, out)"}[op.kind]
+    if op.autocast:
+        env.update(on=casting.on, autocast=casting.dispatched)
+        call = f"{call} if not on[0] else {call.replace('call(op', 'autocast(call, op')}"
     return _build(op.name, sig, call, env, op)
 
 
@@ -61,6 +65,15 @@ def _with_out(op: OpDef) -> Callable[..., Any]:
         r = body(*args, **kwargs)
         return r if out is None else dispatch.write_out(op.name, r, out)
     return f
+
+
+def _with_autocast(op: OpDef, f: Callable) -> Callable[..., Any]:
+    on = casting.on
+
+    @functools.wraps(f)
+    def g(*args: Any, **kwargs: Any) -> Any:
+        return f(*args, **kwargs) if not on[0] else casting.composed(op, f, args, kwargs)
+    return g
 
 
 def derive_inplace(op: OpDef) -> Callable[..., Any]:

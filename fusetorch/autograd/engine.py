@@ -7,8 +7,10 @@ from __future__ import annotations
 import heapq
 import itertools
 from collections.abc import Sequence
+from threading import get_ident
 from typing import Any
 
+from .. import casting
 from ..tensor import Meta, Tensor, meta, version_of, wrap
 from .modes import GradMode, enable_grad, no_grad, set_grad_enabled
 
@@ -26,7 +28,9 @@ class Node:
     # recording is on the eager hot path: fields with a usual value are class attributes, set only where they differ
     n_outputs = 1
     released = False
-    hooks: dict | None = None
+    hooks: dict | None = None                       # by output: what :func:`watch` put there
+    extra: NodeHooks | None = None                  # hooks of the node itself
+    where: str | None = None                        # in anomaly mode: the stack of the forward call
     edges: tuple
     order: int
 
@@ -51,27 +55,153 @@ class Node:
     @property
     def next_functions(self) -> tuple:
         """Where gradients flow next, as PyTorch shows it."""
-        return tuple((None, 0) if e is None else e if isinstance(e, tuple) else (AccumulateGrad(e), 0) for e in self.edges)
+        return tuple((None, 0) if e is None else e if isinstance(e, tuple) else (accumulator(e), 0) for e in self.edges)
+
+    @property
+    def metadata(self) -> dict:
+        """A dictionary for the user's notes."""
+        return self._extra().metadata
+
+    def _extra(self) -> NodeHooks:
+        if self.extra is None:
+            self.extra = NodeHooks()
+        return self.extra
+
+    def register_hook(self, fn: Callable) -> Any:
+        """Calls ``fn(grad_inputs, grad_outputs)`` after this node ran in backward; what it returns replaces the ``grad_inputs``."""
+        return _add_hook(self._extra().after, fn)
+
+    def register_prehook(self, fn: Callable) -> Any:
+        """Calls ``fn(grad_outputs)`` before this node runs in backward; what it returns replaces them."""
+        return _add_hook(self._extra().before, fn)
+
+    @property
+    def _sequence_nr(self) -> int:
+        return self.order
 
     def __repr__(self) -> str:
         return f"<{self.name()}>"
 
 
+class NodeHooks:
+    """What was attached to a node."""
+
+    __slots__ = ("before", "after", "metadata")
+
+    def __init__(self) -> None:
+        self.before: dict[int, Callable] = {}
+        self.after: dict[int, Callable] = {}
+        self.metadata: dict = {}
+
+
+def _add_hook(hooks: dict[int, Callable], hook: Callable) -> Any:
+    from ..ops.conversion import RemovableHandle
+    key = next(_sequence)
+    hooks[key] = hook
+    return RemovableHandle(hooks, key)
+
+
 class AccumulateGrad:
-    """Shown for leaves in ``next_functions``; ``variable`` is the leaf."""
+    """Shown for leaves in ``next_functions``; ``variable`` is the leaf. Its hooks run when the leaf's ``grad`` has been added to."""
+
+    metadata: dict
 
     def __init__(self, variable: Tensor) -> None:
         self.variable = variable
+        self.metadata = {}
+        self.next_functions: tuple = ()
 
     def name(self) -> str:
         """PyTorch's name of this node."""
         return "torch::autograd::AccumulateGrad"
+
+    def register_hook(self, fn: Callable) -> Any:
+        """Calls ``fn((), (grad,))`` after the gradient was accumulated."""
+        return _add_hook(post_hooks(self.variable), lambda leaf: fn((), (leaf.grad,)))
+
+    def register_prehook(self, fn: Callable) -> Any:
+        """Calls ``fn((grad,))`` before the gradient is accumulated; what it returns replaces it."""
+        def hook(g: Tensor) -> Tensor | None:
+            new = fn((g,))
+            return new[0] if isinstance(new, tuple) else new
+        return self.variable.register_hook(hook)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, AccumulateGrad) and other.variable is self.variable
+
+    def __hash__(self) -> int:
+        return hash((AccumulateGrad, id(self.variable)))
+
+    def __repr__(self) -> str:
+        return "<AccumulateGrad>"
+
+
+def accumulator(leaf: Tensor) -> AccumulateGrad:
+    """What stands for a leaf among the nodes."""
+    return AccumulateGrad(leaf)
+
+
+def post_hooks(t: Tensor) -> dict[int, Callable]:
+    """The functions that are called with this leaf after its gradient was accumulated."""
+    x = meta(t)
+    if x.post_hooks is None:
+        x.post_hooks = {}
+    return x.post_hooks
+
+
+class Pass(Node):
+    """Hands a gradient on: the history of a tensor that stands for another one."""
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """The gradient itself."""
+        return grads
+
+    def release(self) -> None:
+        """Nothing is saved here."""
+
+
+#: Pairs of functions that pack and unpack saved tensors, with the thread that wants them (``autograd.graph.saved_tensors_hooks``).
+packers: list[tuple[int, Callable, Callable]] = []
+
+
+class Packed:
+    """A saved tensor in the keeping of the user's ``pack`` and ``unpack``."""
+
+    __slots__ = ("value", "unpack", "edge", "output")
+
+    def __init__(self, t: Tensor, output: int | None, pack: Callable, unpack: Callable) -> None:
+        self.unpack, self.output = unpack, output
+        self.edge = edge_of(t) if output is None else None
+        with no_grad():
+            self.value = pack(t if output is None and t.grad_fn is None else t.detach())
+
+    def get(self, node: Node) -> Tensor:
+        """The tensor, with the history that it was saved with."""
+        with no_grad():
+            t = self.unpack(self.value)
+        if not isinstance(t, Tensor):
+            raise TypeError("Output of saved tensor unpack_hook expected to be a Tensor but got result of type "
+                            + type(t).__name__)
+        if GradMode.enabled and (self.output is not None or self.edge is not None):
+            seen = wrap(t._a)
+            if self.output is not None:
+                return set_history(seen, node, self.output)
+            return set_history(seen, *self.edge) if isinstance(self.edge, tuple) else set_history(seen, Pass((self.edge,)))
+        return t
 
 
 class Saved:
     """A tensor kept for backward with the version it had: an in-place write in between is an error, as in PyTorch."""
 
     __slots__ = ("tensor", "version", "output")
+
+    def __new__(cls, t: Tensor, output: int | None = None) -> Any:
+        if packers:
+            ident = get_ident()
+            for thread, pack, unpack in reversed(packers):
+                if thread == ident:
+                    return Packed(t, output, pack, unpack)
+        return object.__new__(cls)
 
     def __init__(self, t: Tensor, output: int | None = None) -> None:
         self.output = output
@@ -86,7 +216,8 @@ class Saved:
     def get(self, node: Node) -> Tensor:
         """The tensor, or PyTorch's error if it was modified since."""
         t = self.tensor
-        if t._version != self.version:
+        x = t._x
+        if (0 if x is None or x.version is None else x.version[0]) != self.version:
             raise RuntimeError(
                 "one of the variables needed for gradient computation has been modified by an inplace operation: "
                 f"[{t.dtype} {list(t.shape)}], which is an operand of {node.name()}, is at version {t._version}; expected version "
@@ -100,8 +231,11 @@ def edge_of(t: Tensor) -> Any:
     """Where this tensor's gradient goes: ``(node, index)``, the tensor itself for a leaf, ``None`` if it wants none."""
     if not t._req:
         return None
-    node = t.grad_fn
-    return t if node is None else (node, t._x.index)
+    x = t._x
+    if x is None:
+        return t
+    node = x.node if x.base is None else t.grad_fn
+    return t if node is None else (node, x.index)
 
 
 def set_history(t: Tensor, node: Node, index: int = 0) -> Tensor:
@@ -199,21 +333,40 @@ def _run_hooks(t: Meta, g: Tensor) -> Tensor:
     return g
 
 
+#: In anomaly mode, what runs a node and checks its result; see :mod:`fusetorch.autograd.anomaly_mode`.
+anomaly: list[Callable | None] = [None]
+
+#: Functions to be called when the backward pass that runs now is done, one list for each pass under way.
+callbacks: list[list[Callable[[], None]]] = []
+
+
+def edge_to(e: Any) -> Any:
+    """The edge that a ``GradientEdge`` (a node and an output number) names."""
+    node = e[0]
+    return node.variable if isinstance(node, AccumulateGrad) else (node, e[1])
+
+
 class _Sink:
     """Collects gradients of chosen tensors for :func:`grad`, instead of accumulating into ``.grad``."""
 
-    def __init__(self, inputs: Sequence[Tensor]) -> None:
-        self.leaves = {id(t): i for i, t in enumerate(inputs) if t.grad_fn is None}
+    def __init__(self, inputs: Sequence[Any]) -> None:
+        self.leaves: dict[int, list[int]] = {}
         self.inner: dict[tuple[int, int], list[int]] = {}
         for i, t in enumerate(inputs):
-            if t.grad_fn is not None:
-                self.inner.setdefault((id(t.grad_fn), t._x.index), []).append(i)
+            e = edge_of(t) if isinstance(t, Tensor) else edge_to(t)
+            if isinstance(e, tuple):
+                self.inner.setdefault((id(e[0]), e[1]), []).append(i)
+            else:
+                self.leaves.setdefault(id(t if e is None else e), []).append(i)
         self.grads: list[Tensor | None] = [None] * len(inputs)
 
 
 def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph: bool, create_graph: bool,
                  sink: _Sink | None = None) -> None:
     """Walks the tape from ``roots``, newest node first, adding gradients up on the way."""
+    if casting.on[0]:  # gradients have the dtypes of what they belong to
+        with casting.suspended():
+            return run_backward(roots, grads, retain_graph, create_graph, sink)
     pending: dict[int, list[Tensor | None]] = {}
     heap: list[tuple[int, int, Node]] = []
     leaves: dict[int, tuple[Tensor, Tensor]] = {}
@@ -232,7 +385,7 @@ def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph:
 
     with set_grad_enabled(create_graph):
         for t, g in zip(roots, grads):
-            e = edge_of(t)
+            e = edge_of(t) if isinstance(t, Tensor) else edge_to(t)
             if e is not None:
                 send(e, g)
         while heap:
@@ -253,7 +406,18 @@ def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph:
                                    "they have already been freed). Saved intermediate values of the graph are freed when you "
                                    "call .backward() or autograd.grad(). Specify retain_graph=True if you need to backward "
                                    "through the graph a second time.")
-            out = node.backward(incoming)
+            extra = node.extra
+            if extra is not None and extra.before:
+                for hook in list(extra.before.values()):
+                    new = hook(tuple(incoming))
+                    if new is not None:
+                        incoming = list(new) if isinstance(new, (tuple, list)) else [new]
+            out = node.backward(incoming) if anomaly[0] is None else anomaly[0](node, incoming)
+            if extra is not None and extra.after:
+                for hook in list(extra.after.values()):
+                    new = hook(tuple(out), tuple(incoming))
+                    if new is not None:
+                        out = new if isinstance(new, (tuple, list)) else (new,)
             if not retain_graph:
                 node.release()
             for e, g in zip(node.edges, out):
@@ -264,8 +428,7 @@ def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph:
             if x.hooks:
                 g = _run_hooks(x, g)
             if sink is not None:
-                i = sink.leaves.get(id(leaf))
-                if i is not None:
+                for i in sink.leaves.get(id(leaf), ()):
                     sink.grads[i] = g
                 continue
             if x.grad is None:
@@ -302,25 +465,44 @@ def watch(t: Tensor) -> None:
 def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None = None, create_graph: bool = False,
              inputs: Any = None) -> None:
     """Adds the gradients of ``tensors`` to the leaves' ``grad`` (see ``torch.autograd.backward``)."""
-    roots = [tensors] if isinstance(tensors, Tensor) else list(tensors)
-    given = [grad_tensors] if grad_tensors is None or isinstance(grad_tensors, Tensor) else list(grad_tensors)
-    given += [None] * (len(roots) - len(given))
-    grads = [_root_grad(t, g) for t, g in zip(roots, given)]
+    roots = _listed(tensors)
+    grads = _root_grads(roots, grad_tensors)
     retain = create_graph if retain_graph is None else retain_graph
     if inputs is None:
         run_backward(roots, grads, retain, create_graph)
         return
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+    wanted = _listed(inputs)
+    if not wanted:
+        raise RuntimeError("'inputs' argument to backward cannot be empty.")
     sink = _Sink(wanted)
     run_backward(roots, grads, retain, create_graph, sink)
     for t, g in zip(wanted, sink.grads):
         if g is not None:
-            t.grad = g if t.grad is None else t.grad + g
+            leaf = t if isinstance(t, Tensor) else edge_to(t)
+            leaf.grad = g if leaf.grad is None else leaf.grad + g
+            for hook in list((meta(leaf).post_hooks or {}).values()):
+                hook(leaf)
+
+
+def _listed(tensors: Any) -> list[Any]:
+    one = isinstance(tensors, Tensor) or (isinstance(tensors, tuple) and len(tensors) == 2 and isinstance(tensors[0], (Node, AccumulateGrad)))
+    return [tensors] if one else list(tensors)
+
+
+def _root_grads(roots: list[Any], given: Any) -> list[Tensor]:
+    given = [given] if given is None or isinstance(given, Tensor) else list(given)
+    if len(given) > len(roots) or (len(given) < len(roots) and given != [None]):
+        raise RuntimeError(f"got {len(roots)} tensors and {len(given)} gradients")
+    given += [None] * (len(roots) - len(given))
+    for i, (t, g) in enumerate(zip(roots, given)):
+        if isinstance(t, Tensor) and not t._req:
+            raise RuntimeError(f"element {i} of tensors does not require grad and does not have a grad_fn")
+        if not isinstance(t, Tensor) and g is None:
+            raise RuntimeError("grad can be implicitly created only for scalar outputs; a GradientEdge needs its gradient")
+    return [_root_grad(t, g) if isinstance(t, Tensor) else g for t, g in zip(roots, given)]
 
 
 def _root_grad(t: Tensor, g: Tensor | None) -> Tensor:
-    if not t._req:
-        raise RuntimeError("element 0 of tensors does not require grad and does not have a grad_fn")
     if g is None:
         if t.numel() != 1:
             raise RuntimeError(f"grad can be implicitly created only for scalar outputs (this one has shape {list(t.shape)}; "
@@ -347,18 +529,17 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
         >>> torch.autograd.grad(x * x, x)
         (tensor(6.),)
     """
+    allow_unused = materialize_grads if allow_unused is None else allow_unused
+    if materialize_grads and not allow_unused:
+        raise ValueError("Expected allow_unused to be True or not passed when materialize_grads=True, but got: allow_unused=False.")
+    roots, wanted = _listed(outputs), _listed(inputs)
     if is_grads_batched:
-        raise NotImplementedError("autograd.grad: is_grads_batched=True is not supported; call it once per gradient")
-    roots = [outputs] if isinstance(outputs, Tensor) else list(outputs)
-    wanted = [inputs] if isinstance(inputs, Tensor) else list(inputs)
+        return _grad_of_each(roots, wanted, grad_outputs, retain_graph, create_graph, allow_unused, materialize_grads)
     for t in wanted:
-        if not t._req:
+        if isinstance(t, Tensor) and not t._req:
             raise RuntimeError("One of the differentiated Tensors does not require grad")
-    given = [grad_outputs] if grad_outputs is None or isinstance(grad_outputs, Tensor) else list(grad_outputs)
-    given += [None] * (len(roots) - len(given))
     sink = _Sink(wanted)
-    run_backward(roots, [_root_grad(t, g) for t, g in zip(roots, given)],
-                 create_graph if retain_graph is None else retain_graph, create_graph, sink)
+    run_backward(roots, _root_grads(roots, grad_outputs), create_graph if retain_graph is None else retain_graph, create_graph, sink)
     out = []
     for t, g in zip(wanted, sink.grads):
         if g is None and materialize_grads:
@@ -369,3 +550,15 @@ def grad(outputs: Any, inputs: Any, grad_outputs: Any = None, retain_graph: bool
                                "Set allow_unused=True if this is the desired behavior.")
         out.append(g)
     return tuple(out)
+
+
+def _grad_of_each(roots: list[Any], wanted: list[Any], batches: Any, retain_graph: bool | None, create_graph: bool, allow_unused: bool,
+                  materialize_grads: bool) -> tuple[Tensor | None, ...]:
+    """``grad`` for each gradient along the first dimension of ``batches``, stacked."""
+    from ..ops.opdef import fn
+    given = _listed(batches)
+    n = next(g.shape[0] for g in given if g is not None)
+    keep = create_graph if retain_graph is None else retain_graph
+    rows = [grad(roots, wanted, [None if g is None else g[k] for g in given], keep or k + 1 < n, create_graph,
+                 allow_unused=allow_unused, materialize_grads=materialize_grads) for k in range(n)]
+    return tuple([None if column[0] is None else fn.stack(list(column)) for column in zip(*rows)])

@@ -45,7 +45,7 @@ _BARE_MODULES = ("fusetorch.nn.module", "fusetorch.nn.calls", "fusetorch.nn.stat
 def signature(args: tuple, kwargs: dict[str, Any], leaves: list[Tensor]) -> tuple:
     """A hashable summary of a call; the tensors found are appended to ``leaves`` in order."""
     grad = GradMode.enabled
-    parts: list[Any] = [grad, dtypes.get_default_dtype(), config.simulate_cuda, casting.key()]
+    parts: list[Any] = [grad, dtypes.get_default_dtype(), (config.simulate_cuda, casting.key())]
     for a in args:
         parts.append(_summary(a, leaves, grad))
     for k in kwargs:
@@ -429,7 +429,7 @@ def explain_miss(old: Iterable[tuple], new: tuple) -> str:
 
 def _difference(i: int, a: Any, b: Any) -> str:
     if i < 3:
-        return f"{('grad mode', 'default dtype', 'device simulation')[i]} changed from {a} to {b}"
+        return f"{('grad mode', 'default dtype', 'device simulation or autocast')[i]} changed from {a} to {b}"
     if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
         if len(a) == 2 and a[0] is b[0] and isinstance(a[0], type) and a[0] not in SIMPLE:
             return f"argument {i - 3}: another {a[0].__name__}"

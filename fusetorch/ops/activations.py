@@ -109,7 +109,7 @@ def _softplus(a: np.ndarray, beta: float = 1.0, threshold: float = 20.0) -> np.n
     return np.where(a * beta > threshold, a, np.log1p(np.exp(np.minimum(a * beta, threshold))) / beta)
 
 
-@elementwise(promote="floating", nn=True, function=False, method=False, oracle=_softplus)
+@elementwise(promote="floating", nn=True, function=False, method=False, oracle=_softplus, autocast="float32:cuda")
 def softplus(input, beta: float = 1.0, threshold: float = 20.0):
     """``log(1 + exp(beta x)) / beta``, linear where ``beta x > threshold``."""
     z = input * beta
@@ -197,7 +197,7 @@ def prelu_elementwise(input, weight):
 # ---- activations with a parameter or two halves
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="lower")
 def prelu(input, weight):
     """``x`` if positive, else ``weight * x``; ``weight`` has one element, or one for each channel (dimension 1)."""
     n = weight.numel()

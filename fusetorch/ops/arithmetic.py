@@ -115,7 +115,7 @@ def sum_to_size(input, *args, size=None):
     return sum_to(input, size)
 
 
-@composite()
+@composite(autocast="float32:cpu")
 def trace(input):
     """The sum of a matrix's diagonal."""
     if input.ndim != 2:
@@ -123,19 +123,19 @@ def trace(input):
     return fn.diagonal(input).sum()
 
 
-@composite()
+@composite(autocast="promote:cuda")
 def vdot(input, other):
     """The inner product of two vectors, the first conjugated."""
     return fn.dot(fn.conj(input), other)
 
 
-@composite()
+@composite(autocast="float32:cuda")
 def dist(input, other, p=2):
     """The ``p``-norm of the difference."""
     return fn.vector_norm_dims(input - other, float(p))
 
 
-@composite(method=False)
+@composite(method=False, autocast="float32")
 def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     """The ``p``-norm distances between the rows of ``x1`` (..., P, M) and of ``x2`` (..., R, M): (..., P, R)."""
     for name, x in (("X1", x1), ("X2", x2)):
@@ -150,7 +150,7 @@ def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     return fn.vector_norm_dims(x1.unsqueeze(-2) - x2.unsqueeze(-3), float(p), -1)
 
 
-@composite(inplace=True)
+@composite(inplace=True, autocast="float32:cuda")
 def renorm(input, p, dim, maxnorm):
     """The slices of ``dim`` scaled down to a ``p``-norm of at most ``maxnorm``."""
     if input.ndim < 2:
@@ -252,7 +252,7 @@ def kron(input, other):
     return wide.reshape([m * n for m, n in zip(a._a.shape, b._a.shape)])
 
 
-@composite()
+@composite(autocast="promote:cuda")
 def cross(input, other, dim=None):
     """The vector product along ``dim`` (of size 3; the first such unless given)."""
     shape = tuple(broadcast_shapes(input.shape, other.shape))

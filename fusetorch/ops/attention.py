@@ -10,7 +10,7 @@ from ..dtypes import bool_
 from .opdef import composite, fn
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="lower")
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     """``softmax(query @ key.T * scale + mask) @ value``.
 

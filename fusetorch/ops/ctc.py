@@ -143,7 +143,7 @@ def _padded(targets: Any, lengths: Any, n: int) -> Any:
     return targets[at.clamp(max=targets.numel() - 1)]
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reduction="mean", zero_infinity=False):
     """Minus the log-probability of the target sequences, over all alignments in which blanks and repetitions may be put between labels.
 

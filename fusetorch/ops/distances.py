@@ -9,7 +9,7 @@ from .losses import loss_reduction, reduced
 from .opdef import composite, fn
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="float32:cuda")
 def cosine_similarity(x1, x2, dim=1, eps=1e-8):
     """The cosine of the angle between vectors along ``dim``, with norms not below ``eps``."""
     if not (x1.dtype.is_floating_point and x2.dtype.is_floating_point):
@@ -33,7 +33,7 @@ def normalize(input, p=2.0, dim=1, eps=1e-12):
     return input / fn.vector_norm_dims(input, float(p), dim, True).clamp(min=eps).expand(input._a.shape)
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="float32")
 def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """1 - cosine for targets of 1, ``max(0, cosine - margin)`` for targets of -1."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -51,7 +51,7 @@ def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, r
     return reduced(loss, reduction)
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="float32")
 def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
     """``input`` for targets of 1, ``max(0, margin - input)`` for targets of -1."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -60,7 +60,7 @@ def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=No
     return reduced(loss, reduction)
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="float32")
 def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
     """``max(0, -target * (input1 - input2) + margin)``."""
     reduction = loss_reduction(reduction, size_average, reduce)
@@ -70,14 +70,14 @@ def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, red
     return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32")
 def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """``log(1 + exp(-target * input))``."""
     reduction = loss_reduction(reduction, size_average, reduce)
     return reduced(fn.softplus(-target * input, 1.0, 50.0), reduction)
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="float32")
 def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
                         reduction="mean"):
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` of ``p``-norm distances."""

@@ -8,7 +8,7 @@ from ..shapes import numel
 from .opdef import composite, fn
 
 
-@composite(method=False)
+@composite(method=False, autocast="lower")
 def einsum(equation, *operands):
     """Sums of products named by ``equation``, as in NumPy: ``einsum("bij,bjk->bik", a, b)``. Operands are contracted from left to right.
 

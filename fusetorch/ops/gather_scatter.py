@@ -233,7 +233,7 @@ def scatter_(input, dim, index, src=None, *, value=None, reduce=None):
     return _scatter_call("scatter", input, dim, index, _source(input, index, src, value), how, True, True)
 
 
-@composite(out=True)
+@composite(out=True, autocast="promote:cuda")
 def scatter_add(input, dim, index, src):
     """``input`` with ``src`` added at ``index`` along ``dim``."""
     return _scatter_call("scatter_add", input, dim, index, src, "sum", True, False)

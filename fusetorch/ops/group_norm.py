@@ -9,7 +9,7 @@ from .normalization import check_normalized_shape
 from .opdef import composite, fn
 
 
-@composite(nn=True, method=False)
+@composite(nn=True, method=False, autocast="float32:cuda")
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
     """Normalises each of ``num_groups`` groups of channels of each sample of ``input`` (N, C, ...); then scales and shifts each channel.
 

@@ -55,7 +55,7 @@ def _put_operands(input: Any, indices: Any, values: Any) -> tuple[Any, list[Tens
     return values, parts, dims
 
 
-@composite()
+@composite(autocast="promote:cuda")
 def index_put(input, indices, values, accumulate=False):
     """``input`` with ``values`` written (or added) at ``indices``, a tuple of index tensors, masks or ``None``."""
     values, parts, dims = _put_operands(input, indices, values)

@@ -67,7 +67,7 @@ def _(ctx: Any, g: Any) -> Any:
     return out
 
 
-@composite(out=True, aliases=("concat", "concatenate"), method=False)
+@composite(out=True, aliases=("concat", "concatenate"), method=False, autocast="promote")
 def cat(tensors, dim=0):
     """The tensors one after the other along ``dim``. Dtypes are promoted; a 1-D tensor without elements is skipped, as in PyTorch."""
     ts = _tensors("cat", tensors)
@@ -97,7 +97,7 @@ def cat(tensors, dim=0):
     return fn.cat_dim(kept, d)
 
 
-@composite(out=True, method=False)
+@composite(out=True, method=False, autocast="promote")
 def stack(tensors, dim=0):
     """Tensors of one shape as the slices of a new dimension ``dim``."""
     ts = _tensors("stack", tensors)

@@ -110,13 +110,13 @@ def _over(input: Any, dim: Any, dtype: dtype | None, op: Any) -> Any:
     return op(x, wrap_dim(dim, x.ndim), True)
 
 
-@composite(nn=True, oracle=_softmax_oracle)
+@composite(nn=True, oracle=_softmax_oracle, autocast="float32:cuda")
 def softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``exp(x) / sum(exp(x))`` along ``dim``, without overflow."""
     return _over(input, dim, dtype, fn.softmax_dims)
 
 
-@composite(nn=True, oracle=_log_softmax_oracle)
+@composite(nn=True, oracle=_log_softmax_oracle, autocast="float32:cuda")
 def log_softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``log(softmax(x))`` along ``dim``, accurately."""
     return _over(input, dim, dtype, fn.log_softmax_dims)
@@ -241,7 +241,7 @@ def check_normalized_shape(input: Any, size: tuple[int, ...], weight: Any, bias:
                                f"normalized_shape = {list(size)}")
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="float32:cuda")
 def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
     """Normalises over the last dimensions, which must be ``normalized_shape``; then scales and shifts."""
     size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
@@ -250,7 +250,7 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_
     return fn.layer_norm_stats(input, weight, bias, eps=eps, dim=dims, keepdim=True)[0]
 
 
-@composite(nn=True)
+@composite(nn=True, autocast="float32:cuda")
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """Divides by the root of the mean square over the last dimensions; then scales."""
     size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)

@@ -94,6 +94,7 @@ class OpDef:
     out: bool = False                   # a composite that takes ``out=``, as the other kinds do
     nonempty: bool = False              # a reduction without a value for no elements
     retype: Callable[[dtype], dtype] | None = None  # a view of another dtype: its dtype; strides and offset are in elements of that
+    autocast: str = ""                  # what autocast does to operands: lower | float32 | promote; see fusetorch/casting.py
     writes: bool = False                # elementwise over lists: the outputs are written into the first operands
 
     def __post_init__(self) -> None:
@@ -225,7 +226,7 @@ class LoopSpec:
     """
 
     __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
-                 "grads", "kernel_cache", "primitives", "complex", "_parts")
+                 "grads", "kernel_cache", "primitives", "differentiable", "passes", "complex", "_parts")
 
     def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
                  out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
@@ -237,6 +238,10 @@ class LoopSpec:
         self.single = len(values) == 1 and sum(1 for a in values[0].args if a.args) == 0 and not any(
             d in HALVES for d in in_dtypes)
         self.numpy = numpy_function(self.values, self.out_dtypes, len(in_dtypes), len(scalars), reduces)
+        #: which outputs can have a gradient
+        self.differentiable = tuple([d.category >= 2 for d in out_dtypes])
+        #: how many passes over the elements NumPy makes
+        self.passes = max(1, sum(1 for e in walk(self.values) if e.args))
         self.plans: dict[Any, Any] = {}
         self.grads: dict[Any, Any] = {}
         self.kernel_cache: dict[Any, Any] = {}
@@ -245,8 +250,39 @@ class LoopSpec:
         self.complex = any(e.dtype.category == 3 for e in walk(self.values)) or any(d.category == 3 for d in self.in_dtypes)
         self._parts: Any = None
 
+    @property
+    def parts(self) -> RealForm | None:
+        """How native loops and GPU kernels run a spec over complex numbers; ``None`` where they cannot."""
+        if self._parts is None:
+            self._parts = _real_form(self)
+        return self._parts or None
+
     def __repr__(self) -> str:
         return f"<loop {self.name}({', '.join(d.name for d in self.in_dtypes)})>"
+
+
+class RealForm(NamedTuple):
+    """A spec without complex numbers, and which part of which operand, scalar and result its own are (``None``: it was real)."""
+
+    spec: LoopSpec
+    loads: list[tuple[int, int | None]]
+    scalars: list[tuple[int, int | None]]
+    stores: list[tuple[int, int | None]]
+
+    def numbers(self, given: Sequence[Any]) -> list[Any]:
+        """The scalars of the real spec."""
+        return [given[k] if part is None else (complex(given[k]).imag if part else complex(given[k]).real) for k, part in self.scalars]
+
+
+def _real_form(spec: LoopSpec) -> RealForm | bool:
+    from .complex_parts import separable, split
+    if not separable(spec.values):
+        return False
+    p = split(spec.values)
+    real = LoopSpec(spec.name, None, [spec.in_dtypes[i].to_real() for i, _ in p.loads], p.values,
+                    [spec.out_dtypes[j].to_real() for j, _ in p.stores], [spec.full[j] for j, _ in p.stores],
+                    [spec.scalars[k].to_real() for k, _ in p.scalars], spec.reduces)
+    return RealForm(real, p.loads, p.scalars, p.stores)
 
 
 def compute_dtype(d: dtype) -> dtype:

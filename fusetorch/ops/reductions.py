@@ -35,7 +35,7 @@ def _typed(e: Any, dt: dtype | None) -> Any:
     return e if dt is None else As(cast(e, compute_dtype(dt)), dt)
 
 
-@reduction(oracle=lambda a, dim=None, keepdim=False: np.sum(a, axis=dim, keepdims=keepdim))
+@reduction(oracle=lambda a, dim=None, keepdim=False: np.sum(a, axis=dim, keepdims=keepdim), autocast="float32:cuda")
 def sum(input, dim=None, keepdim=False, *, dtype: dtype = None):
     """The sum. Integers and bools are added up as int64; half types in float32."""
     x, dt = _accumulator(input, dtype)
@@ -194,7 +194,7 @@ def _logsumexp(a: np.ndarray, dim: Any = None, keepdim: bool = False) -> np.ndar
     return scipy.special.logsumexp(a, axis=dim, keepdims=keepdim)
 
 
-@reduction(promote="float", oracle=_logsumexp)
+@reduction(promote="float", oracle=_logsumexp, autocast="float32:cuda")
 def logsumexp(input, dim=None, keepdim=False):
     """``log(sum(exp(input)))`` without overflow."""
     m = reduce("max", P.real(input))

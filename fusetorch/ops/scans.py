@@ -182,14 +182,14 @@ def _summable(x: Any, d: dtype | None) -> Any:
     return x if d is None else x.to(d)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="float32:cuda")
 def cumsum(input, dim, *, dtype=None):
     """The sum of the elements up to each position of ``dim``; integers add up as int64."""
     d = wrap_dim(dim, input.ndim)
     return fn.cumsum_dim(_summable(input, dtype), d)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="float32:cuda")
 def cumprod(input, dim, *, dtype=None):
     """The product of the elements up to each position of ``dim``; integers multiply as int64."""
     d = wrap_dim(dim, input.ndim)

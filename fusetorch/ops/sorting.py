@@ -266,13 +266,13 @@ def _quantile(input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, i
     return out.squeeze(0) if q.ndim == 0 else out
 
 
-@composite(out=True)
+@composite(out=True, autocast="float32:cpu")
 def quantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """The ``q``-quantiles (``q`` in [0, 1], a number or a vector, which becomes the first dimension)."""
     return _quantile(input, q, dim, keepdim, interpolation, False)
 
 
-@composite(out=True)
+@composite(out=True, autocast="float32:cpu")
 def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """``quantile`` without the NaNs."""
     return _quantile(input, q, dim, keepdim, interpolation, True)

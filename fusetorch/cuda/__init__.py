@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from types import SimpleNamespace
 from typing import Any
 
-from . import config
-from .runtime import device as _device
-from .runtime import memory as _memory
-from .runtime.device import current_device, device_count
-from .runtime.memory import OutOfMemoryError
-from .runtime.streams import Event, Stream, current_stream, default_stream, stream
+from .. import config
+from ..runtime import device as _device
+from ..runtime import memory as _memory
+from ..runtime.device import current_device, device_count
+from ..runtime.memory import OutOfMemoryError
+from ..runtime.streams import Event, Stream, current_stream, default_stream, stream
 
 __all__ = ["is_available", "is_initialized", "init", "device_count", "current_device", "set_device", "device", "get_device_name",
            "get_device_capability", "get_device_properties", "get_arch_list", "is_bf16_supported", "synchronize", "memory_allocated",
@@ -148,7 +148,7 @@ def mem_get_info(device: Any = None) -> tuple[int, int]:
 
 def manual_seed(seed: int) -> None:
     """Restarts the generator of random numbers from ``seed``; the CPU shares it."""
-    from .ops.random import default_generator
+    from ..ops.random import default_generator
     default_generator.manual_seed(seed)
 
 
@@ -159,11 +159,19 @@ def manual_seed_all(seed: int) -> None:
 
 def seed() -> None:
     """Restarts the generator of random numbers from a seed that the operating system draws."""
-    from .ops.random import default_generator
+    from ..ops.random import default_generator
     default_generator.seed()
 
 
 def initial_seed() -> int:
     """The seed of the last restart."""
-    from .ops.random import default_generator
+    from ..ops.random import default_generator
     return default_generator.initial_seed()
+
+
+def __getattr__(name: str) -> Any:
+    import importlib
+    if name in ("amp", "nvtx", "random", "memory", "comm"):
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module 'fusetorch.cuda' has no attribute {name!r}: fusetorch does not have torch.cuda.{name}"
+                         if not name.startswith("__") else name)
