@@ -10,7 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -85,6 +86,24 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         for j in jobs:
             j.result()
         return out
+    finally:
+        set_threads(before)
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """While the block runs, the library's products stay on the thread that calls them: for many small ones in a row."""
+    global _library, _looked
+    if not _looked:
+        _looked, _library = True, _find()
+    if _library is None:
+        yield
+        return
+    set_threads, get_threads = _library
+    before = get_threads()
+    set_threads(1)
+    try:
+        yield
     finally:
         set_threads(before)
 

@@ -210,6 +210,12 @@ def matmul(a: DeviceArray, b: DeviceArray, out_dtype: dtype | None = None, *, bi
     return out
 
 
+def matmul_into(a: DeviceArray, b: DeviceArray, out: DeviceArray) -> None:
+    """Writes ``a @ b`` of two floating matrices into row-major ``out``."""
+    if out.size:
+        _product(a, b, None, out, False)
+
+
 def _dense(x: DeviceArray) -> DeviceArray:
     out = empty(x.shape, x.dtype, x.storage.device_index)
     pointwise_into("identity", [x], out, x.dtype)
