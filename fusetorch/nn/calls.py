@@ -32,20 +32,21 @@ class _Identity(Function):
     """Hands tensors on, and shows their gradients to a function when all have come."""
 
     @staticmethod
-    def forward(ctx: Any, seen: Callable[[tuple], tuple], *tensors: Tensor) -> tuple:
-        ctx.set_materialize_grads(False)
-        ctx.mark_non_differentiable(*[t for t in tensors if not t.requires_grad])
+    def forward(ctx: Any, seen: Callable[[tuple], tuple], fill: bool, *tensors: Tensor) -> tuple:
+        ctx.set_materialize_grads(fill)
         ctx.seen = seen
-        return tuple([t.view_as(t) for t in tensors])
+        out = tuple([t.view_as(t) for t in tensors])
+        ctx.mark_non_differentiable(*[o for t, o in zip(tensors, out) if not t.requires_grad])
+        return out
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple:
-        return None, *ctx.seen(grads)
+        return None, None, *ctx.seen(grads)
 
 
-def _watch(values: tuple, seen: Callable[[tuple], tuple]) -> tuple | None:
+def _watch(values: tuple, seen: Callable[[tuple], tuple], fill: bool) -> tuple | None:
     """``values`` with their tensors replaced so that ``seen`` gets the gradients (``None`` for the rest) and may replace them; ``None``
-    if no gradient can come."""
+    if no gradient can come. With ``fill``, tensors without a gradient get zeros."""
     places = [i for i, v in enumerate(values) if isinstance(v, Tensor)]
     if not any(values[i].requires_grad for i in places):
         return None
@@ -57,7 +58,7 @@ def _watch(values: tuple, seen: Callable[[tuple], tuple]) -> tuple | None:
         changed = seen(tuple(full))
         return tuple([changed[i] for i in places])
 
-    tensors = _Identity.apply(spread, *[values[i] for i in places])
+    tensors = _Identity.apply(spread, fill, *[values[i] for i in places])
     out = list(values)
     for i, t in zip(places, tensors):
         out[i] = t
@@ -77,13 +78,13 @@ class _BackwardHooks:
 
     def on_input(self, args: tuple) -> tuple:
         self.inputs = len(args)
-        watched = _watch(args, self._inputs_ready) if self.after else None
+        watched = _watch(args, self._inputs_ready, True) if self.after else None
         self.input_watched = watched is not None
         return args if watched is None else watched
 
     def on_output(self, output: Any) -> Any:
         single = not isinstance(output, tuple)
-        watched = _watch((output,) if single else output, self._outputs_ready)
+        watched = _watch((output,) if single else output, self._outputs_ready, False)
         return output if watched is None else watched[0] if single else watched
 
     def _outputs_ready(self, grads: tuple) -> tuple:

@@ -1,0 +1,27 @@
+"""Making a module whose starting values will not be used."""
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import fusetorch as torch
+from fusetorch.nn.module import Module
+
+
+def skip_init(module_cls: type[Module], *args: Any, **kwargs: Any) -> Module:
+    """A ``module_cls(*args, **kwargs)`` whose parameters hold any values; the random numbers that follow are the same as without it.
+
+    Example:
+        >>> import fusetorch as torch
+        >>> torch.nn.utils.skip_init(torch.nn.Linear, 5, 1)
+        Linear(in_features=5, out_features=1, bias=True)
+    """
+    if not issubclass(module_cls, Module):
+        raise RuntimeError(f"Expected a Module; got {module_cls}")
+    if "device" not in inspect.signature(module_cls).parameters:
+        raise RuntimeError("Module must support a 'device' arg to skip initialization")
+    state = torch.default_generator.get_state()
+    try:
+        return module_cls(*args, **kwargs)
+    finally:
+        torch.default_generator.set_state(state)
