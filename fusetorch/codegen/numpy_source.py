@@ -1,6 +1,7 @@
 """Expressions as NumPy source: how small CPU tensors run, and the reference for the other generators."""
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -153,6 +154,6 @@ def _iota(shape: tuple[int, ...], axes: tuple[int, ...], which: Any) -> np.ndarr
 
 def _arg_reduce(kind: str, a: np.ndarray, axes: tuple[int, ...]) -> np.ndarray:
     keep = [d for d in range(a.ndim) if d not in axes]
-    rows = a.transpose(keep + list(axes)).reshape([a.shape[d] for d in keep] + [-1])
+    rows = a.transpose(keep + list(axes)).reshape([a.shape[d] for d in keep] + [math.prod(a.shape[d] for d in axes)])
     index = getattr(np, kind)(rows, axis=-1)
     return np.asarray(index).reshape([1 if d in axes else a.shape[d] for d in range(a.ndim)])

@@ -42,6 +42,8 @@ def _fractional(n: int, input: Any, kernel_size: Any, output_size: Any, output_r
     batch, channels = x._a.shape[:2]
     if samples is None:
         samples = fn.rand((batch, channels, n), dtype=input.dtype, device=input.device)
+    if samples.dtype is not input.dtype:
+        raise RuntimeError(f"Expect _random_samples to have the same dtype as input, got {samples.dtype} and {input.dtype}")
     if samples.ndim != 3 or samples._a.shape[0] < batch or samples._a.shape[1] < channels or samples._a.shape[2] != n:
         raise RuntimeError(f"Expect _random_samples of shape {[batch, channels, n]}, got {list(samples.shape)}")
     at = fn.zeros((1,) * (2 + 2 * n), dtype=int64, device=input.device)

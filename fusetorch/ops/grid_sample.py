@@ -86,7 +86,8 @@ def _sampled(planes: Any, where: list[Any], size: tuple[int, ...], mode: str, pa
 
 def _check(input: Any, grid: Any) -> None:
     if grid.dtype is not input.dtype:
-        raise RuntimeError(f"grid_sampler(): expected input and grid to have same dtype, but input has {input.dtype} and grid has {grid.dtype}")
+        raise RuntimeError(f"grid_sampler(): expected input and grid to have same dtype, but input has {input.dtype} and grid has "
+                           f"{grid.dtype}")
     if not input.dtype.is_floating_point:
         raise RuntimeError(f"grid_sampler(): expected a floating-point input, got {input.dtype}; convert it with .float()")
     if input.ndim not in (4, 5) or input.ndim != grid.ndim:
@@ -102,13 +103,20 @@ def _check(input: Any, grid: Any) -> None:
         raise RuntimeError(f"grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes {list(input.shape)}")
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32:cpu promote:cuda")
 def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
-    """The values of ``input`` (N, C, H, W) at the places ``grid`` (N, h, w, 2), (x, y) each in [-1, 1]: (N, C, h, w). Volumes (N, C, D, H, W)
-    take a grid of (x, y, z).
+    """The values of ``input`` (N, C, H, W) at the places ``grid`` (N, h, w, 2), (x, y) each in [-1, 1]: (N, C, h, w).
 
-    ``mode``: ``bilinear``, ``nearest``, ``bicubic`` (images only). ``padding_mode``: what is outside is 0 (``zeros``), the ``border``'s value or a
-    ``reflection``. ``align_corners``: -1 and 1 are the centres of the corner elements, rather than their outer corners."""
+    Volumes (N, C, D, H, W) take a grid (N, d, h, w, 3) of (x, y, z). ``mode``: ``bilinear``, ``nearest``, ``bicubic`` (images only).
+    ``padding_mode``: what is outside is 0 (``zeros``), the ``border``'s value or a ``reflection``. ``align_corners``: -1 and 1 are the
+    centres of the corner elements, rather than their outer corners.
+
+    Example:
+        >>> import fusetorch as torch
+        >>> image = torch.arange(4.0).reshape(1, 1, 2, 2)
+        >>> torch.nn.functional.grid_sample(image, torch.zeros(1, 1, 1, 2), align_corners=True)
+        tensor([[[[1.5000]]]])
+    """
     if mode not in ("bilinear", "nearest", "bicubic"):
         raise ValueError(f"nn.functional.grid_sample(): expected mode to be 'bilinear', 'nearest' or 'bicubic', but got: '{mode}'")
     if padding_mode not in ("zeros", "border", "reflection"):
@@ -127,7 +135,7 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
     where = []
     for k, m in enumerate(size):  # the last coordinate of the grid is for the first dimension
         x = flat[..., len(size) - 1 - k]
-        where.append((x + 1) * ((m - 1) / 2) if align else ((x + 1) * m - 1) / 2)
+        where.append((x + 1) * ((m - 1) / 2) if align else (x + 1) * (m / 2) - 0.5)
     out = _sampled(input.reshape((batch, channels, math.prod(size))), where, size, mode, padding_mode, align)
     return out.reshape((batch, channels, *places)).to(d)
 
@@ -144,7 +152,7 @@ for _n in (2, 3):
     _define_sampler(_n)
 
 
-@composite(method=False)
+@composite(method=False, autocast="float32:cpu promote:cuda")
 def grid_sampler(input, grid, interpolation_mode, padding_mode, align_corners):
     """``grid_sample`` with the modes as numbers."""
     return getattr(fn, f"grid_sampler_{3 if input.ndim == 5 else 2}d")(input, grid, interpolation_mode, padding_mode, align_corners)
@@ -158,16 +166,18 @@ def affine_grid(theta, size, align_corners=None):
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
     n = len(size) - 2
     if n not in (2, 3):
-        raise NotImplementedError(f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size {size}.")
+        raise NotImplementedError(f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size "
+                                  f"{size}.")
     if theta.ndim != 3 or tuple(theta.shape[1:]) != (n, n + 1):
         raise ValueError(f"Expected a batch of {n}D affine matrices of shape Nx{n}x{n + 1} for size {size}. Got {list(theta.shape)}.")
     if min(size) <= 0:
         raise ValueError(f"Expected non-zero, positive output size. Got {size}")
     if theta._a.shape[0] != size[0]:
-        raise RuntimeError(f"Expected a batch of {size[0]} affine matrices, one for each image of size {tuple(size)}. Got {list(theta.shape)}.")
+        raise RuntimeError(f"Expected a batch of {size[0]} affine matrices, one for each image of size {tuple(size)}. Got "
+                           f"{list(theta.shape)}.")
     axes = []
     for m in size[2:]:
-        line = fn.linspace(-1, 1, m, dtype=theta.dtype, device=theta.device) if m > 1 else fn.zeros(1, dtype=theta.dtype, device=theta.device)
+        line = fn.linspace(-1, 1, m, dtype=theta.dtype, device=theta.device) if m > 1 else fn.zeros_like(theta[0, 0, :1])
         axes.append(line if align_corners else line * ((m - 1) / m))
     grids = fn.meshgrid(*axes, indexing="ij")
     base = fn.stack([*reversed(grids), fn.ones_like(grids[0])], -1).reshape((1, -1, n + 1))

@@ -29,7 +29,8 @@ def _target(input: Any, size: Any, scale_factor: Any, recompute: bool) -> tuple[
     each = list(given) if isinstance(given, (list, tuple)) else [given] * n
     if len(each) != n:
         raise ValueError(f"Input and {what} must have the same number of spatial dimensions, but got input with spatial dimensions of "
-                         f"{list(input.shape[2:])} and {what} of {given}. Give the input as (N, C, d1, ..., dK) and {what} as (o1, ..., oK).")
+                         f"{list(input.shape[2:])} and {what} of {given}. Give the input as (N, C, d1, ..., dK) and {what} as "
+                         f"(o1, ..., oK).")
     if size is not None:
         if recompute:
             raise ValueError("recompute_scale_factor is not meaningful with an explicit size.")
@@ -54,14 +55,15 @@ def _rule(mode: str, n_in: int, n_out: int, scale: float | None, align: bool, an
     return ("cubic" if mode == "bicubic" else "linear", n_in, n_out, step, align)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32:cuda")
 def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False):
     """``input`` (N, C, *spatial) resized to ``size``, or by ``scale_factor``.
 
-    ``mode``: ``nearest``, ``nearest-exact``, ``area`` (any number of dimensions), ``linear`` (1), ``bilinear``, ``bicubic`` (2), ``trilinear``
-    (3), ``lanczos`` (2, with ``antialias``). ``align_corners``: the centres of the corner elements stay in place, rather than their outer
-    corners. ``recompute_scale_factor``: use the ratio of the sizes, not the given factor. ``antialias``: when shrinking, average over all
-    elements (``bilinear``, ``bicubic``, ``lanczos``).
+    ``mode``: ``nearest``, ``nearest-exact``, ``area`` (one to three dimensions), ``linear`` (one), ``bilinear``, ``bicubic`` (two),
+    ``trilinear`` (three), ``lanczos`` (two, with ``antialias``). ``align_corners``: the centres of the corner elements stay in place,
+    rather than their outer corners. ``recompute_scale_factor``: use the ratio of the sizes, not the given factor. ``antialias``: when
+    shrinking, average over all elements (``bilinear``, ``bicubic``, ``lanczos``). Of uint8 images each pass is rounded to bytes, as in
+    Pillow.
 
     Example:
         >>> import fusetorch as torch
@@ -104,8 +106,11 @@ def _weighted(input: Any, rules: Sequence[tuple]) -> Any:
     d = input.dtype
     if not d.is_floating_point and d is not uint8:
         raise NotImplementedError(f"\"interpolate\" not implemented for {d}; convert the tensor with .float() first")
-    out = resample(input.to(float32) if d.itemsize <= 2 else input, rules)
-    return out.round().clamp(0, 255).to(uint8) if d is uint8 else out.to(d)
+    if d is uint8:  # as Pillow: along the rows first, and each pass gives bytes
+        for k in reversed(range(len(rules))):
+            input = fn.resample_dim(input.to(float32), 2 + k, rules[k], False).round().clamp(0, 255).to(uint8)
+        return input
+    return resample(input.to(float32) if d.itemsize == 2 else input, rules).to(d)
 
 
 @composite(nn=True, function=False, method=False)
@@ -127,17 +132,21 @@ def upsample_bilinear(input, size=None, scale_factor=None):
 
 
 @composite(name="_upsample_bilinear2d_aa", method=False)
-def _upsample_bilinear2d_aa(input, output_size, align_corners, scales_h=None, scales_w=None):
-    """``interpolate`` of images, linearly and with antialiasing."""
+def _upsample_bilinear2d_aa(input, output_size, align_corners, scale_factors=None, scales_w=None, *, scales_h=None):
+    """``interpolate`` of images, linearly and with antialiasing; scales come as ``scale_factors`` (rows, columns) or one by one."""
     if input.ndim != 4 or 0 in input._a.shape[1:]:
         raise RuntimeError(f"Non-empty 4D data tensor expected but got a tensor with sizes {list(input.shape)}")
+    if isinstance(scale_factors, (list, tuple)):
+        scales = [float(s) for s in scale_factors]
+        output_size = output_size or [math.floor(m * s) for m, s in zip(input._a.shape[2:], scales)]
+    else:
+        scales = [scale_factors if scales_h is None else scales_h, scales_w]
     if len(output_size) != 2:
         raise RuntimeError(f"It is expected output_size equals to 2, but got size {len(output_size)}")
     if min(output_size) <= 0:
         raise RuntimeError(f"Input and output sizes should be greater than 0, but got output size {list(output_size)}")
-    rules = [_rule("bilinear", m, int(k), s, align_corners, True)
-             for m, k, s in zip(input._a.shape[2:], output_size, (scales_h, scales_w))]
-    return _weighted(input, rules)
+    return _weighted(input, [_rule("bilinear", m, int(k), s, align_corners, True)
+                             for m, k, s in zip(input._a.shape[2:], output_size, scales)])
 
 
 # ---- channels

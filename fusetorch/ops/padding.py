@@ -56,6 +56,12 @@ def pad(input, pad, mode="constant", value=None):
     return out
 
 
+@composite(method=False)
+def constant_pad_nd(input, pad, value=0):
+    """``pad`` with a constant."""
+    return fn.pad(input, pad, "constant", value)
+
+
 def _pad_constant(x: Any, amounts: dict[int, tuple[int, int]], value: Any) -> Any:
     sizes = x._a.shape
     cut = tuple((max(-amounts.get(d, (0, 0))[0], 0), n - max(-amounts.get(d, (0, 0))[1], 0), 1) for d, n in enumerate(sizes))

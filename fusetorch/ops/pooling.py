@@ -1,7 +1,7 @@
 """Pooling: the maximum, mean or norm of windows.
 
-Means are sums over windows in one dimension after the other (:mod:`resampling`), or plain reductions where windows tile the input, which fuse
-with what is around them. Maxima are :mod:`max_windows`.
+Means are sums over windows in one dimension after the other (:mod:`resampling`), or plain reductions where windows tile the input, which
+fuse with what is around them. Maxima are :mod:`max_windows`.
 """
 from __future__ import annotations
 
@@ -108,17 +108,6 @@ for _n in (1, 2, 3):
     _define_max_pool(_n)
 
 
-@composite(method=False)
-def max_pool2d_with_indices_backward(grad_output, input, kernel_size, stride, padding, dilation, ceil_mode, indices):
-    """The gradient of the input of ``max_pool2d``, from that of its values and their positions."""
-    size = tuple(input._a.shape[-2:])
-    windows = _windows("max_pool2d_with_indices_backward", size, kernel_size, stride, padding, dilation, ceil_mode)
-    if tuple(grad_output.shape) != tuple(indices.shape):
-        raise RuntimeError(f"max_pool2d_with_indices_backward: expected grad_output and indices of the same shape, got "
-                           f"{list(grad_output.shape)} and {list(indices.shape)}")
-    return fn.max_windows_grad(grad_output, indices, size, *windows[:4])
-
-
 def _result_sizes(name: str, input: Any, output_size: Any, n: int) -> tuple[int, ...]:
     """An adaptive pool's ``output_size``, ``None`` meaning the input's."""
     given = output_size if isinstance(output_size, (list, tuple)) else (output_size,) * n
@@ -159,7 +148,8 @@ def _largest_at(input: Any, at: Any, n: int) -> tuple[Any, Any]:
     lead = tuple(input._a.shape[:-n])
     shape = (*lead, *at._a.shape[-n - 1:])
     at = at.expand(shape)
-    seen = fn.gather_dim(input.detach().flatten(-n), at.reshape((*lead, -1)), len(lead)).reshape(shape)
+    planes = input.detach().reshape((*lead, math.prod(input._a.shape[-n:])))
+    seen = fn.gather_dim(planes, at.reshape((*lead, math.prod(shape[-n - 1:]))), len(lead)).reshape(shape)
     indices = fn.gather_dim(at, seen.argmax(-1, keepdim=True), len(shape) - 1).squeeze(-1)
     return pick(input, indices, n), indices
 
@@ -276,7 +266,7 @@ def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     return _avg_pool("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="float32:cpu")
 def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window over the last three dimensions; ``divisor_override``: divide the sum by this instead."""
     return _avg_pool("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
