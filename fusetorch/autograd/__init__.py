@@ -5,21 +5,15 @@ import importlib
 from typing import Any
 
 from .engine import (
-    AccumulateGrad,
     CopySlices,
-    Node,
-    Saved,
     _Sink,
     backward,
     check_inplace,
-    edge_of,
     grad,
-    next_order,
     rebase,
     refresh_view,
     replay,
     run_backward,
-    set_history,
     watch,
 )
 from .modes import (
@@ -32,6 +26,7 @@ from .modes import (
     set_grad_enabled,
     set_multithreading_enabled,
 )
+from .nodes import AccumulateGrad, Node, Saved, edge_of, next_order, set_history
 
 __all__ = ["AccumulateGrad", "CopySlices", "GradMode", "Node", "Saved", "_Sink", "backward", "check_inplace", "edge_of", "enable_grad",
            "grad", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "next_order", "no_grad", "rebase", "refresh_view",

@@ -7,7 +7,8 @@ from typing import Any
 from ..dispatch import bump
 from ..ops.opdef import fn
 from ..tensor import Tensor, wrap
-from .engine import GradMode, Node, Saved, edge_of, no_grad, set_history
+from .modes import GradMode, no_grad
+from .nodes import Node, Saved, edge_of, set_history
 
 
 class FunctionNode(Node):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from .. import formats
-from ..tensor import Tensor, announce, memory_of, meta, version_of, wrap
+from ..tensor import Tensor, announce, memory_of, meta, structure_changed, version_of, wrap
 from .memory import real_array
 from .opdef import composite, fn
 
@@ -201,6 +201,18 @@ def __setstate__(self: Tensor, state: Any) -> None:
 def __copy__(self: Tensor) -> Tensor:
     """The same memory, requirement of gradients and attributes; a leaf."""
     return _same_memory(self, type(self), self._req)
+
+
+@_method
+def register_post_accumulate_grad_hook(self: Tensor, hook: Callable[[Tensor], None]) -> Any:
+    """Calls ``hook(self)`` after a backward pass has added to this leaf's ``grad``."""
+    if not self.requires_grad:
+        raise RuntimeError("cannot register a hook on a tensor that doesn't require gradient")
+    if self.grad_fn is not None:
+        raise RuntimeError("post accumulate grad hooks cannot be registered on non-leaf tensors")
+    from ..autograd.nodes import _add_hook, post_hooks
+    structure_changed()
+    return _add_hook(post_hooks(self), hook)
 
 
 # ---- other classes
