@@ -20,8 +20,7 @@ from ..runtime.streams import Event, Stream, current_stream, default_stream, str
 __all__ = ["is_available", "is_initialized", "init", "device_count", "current_device", "set_device", "device", "get_device_name",
            "get_device_capability", "get_device_properties", "get_arch_list", "is_bf16_supported", "synchronize", "memory_allocated",
            "max_memory_allocated", "memory_reserved", "reset_peak_memory_stats", "empty_cache", "mem_get_info", "Stream", "Event",
-           "stream", "current_stream", "default_stream", "manual_seed", "manual_seed_all", "seed", "initial_seed",
-           "OutOfMemoryError"]
+           "stream", "current_stream", "default_stream", "OutOfMemoryError", "StreamContext", "device_of"]
 
 
 def _index(device: Any) -> int | None:
@@ -143,35 +142,87 @@ def mem_get_info(device: Any = None) -> tuple[int, int]:
         return runtime.memGetInfo()
 
 
-# ---- random numbers: one generator serves every device
+# ---- what else programs ask
 
 
-def manual_seed(seed: int) -> None:
-    """Restarts the generator of random numbers from ``seed``; the CPU shares it."""
-    from ..ops.random import default_generator
-    default_generator.manual_seed(seed)
+class StreamContext:
+    """``with torch.cuda.StreamContext(s)``: :func:`stream` as a class; ``None`` changes nothing."""
+
+    def __init__(self, stream: Stream | None) -> None:
+        self.stream = stream
+        self._entered: Any = None
+
+    def __enter__(self) -> None:
+        if self.stream is not None:
+            self._entered = stream(self.stream)
+            self._entered.__enter__()
+
+    def __exit__(self, *exc: Any) -> None:
+        if self._entered is not None:
+            self._entered.__exit__(*exc)
 
 
-def manual_seed_all(seed: int) -> None:
-    """As :func:`manual_seed`: there is one generator for all devices."""
-    manual_seed(seed)
+@contextlib.contextmanager
+def device_of(obj: Any) -> Iterator[None]:
+    """Makes the device of a tensor current inside the block; a CPU tensor changes nothing."""
+    with device(obj.device if obj.is_cuda else None):
+        yield
 
 
-def seed() -> None:
-    """Restarts the generator of random numbers from a seed that the operating system draws."""
-    from ..ops.random import default_generator
-    default_generator.seed()
+def can_device_access_peer(device: Any, peer_device: Any) -> bool:
+    """Whether one GPU reads the memory of another directly."""
+    _device.require_cuda()
+    if config.simulate_cuda:
+        return False
+    from cupy.cuda import runtime
+    return bool(runtime.deviceCanAccessPeer(_index(device), _index(peer_device)))
 
 
-def initial_seed() -> int:
-    """The seed of the last restart."""
-    from ..ops.random import default_generator
-    return default_generator.initial_seed()
+def is_current_stream_capturing() -> bool:
+    """Whether a CUDA graph is being captured; without a GPU, no."""
+    if not is_available() or config.simulate_cuda:
+        return False
+    import cupy
+    return bool(cupy.cuda.get_current_stream().is_capturing())
+
+
+def is_tf32_supported() -> bool:
+    """Whether tensor cores multiply in TF32 (from compute capability 8.0)."""
+    return is_bf16_supported()
+
+
+def ipc_collect() -> None:
+    """Nothing to collect: memory is not shared between processes."""
+
+
+def get_sync_debug_mode() -> int:
+    """0: waits for the device are not reported."""
+    return 0
+
+
+def set_sync_debug_mode(debug_mode: int | str) -> None:
+    """Takes 0 or ``"default"``; others raise ``NotImplementedError``."""
+    if debug_mode not in (0, "default"):
+        raise NotImplementedError("torch.cuda.set_sync_debug_mode: fusetorch does not report waits for the device; use 0 or 'default'")
+
+
+_ELSEWHERE = {
+    "random": "manual_seed manual_seed_all seed seed_all initial_seed get_rng_state get_rng_state_all set_rng_state set_rng_state_all",
+    "memory": "max_memory_cached max_memory_reserved memory_cached memory_stats memory_summary reset_max_memory_allocated "
+              "reset_max_memory_cached set_per_process_memory_fraction",
+}
 
 
 def __getattr__(name: str) -> Any:
     import importlib
-    if name in ("amp", "nvtx", "random", "memory", "comm"):
+    if name in ("amp", "nvtx", "random", "memory"):
         return importlib.import_module(f"{__name__}.{name}")
+    for module, names in _ELSEWHERE.items():
+        if name in names.split():
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    if name.endswith("Tensor"):
+        from ..legacy import CUDA
+        if name in CUDA:
+            return CUDA[name]
     raise AttributeError(f"module 'fusetorch.cuda' has no attribute {name!r}: fusetorch does not have torch.cuda.{name}"
                          if not name.startswith("__") else name)

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 from fusetorch.utils.data.collate import default_collate, default_convert
+from fusetorch.utils.data.dataloader import DataLoader, get_worker_info
 from fusetorch.utils.data.dataset import (
     ChainDataset,
     ConcatDataset,
@@ -12,7 +13,7 @@ from fusetorch.utils.data.dataset import (
     TensorDataset,
     random_split,
 )
-from fusetorch.utils.data.loader import DataLoader, get_worker_info
+from fusetorch.utils.data.distributed import DistributedSampler
 from fusetorch.utils.data.sampler import (
     BatchSampler,
     RandomSampler,
@@ -22,6 +23,6 @@ from fusetorch.utils.data.sampler import (
     WeightedRandomSampler,
 )
 
-__all__ = ["BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "IterableDataset", "RandomSampler",
-           "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
+__all__ = ["BatchSampler", "ChainDataset", "ConcatDataset", "DataLoader", "Dataset", "DistributedSampler", "IterableDataset",
+           "RandomSampler", "Sampler", "SequentialSampler", "StackDataset", "Subset", "SubsetRandomSampler", "TensorDataset",
            "WeightedRandomSampler", "default_collate", "default_convert", "get_worker_info", "random_split"]

@@ -1,0 +1,171 @@
+"""The modules that programs import for switches and questions: backends, distributed, multiprocessing, jit, hub, onnx, benchmark."""
+from __future__ import annotations
+
+import importlib
+import subprocess
+import sys
+
+import pytest
+
+import fusetorch as torch
+
+
+def test_questions_have_true_answers():
+    assert not torch.backends.cudnn.is_available() and torch.backends.cudnn.version() is None
+    assert not torch.backends.mps.is_available() and not torch.mps.is_available() and not torch.xpu.is_available()
+    assert not torch.distributed.is_available() and not torch.distributed.is_initialized()
+    assert torch.accelerator.is_available() == torch.cuda.is_available()
+    assert (torch.accelerator.current_accelerator() is None) == (not torch.cuda.is_available())
+    assert not torch.jit.is_scripting() and not torch.jit.is_tracing() and not torch.onnx.is_in_onnx_export()
+    assert torch.cpu.is_available() and torch.backends.cpu.get_cpu_capability()
+
+
+def test_switches_are_kept():
+    cudnn = torch.backends.cudnn
+    cudnn.benchmark, cudnn.deterministic = True, True
+    with cudnn.flags(enabled=False):
+        assert not cudnn.enabled and not cudnn.benchmark
+    assert cudnn.enabled and cudnn.benchmark
+    cudnn.benchmark = cudnn.deterministic = False
+    before = torch.get_float32_matmul_precision()
+    torch.backends.cuda.matmul.allow_tf32 = True
+    assert torch.get_float32_matmul_precision() == "high" and torch.backends.cuda.matmul.allow_tf32
+    torch.set_float32_matmul_precision(before)
+    assert torch.backends.cuda.matmul.allow_tf32 == (before != "highest")
+    torch.backends.cuda.enable_flash_sdp(False)
+    assert not torch.backends.cuda.flash_sdp_enabled()
+    torch.backends.cuda.enable_flash_sdp(True)
+
+
+def test_one_process():
+    dist = torch.distributed
+    for name in ("get_rank", "get_world_size", "all_reduce", "barrier"):
+        with pytest.raises(ValueError, match="has not been initialized"):
+            getattr(dist, name)()
+    with pytest.raises(RuntimeError, match="one process"):
+        dist.init_process_group("gloo")
+    assert dist.ReduceOp.SUM is not dist.ReduceOp.MAX
+
+
+def double(i, queue):
+    queue.put((i, torch.ones(2) * 2))
+
+
+def fail(i):
+    raise ValueError(f"in process {i}")
+
+
+def test_processes():
+    mp = torch.multiprocessing
+    queue = mp.get_context("spawn").SimpleQueue()
+    mp.spawn(double, (queue,), nprocs=1)
+    i, t = queue.get()
+    assert i == 0 and t.tolist() == [2.0, 2.0]
+    with pytest.raises(mp.ProcessRaisedException, match="in process 0"):
+        mp.spawn(fail, nprocs=1)
+    mp.set_sharing_strategy("file_system")
+    assert mp.get_sharing_strategy() == "file_system" and mp.cpu_count() > 0
+
+
+def test_jit_gives_back_what_it_is_given(tmp_path):
+    jit = torch.jit
+
+    @jit.script
+    def f(x):
+        return x * 2
+
+    class M(torch.nn.Module):
+        def forward(self, x):
+            return f(x) + 1
+
+        @jit.export
+        def other(self, x):
+            return x
+
+        @jit.ignore
+        def free(self):
+            return 1
+
+        @jit.unused
+        def never(self):
+            return 2
+
+    m = M()
+    assert jit.script(m) is m and jit.trace(m, torch.ones(1)) is m and m(torch.ones(1)).tolist() == [3.0] and m.free() == 1
+    assert jit.annotate(int, 3) == 3 and jit.fork(f, torch.ones(1)).wait().tolist() == [2.0]
+    assert issubclass(jit.ScriptModule, torch.nn.Module)
+    assert jit.isinstance([1, 2], list[int]) and not jit.isinstance([1, "a"], list[int])
+    for call in (lambda: jit.save(m, tmp_path / "m.pt"), lambda: jit.load(tmp_path / "m.pt")):
+        with pytest.raises(NotImplementedError, match="state_dict"):
+            call()
+
+
+def test_what_is_missing_says_so():
+    with pytest.raises(RuntimeError, match="ONNX"):
+        torch.onnx.export(None, None, "f")
+    with pytest.raises(ImportError, match="tensorboardX"):
+        importlib.import_module("fusetorch.utils.tensorboard")
+    with pytest.raises(NotImplementedError, match="source='local'"):
+        torch.hub.load("pytorch/vision", "resnet18")
+
+
+def test_hub_reads_a_folder_and_a_file(tmp_path):
+    (tmp_path / "hubconf.py").write_text("def answer(x=1):\n    'The answer.'\n    return x + 41\n")
+    assert torch.hub.load(str(tmp_path), "answer", source="local", x=1) == 42
+    assert torch.hub.list(str(tmp_path), source="local") == ["answer"]
+    assert torch.hub.help(str(tmp_path), "answer", source="local") == "The answer."
+    torch.save({"w": torch.ones(2)}, tmp_path / "w.pt")
+    got = torch.utils.model_zoo.load_url((tmp_path / "w.pt").as_uri(), model_dir=str(tmp_path / "kept"))
+    assert got["w"].tolist() == [1.0, 1.0] and (tmp_path / "kept" / "w.pt").exists()
+    with pytest.raises(RuntimeError, match="invalid hash"):
+        torch.hub.download_url_to_file((tmp_path / "w.pt").as_uri(), str(tmp_path / "x"), hash_prefix="00000000")
+    assert not (tmp_path / "x").exists()
+
+
+def test_benchmark_timer():
+    from fusetorch.utils.benchmark import Timer
+    got = Timer("x + x", globals={"x": torch.ones(3)}).blocked_autorange(min_run_time=0.02)
+    assert 0 < got.median < 0.1 and "runs per measurement" in repr(got)
+
+
+def test_cuda_names_without_a_gpu():
+    cuda = torch.cuda
+    if cuda.is_available():
+        pytest.skip("there is a GPU")
+    assert cuda.device_count() == 0 and cuda.memory_allocated() == 0 and cuda.max_memory_reserved() == 0 and cuda.memory_stats() == {}
+    cuda.empty_cache()
+    cuda.manual_seed_all(3)
+    assert cuda.get_rng_state_all() == [] and not cuda.is_current_stream_capturing()
+    with cuda.nvtx.range("x"):
+        cuda.nvtx.mark("y")
+    with cuda.device(None), cuda.StreamContext(None):
+        pass
+    with pytest.raises(RuntimeError, match="CUDA"):
+        cuda.synchronize()
+    with pytest.raises(AttributeError, match="does not have torch.cuda.nothing"):
+        cuda.nothing  # noqa: B018
+
+
+def test_a_share_of_a_dataset():
+    from fusetorch.utils.data.distributed import DistributedSampler
+    shares = [list(DistributedSampler(range(10), 3, r, shuffle=False)) for r in range(3)]
+    assert shares == [[0, 3, 6, 9], [1, 4, 7, 0], [2, 5, 8, 1]]
+    shuffled = [DistributedSampler(range(10), 2, r) for r in range(2)]
+    first = [list(s) for s in shuffled]
+    for s in shuffled:
+        s.set_epoch(1)
+    assert sorted(first[0] + first[1]) == list(range(10)) and [list(s) for s in shuffled] != first
+    assert [len(DistributedSampler(range(10), 3, r, drop_last=True)) for r in range(3)] == [3, 3, 3]
+
+
+@pytest.mark.parametrize("name", ["utils.data.dataloader", "utils.data.dataset", "utils.data.sampler", "utils.data.distributed", "cuda.amp",
+                                  "cuda.amp.grad_scaler", "cpu.amp", "optim.lr_scheduler", "optim.swa_utils", "optim.adamw", "hub",
+                                  "backends.cudnn", "multiprocessing.spawn", "accelerator", "cuda.nvtx", "cuda.memory", "cuda.random"])
+def test_modules_can_be_imported(name):
+    importlib.import_module(f"fusetorch.{name}")
+
+
+def test_none_of_them_is_loaded_early():
+    program = "import sys, fusetorch; print([m for m in sys.modules if m.startswith(('fusetorch.jit', 'fusetorch.hub', 'fusetorch.dist'))])"
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
+    assert run.stdout.strip() == "[]"
