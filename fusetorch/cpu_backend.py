@@ -38,7 +38,8 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
         for o in outs:
             if o.shape != shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
-    if n < config.native_threshold or (spec.single and n < config.parallel_threshold and outs is None) or spec.complex:
+    if n * spec.passes < config.native_threshold or (spec.single and n < config.parallel_threshold and outs is None) or (
+            spec.complex and (spec.single or outs is not None)):
         results = spec.numpy(shape, axes, *arrays, *scalars)
         if axes is None:
             results = [r if r.shape == shape else np.array(np.broadcast_to(r, shape)) for r in results]
@@ -60,9 +61,19 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
+    if spec.complex:
+        form = spec.parts
+        spec, scalars = form.spec, form.numbers(scalars)
+        arrays = [_part(arrays[i], part) for i, part in form.loads]
+        everything = arrays + [_part(results[j], part) for j, part in form.stores]
     run, sizes, strides = native_plan(spec, everything, len(arrays), shape, axes)
     run(everything, sizes, strides, scalars)
     return results
+
+
+def _part(a: np.ndarray, part: int | None) -> np.ndarray:
+    """A view of the real or imaginary part of a complex array; a real array itself (``None``)."""
+    return a if part is None else a.imag if part else a.real
 
 
 def native_plan(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: tuple[int, ...],

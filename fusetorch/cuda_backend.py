@@ -13,6 +13,7 @@ import numpy as np
 
 from . import config
 from .dtypes import HALVES, dtype, float32, int64
+from .errors import NoTritonType
 from .ops.expr import Expr, scalar, substitute, walk
 from .ops.opdef import LoopSpec, OpDef, compute_dtype
 from .runtime import device as _device
@@ -49,6 +50,8 @@ def loop(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any], axes: tu
             spec, arrays, scalars = _host_as_scalars(spec, arrays, scalars)
             break
     at = arrays[0].storage.device_index
+    if spec.complex:
+        return _complex_loop(spec, arrays, scalars, axes, outs)
     if outs is not None:
         return _into(spec, arrays, scalars, axes, outs)
     if axes is None:
@@ -75,8 +78,36 @@ def _host_as_scalars(spec: LoopSpec, arrays: Sequence[Any],
         found = LoopSpec(spec.name, None if spec.reduces else spec.op, [spec.in_dtypes[i] for i in rest], substitute(spec.values, new),
                          spec.out_dtypes, spec.full, [*spec.scalars, *[compute_dtype(spec.in_dtypes[i]) for i in host]], spec.reduces)
         spec.kernel_cache[host] = found
-    numbers = [float(arrays[i]) if spec.in_dtypes[i].is_floating_point else int(arrays[i]) for i in host]
+    numbers = [(int, int, float, complex)[spec.in_dtypes[i].category](arrays[i]) for i in host]
     return found, [a for a in arrays if type(a) is DeviceArray], [*scalars, *numbers]
+
+
+def _complex_loop(spec: LoopSpec, arrays: Sequence[DeviceArray], scalars: Sequence[Any], axes: tuple[int, ...] | None,
+                  outs: Sequence[DeviceArray] | None) -> list[DeviceArray]:
+    """Runs a spec over complex numbers as a generated kernel over their parts."""
+    if outs is not None:
+        for o, r in zip(outs, _complex_loop(spec, arrays, scalars, axes, None)):
+            if o.shape != r.shape:
+                raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(r.shape)}")
+            copy(o, r)
+        return list(outs)
+    form = spec.parts
+    shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
+    if axes is not None and not shape:
+        arrays, shape, axes, scalar_result = [_as_row(a) for a in arrays], (1,), (0,), True
+    else:
+        scalar_result = False
+    at = arrays[0].storage.device_index
+    layouts = [shape if f or axes is None else tuple([1 if k in axes else n for k, n in enumerate(shape)]) for f in spec.full]
+    results = [memory.empty(own, d, at) for own, d in zip(layouts, spec.out_dtypes)]
+    reals = [arrays[i].part(part) for i, part in form.loads]
+    parts = [results[j].part(part) for j, part in form.stores]
+    key = config.simulate_cuda, axes, *[(a.shape, a.strides) for a in reals]
+    plan = form.spec.plans.get(key)
+    if plan is None:
+        plan = _keep(form.spec, key, _Generated(form.spec, reals, shape, axes, [(p.shape, p.strides) for p in parts]))
+    plan.bound([*reals, *parts], form.numbers(scalars))
+    return [r.view((), (), r.offset) for r in results] if scalar_result else results
 
 
 def _keep(spec: LoopSpec, key: tuple, plan: Any) -> Any:
@@ -114,7 +145,7 @@ def _primitive(how: tuple[str, list[tuple[str, Any]], dtype], arrays: Sequence[D
 def short_way(spec: LoopSpec) -> Callable[..., DeviceArray | None]:
     """``f(arrays, scalars, out=None)``: the result of one primitive over row-major arrays, or ``None`` where ``loop`` must do it."""
     from .triton_kernels.flat import flat
-    how = _one_primitive(spec)
+    how = None if spec.complex else _one_primitive(spec)
     found = spec.kernel_cache["flat"] = (None if how is None else flat(*how, spec.out_dtypes[0])) or _no_short_way
     return found
 
@@ -325,8 +356,34 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[DeviceArray
                                   "and the result back with .cuda()")
     arrays = [_arrays(o) for o in operands]
     at = next((a.storage.device_index for o in arrays for a in (o if isinstance(o, list) else [o]) if type(a) is DeviceArray), 0)
-    out = kernel(*[_here(a, at) for a in arrays], *attrs)
+    arrays = [_here(a, at) for a in arrays]
+    given = [a for o in arrays for a in (o if isinstance(o, list) else [o]) if type(a) is DeviceArray and a.dtype.is_complex]
+    if given and op.name in _PART_BY_PART and not any(a in ("prod", "amax", "amin") for a in attrs):
+        return _by_parts(kernel, arrays, attrs, given[0].dtype)
+    try:
+        out = kernel(*arrays, *attrs)
+    except NoTritonType as error:
+        raise NotImplementedError(f"{op.name}: {error} (operands {', '.join(f'{a.dtype}{list(a.shape)}' for a in given)}). Move the operands "
+                                  "with .cpu(), and the result back with .cuda()") from None
     return list(out) if isinstance(out, (tuple, list)) else [out]
+
+
+#: Operations that move elements or add them up: what they do to a complex array, they do to either part.
+_PART_BY_PART = frozenset({"gather_dim", "scatter_dim", "index", "put_at", "cumsum_dim", "im2col", "col2im", "embedding_rows", "embedding_grad"})
+
+
+def _by_parts(kernel: Callable[..., Any], arrays: list[Any], attrs: tuple, d: dtype) -> list[DeviceArray]:
+    """Runs a kernel for real numbers on both parts of its complex operands."""
+    def part(a: Any, k: int) -> Any:
+        if isinstance(a, list):
+            return [part(x, k) for x in a]
+        return a.part(k) if type(a) is DeviceArray and a.dtype.is_complex else a
+
+    real, imag = [kernel(*[part(a, k) for a in arrays], *attrs) for k in (0, 1)]
+    out = memory.empty(real.shape, d, real.storage.device_index)
+    copy(out.part(0), real)
+    copy(out.part(1), imag)
+    return [out]
 
 
 def _arrays(o: Any) -> Any:

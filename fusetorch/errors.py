@@ -24,3 +24,7 @@ class VerifyError(FusetorchError):
 
 class LinAlgError(RuntimeError):
     """A matrix has no such factor, inverse or solution; offered as ``torch.linalg.LinAlgError``."""
+
+
+class NoTritonType(NotImplementedError):
+    """A kernel was asked to work on a dtype that Triton does not have (complex numbers)."""

@@ -312,6 +312,12 @@ PRINTED = [
     np.array([100000.5, 0.25]),
     np.array([-0.0, 0.0]),
     np.array([1e8 + 1]),
+    np.array(1 - 2j),
+    np.array([1 + 2j, -0.5 - 1e-7j, 1e9j]),
+    np.array([], np.complex128),
+    np.array([np.nan + 1j, 1 - 1j * np.inf]),
+    _RNG.standard_normal((3, 4)) + 1j * _RNG.integers(-9, 9, (3, 4)),
+    _RNG.standard_normal((40, 40)) * 1j,
 ]
 
 
@@ -321,6 +327,7 @@ def test_printing(k: int, d: Any) -> None:
     a = PRINTED[k]
     t = torch.from_numpy(a)
     t = t.to(d) if t.dtype.is_floating_point and d.is_floating_point else t
+    t = t.to(torch.complex64) if t.is_complex() and d is torch.float32 else t
     assert repr(translate(t, [])) == repr(t)
     if t.dtype.is_floating_point and t.numel():
         assert repr(translate(t, []).requires_grad_()) == repr(t.requires_grad_())
@@ -365,8 +372,10 @@ def entry(op: Any) -> Callable | None:
     if name.startswith("nn.functional."):
         return getattr(ft.nn.functional, name[14:], None)
     if "." in name:
-        module, _, name = name.rpartition(".")
-        return getattr(getattr(ft, module, None), name, None)
+        found: Any = ft
+        for part in name.split("."):
+            found = getattr(found, part, None)
+        return found
     f = ft.__dict__.get(name) or getattr(ft.Tensor, name, None)
     return f if callable(f) else None
 

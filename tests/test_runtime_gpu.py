@@ -141,7 +141,7 @@ def test_copies(simulated):
     with pytest.raises(RuntimeError, match="contiguous arrays of equal shape"):
         memory.copy_device(a, memory.empty((4,), dtypes.float32))
     with pytest.raises(TypeError, match="complex"):
-        memory.from_numpy(np.zeros(2, np.complex64))
+        memory.from_numpy(np.zeros(2, np.clongdouble))
 
 
 def test_memory_statistics(simulated):

@@ -198,7 +198,7 @@ def test_numpy_refusals() -> None:
     with pytest.raises(TypeError):
         torch.from_numpy([1, 2])
     with pytest.raises(TypeError):
-        torch.from_numpy(np.zeros(2, np.complex64))
+        torch.from_numpy(np.zeros(2, np.clongdouble))
     assert torch.ones(2, requires_grad=True).numpy(force=True).tolist() == [1.0, 1.0]
 
 

@@ -24,20 +24,21 @@ from .guards import SIMPLE, StateGuard
 from .interpret import input_array
 from .ir import Value
 from .plan import Plan
-from .trace import Source, Storage, TracedArray, Tracer, real_view, span_array
+from .trace import Source, Storage, TracedArray, Tracer, other_dtype, real_view, span_array
 from .verify import checked
 
 
 class Output:
     """How one tensor of the result is rebuilt at replay."""
 
-    __slots__ = ("kind", "index", "shape", "strides", "offset", "source", "whole", "cls", "requires_grad", "consumed")
+    __slots__ = ("kind", "index", "shape", "strides", "offset", "source", "whole", "dtype", "cls", "requires_grad", "consumed")
 
     def __init__(self, kind: str, index: int = 0, shape: tuple = (), strides: tuple = (), offset: int = 0,
-                 source: Source | None = None, whole: bool = False) -> None:
+                 source: Source | None = None, whole: bool = False, dtype: Any = None) -> None:
         # "source": a tensor from outside itself; "state": a view of a lifted input's memory; "result": a view of plan result ``index``
         self.kind, self.index, self.shape, self.strides, self.offset, self.source = kind, index, shape, strides, offset, source
         self.whole = whole  # the view is the array itself
+        self.dtype = dtype  # of the view, where it is not that of the memory
         self.cls: type | None = None  # a subclass of Tensor that it is
         self.requires_grad = False  # a leaf made here, or a result whose history a backward inside the function has used up:
         self.consumed = False
@@ -197,7 +198,7 @@ class Entry:
         if o.whole:
             t = wrap(results[o.index])
         else:
-            t = wrap(real_view(arrays[o.index] if o.kind == "state" else results[o.index], o.shape, o.strides, o.offset))
+            t = wrap(real_view(arrays[o.index] if o.kind == "state" else results[o.index], o.shape, o.strides, o.offset, o.dtype))
         if o.cls is not None:
             t.__class__ = o.cls
         if o.requires_grad:
@@ -254,12 +255,13 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     def made(t: Tensor) -> Output:
         a = t._a
         if a.storage.initial is not None:
-            return leaf(t, Output("state", tracer.inputs.index(a.storage), a.shape, a.strides, a.offset))
+            return leaf(t, Output("state", tracer.inputs.index(a.storage), a.shape, a.strides, a.offset, dtype=other_dtype(a)))
         # one result a storage: two tensors with equal contents are still two pieces of memory
         index = place.setdefault(id(a.storage), len(wanted))
         if index == len(wanted):
             wanted.append(a.storage.value)
-        return leaf(t, Output("result", index, a.shape, a.strides, a.offset, None, a.whole and a.shape == a.storage.value.shape))
+        return leaf(t, Output("result", index, a.shape, a.strides, a.offset, None, a.whole and a.shape == a.storage.value.shape,
+                              other_dtype(a)))
 
     def leaf(t: Tensor, o: Output) -> Output:
         if type(t) is not Tensor:
@@ -386,7 +388,7 @@ def _layout(real: Any, source: Source) -> tuple | None:
 def _realise(t: Tensor, o: Output, results: list[Any], arrays: list[Any]) -> None:
     if type(t._a) is TracedArray and o.kind in ("state", "result"):
         a = arrays[o.index] if o.kind == "state" else results[o.index]
-        t._a = real_view(a, o.shape, o.strides, o.offset)
+        t._a = real_view(a, o.shape, o.strides, o.offset, o.dtype)
 
 
 # ---- results as trees

@@ -109,7 +109,7 @@ def input_array(storage: Storage) -> Any:
 
 def run_eagerly(tracer: Tracer) -> None:
     """Gives every living tensor of a broken trace its value, and the lifted ones what was written to them."""
-    from .trace import TracedArray, real_view
+    from .trace import TracedArray, other_dtype, real_view
     tensors = [t for t in tracer.made if type(t._a) is TracedArray and t._a.tracer is tracer]
     tensors += [t for t, _, traced in tracer.lifted.values() if type(t._a) is TracedArray and t._a is not traced]
     tensors += [t for t in tracer.holders.values() if type(t._a) is TracedArray and id(t) not in tracer.lifted]
@@ -144,7 +144,8 @@ def run_eagerly(tracer: Tracer) -> None:
         real[id(s)] = given[s.initial]
     for t in tensors:
         traced = t._a
-        t._a = real_view(real[id(traced.storage)], traced.shape, traced.strides, traced.offset)
+        a = real[id(traced.storage)]
+        t._a = real_view(a, traced.shape, traced.strides, traced.offset, other_dtype(traced))
     tracer.restore()
     for t, node, index, base, chain in tracer.histories:
         t._x.node, t._x.index, t._x.base, t._x.chain = node, index, base, chain

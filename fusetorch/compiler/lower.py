@@ -9,6 +9,7 @@ import numpy as np
 
 from ..codegen.loop import LoopCall, Operand, schedule
 from ..dtypes import HALVES, float32
+from ..ops.complex_parts import split
 from ..ops.expr import Expr, cast, const, scalar, substitute, walk
 from .align import Space
 from .fuse import Fusion, Group
@@ -17,10 +18,12 @@ from .ir import Node, Value, base_of, is_number
 
 @dataclass
 class Lowered:
-    """A kernel ready to be generated: what it reads (value and offset in elements), the numbers it takes, and what it writes."""
+    """A kernel ready to be generated: what it reads and writes (value and offset in bytes, one for each buffer of the kernel), the numbers
+    it takes, and the values that it makes."""
 
     call: LoopCall
     reads: list[tuple[Value, int]]
+    stores: list[tuple[Value, int]]
     numbers: list[Value]
     writes: list[Value]
 
@@ -65,9 +68,28 @@ def lower(group: Group, fusion: Fusion, emulate_casts: bool = False) -> Lowered:
     full = [any(a in space.reduced for a in space.own_strides(v)) or not space.reduced for v in writes]
     reduced = [position[a] for a in axes if a in space.reduced]
     values = [result[v] for v in writes]
+    reads_at = [(v, offset * v.dtype.itemsize) for v, offset in sources]
+    stores_at = [(v, 0) for v in writes]
+    if any(o.dtype.is_complex for o in operands + outputs) or any(e.dtype.is_complex for e in walk(values)):
+        # each complex buffer becomes two real ones, one element apart
+        parts = split(values)
+        operands, reads_at = _parts_of(operands, reads_at, parts.loads)
+        outputs, stores_at = _parts_of(outputs, stores_at, parts.stores)
+        numbers = [numbers[k] for k, _ in parts.scalars]
+        values, full = parts.values, [full[j] for j, _ in parts.stores]
     call = schedule([space.size[a] for a in axes], reduced, operands, outputs, values, full,
                     [v.dtype for v in numbers])
-    return Lowered(call, sources, numbers, writes)
+    return Lowered(call, reads_at, stores_at, numbers, writes)
+
+
+def _parts_of(buffers: list[Operand], at: list[tuple[Value, int]],
+              wanted: list[tuple[int, int | None]]) -> tuple[list[Operand], list[tuple[Value, int]]]:
+    new, places = [], []
+    for i, part in wanted:
+        b, (v, offset) = buffers[i], at[i]
+        new.append(b if part is None else Operand(b.dtype.to_real(), tuple(2 * s for s in b.strides)))
+        places.append((v, offset + (part or 0) * v.dtype.itemsize // 2))
+    return new, places
 
 
 def _operand(space: Space, node: Node, operand: Value, e: Expr, result: dict[Value, Expr], reads: dict, operands: list[Operand],

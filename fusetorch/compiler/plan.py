@@ -184,7 +184,7 @@ class Plan:
                 steps.append(self._opaque_step(g.nodes[0]))
                 continue
             low = self.lowered[g]
-            slots = [(self.slot[v], offset * v.dtype.itemsize) for v, offset in low.reads] + [(self.slot[v], 0) for v in low.writes]
+            slots = [(self.slot[v], offset) for v, offset in low.reads + low.stores]
             numbers = [self.slot[v] for v in low.numbers]
             if id(low) in native:
                 steps.append(_cpu_step(native[id(low)].bind(low.call.sizes, low.call.strides), slots, numbers))

@@ -22,6 +22,7 @@ from ..dtypes import FROM_NUMPY, dtype
 from ..errors import DataDependentError
 from ..ops.opdef import LoopSpec, OpDef
 from ..runtime.device import device as device_class
+from ..runtime.memory import DeviceArray
 from ..runtime.rng import Counter
 from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _grad_reads, _number_hook, _watchers, strides_of, wrap
@@ -50,14 +51,19 @@ class Storage:
 
 
 class TracedArray:
-    """A strided view of a storage, with the attributes that arrays of every backend have."""
+    """A strided view of a storage, with the attributes that arrays of every backend have.
+
+    ``dtype`` may differ from the storage's: its memory as parts of complex numbers, or the other way around. Strides and offset are in
+    elements of it.
+    """
 
     __slots__ = ("tracer", "storage", "shape", "strides", "offset", "dtype", "device", "__weakref__")
 
-    def __init__(self, tracer: Tracer, storage: Storage, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> None:
+    def __init__(self, tracer: Tracer, storage: Storage, shape: tuple[int, ...], strides: tuple[int, ...], offset: int,
+                 dtype: dtype | None = None) -> None:
         self.tracer, self.storage = tracer, storage
         self.shape, self.strides, self.offset = shape, strides, offset
-        self.dtype: dtype = storage.value.dtype
+        self.dtype: dtype = storage.value.dtype if dtype is None else dtype
         self.device = storage.value.device
 
     @property
@@ -78,7 +84,7 @@ class TracedArray:
     @property
     def whole(self) -> bool:
         """Whether this covers its storage in order."""
-        return self.offset == 0 and numel(self.shape) == self.storage.value.size and same_strides(
+        return self.offset == 0 and numel(self.shape) == self.storage.value.size and self.dtype is self.storage.value.dtype and same_strides(
             self.shape, self.strides, contiguous_strides(self.shape))
 
 
@@ -215,7 +221,7 @@ class Tracer:
         holder = None if source is not None or id(t) in self.grads_before else self.holders.get(id(real))
         if holder is not None:  # made during the trace around memory that was not lifted yet, as by detach()
             a = self.lift(holder) if holder._a is real else holder._a
-            t._a = TracedArray(self, a.storage, a.shape, a.strides, a.offset)
+            t._a = TracedArray(self, a.storage, a.shape, a.strides, a.offset, a.dtype)
             return t._a
         source = source or self.sources.get(id(t)) or Source("object", None, t)
         span = self.spans.get(id(t))
@@ -296,7 +302,19 @@ class Tracer:
 
     def read(self, a: TracedArray) -> Value:
         """The value of a symbolic array now."""
-        return self.graph.view(a.storage.value, a.shape, a.strides, a.offset)
+        value = a.storage.value if a.dtype is a.storage.value.dtype else self._seen_as(a.storage.value, a.dtype)
+        return self.graph.view(value, a.shape, a.strides, a.offset)
+
+    def _seen_as(self, v: Value, d: dtype) -> Value:
+        """Row-major memory ``v`` of complex numbers as the real numbers that it consists of, or the other way around."""
+        flat, n = (v, v.size) if len(v.shape) == 1 else (self.graph.view(v, (v.size,), (1,), 0), v.size)
+        if d.is_complex:
+            shape = (*v.shape[:-1], v.shape[-1] // 2) if v.shape and v.shape[-1] % 2 == 0 else (n // 2,)
+            strides = tuple(2 * s for s in contiguous_strides(shape))
+            pair = [self.graph.view(flat, shape, strides, k) for k in (0, 1)]
+            return self.graph.loop(_spec("complex", [v.dtype, v.dtype]), pair, shape, None, ())[0]
+        twice = self.graph.view(flat, (*v.shape, 2), (*contiguous_strides(v.shape), 0), 0)
+        return self.graph.loop(_spec("interleaved_parts", [v.dtype]), [twice], (*v.shape, 2), None, ())[0]
 
     def constant(self, a: np.ndarray, device: device_class) -> Tensor:
         """A tensor made from host data during the trace; frozen into the graph."""
@@ -327,7 +345,7 @@ class Tracer:
     def view(self, op: OpDef, a: TracedArray, attrs: tuple) -> TracedArray:
         """A view op: other strides over the same storage."""
         shape, strides, offset = op.body(a.shape, a.strides, a.offset, *attrs)
-        return TracedArray(self, a.storage, tuple(shape), tuple(strides), offset)
+        return TracedArray(self, a.storage, tuple(shape), tuple(strides), offset, a.dtype if op.retype is None else op.retype(a.dtype))
 
     def opaque(self, op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[TracedArray]:
         """Records an op with its own kernel."""
@@ -359,7 +377,7 @@ class Tracer:
 
     def reshape(self, a: TracedArray, shape: tuple[int, ...]) -> TracedArray:
         """A row-major array with another shape."""
-        return TracedArray(self, a.storage, shape, contiguous_strides(shape), a.offset)
+        return TracedArray(self, a.storage, shape, contiguous_strides(shape), a.offset, a.dtype)
 
     def copy(self, dst: TracedArray, src: TracedArray) -> None:
         """Writes in place: the storage gets a new value."""
@@ -368,7 +386,15 @@ class Tracer:
             value = self._move(value, dst.device)
         if value.dtype is not dst.dtype or (dst.whole and value.node.kind == "view"):  # contents are never a view: views do not nest
             value = self._convert(value, dst.dtype)
-        if dst.whole:
+        if dst.dtype is not dst.storage.value.dtype:
+            whole = dst.storage.value
+            if dst.dtype.is_complex and whole.size % 2:
+                self.stop_tracing("memory of an odd number of elements is written as complex numbers")
+                raise NotImplementedError("writing complex numbers into memory of an odd number of elements while tracing; clone it first")
+            new = self.graph.write(self._seen_as(whole, dst.dtype), value, dst.shape, dst.strides, dst.offset)
+            new = self._seen_as(new, whole.dtype)
+            dst.storage.value = new if new.shape == whole.shape else self._convert_shape(new, whole.shape)
+        elif dst.whole:
             base = dst.storage.value.shape
             dst.storage.value = self.graph.view(value, base, contiguous_strides(base), 0)
         else:
@@ -394,13 +420,11 @@ class Tracer:
             v.node.kind in ("loop", "view") and v.size == 1 and all(map(self._from_numbers, v.node.inputs)))
 
     def _convert(self, v: Value, d: dtype) -> Value:
-        from ..ops.opdef import REGISTRY, loop_spec
-        op = REGISTRY["convert"]
-        key = ((v.dtype, 2), d)
-        spec = op.specs.get(key)
-        if spec is None:
-            spec = op.specs[key] = loop_spec(op, [(v.dtype, 2)], [d])
-        return self.graph.loop(spec, [v], v.shape, None, ())[0]
+        return self.graph.loop(_spec("convert", [v.dtype], d), [v], v.shape, None, ())[0]
+
+    def _convert_shape(self, v: Value, shape: tuple[int, ...]) -> Value:
+        """Row-major memory in another shape, as a value of its own: contents of storages are never views."""
+        return self._convert(self.graph.view(v, shape, contiguous_strides(shape), 0), v.dtype)
 
     # ---- values wanted
 
@@ -440,6 +464,18 @@ class Tracer:
         return [t for t in self.made if type(t._a) is TracedArray and id(t) not in self.lifted]
 
 
+def _spec(name: str, dtypes: Sequence[dtype], *params: Any) -> LoopSpec:
+    """The spec of an elementwise operation over tensors of these dtypes."""
+    from ..ops.opdef import REGISTRY, loop_spec
+    op = REGISTRY[name]
+    kinds = [(d, 2) for d in dtypes]
+    key = (*kinds, *params)
+    spec = op.specs.get(key)
+    if spec is None:
+        spec = op.specs[key] = loop_spec(op, kinds, params)
+    return spec
+
+
 def _numbered(place: device_class) -> device_class:
     """The device that memory is on: ``cuda`` is ``cuda:0``."""
     return device_class("cuda", 0) if place.type == "cuda" and place.index is None else place
@@ -472,8 +508,19 @@ def span_array(a: Any, base_shape: tuple[int, ...]) -> Any:
     return a.view(base_shape, contiguous_strides(base_shape), a.offset)
 
 
-def real_view(a: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
-    """A strided view of a real row-major array."""
+def other_dtype(a: TracedArray) -> dtype | None:
+    """The dtype of a symbolic array where it is not that of its storage."""
+    return None if a.dtype is a.storage.value.dtype else a.dtype
+
+
+def real_view(a: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, d: dtype | None = None) -> Any:
+    """A strided view of a real row-major array, with ``d`` of its memory as that dtype."""
+    if d is not None and isinstance(a, np.ndarray):
+        a = a.reshape(-1)
+        a = a[:a.size // 2 * 2].view(d.np) if d.is_complex else a.view(d.np)
+    elif d is not None:
+        start = a.offset * a.dtype.itemsize // d.itemsize
+        return DeviceArray(a.storage, tuple(shape), tuple(strides), start + offset, d)
     if isinstance(a, np.ndarray):
         from ..ops.views import strided
         if tuple(a.shape) == tuple(shape) and offset == 0 and same_strides(shape, strides, contiguous_strides(shape)):

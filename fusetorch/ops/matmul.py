@@ -8,6 +8,7 @@ import numpy as np
 from ..dtypes import FROM_NUMPY, HALVES, bool_, dtype
 from ..runtime import blas
 from ..shapes import broadcast_shapes
+from ..tensor import wrap
 from .expr import cast
 from .opdef import composite, elementwise, fn, opaque
 
@@ -36,8 +37,18 @@ def _(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 @bmm_general.cuda
 def _(a: Any, b: Any) -> Any:
+    if a.dtype.is_complex:
+        return _product_of_parts(a, b)
     from ..triton_kernels.matmul import matmul
     return matmul(a, b)
+
+
+def _product_of_parts(a: Any, b: Any) -> Any:
+    """Four real products."""
+    from ..autograd import no_grad
+    with no_grad():
+        (ar, ai), (br, bi) = [(fn.real(wrap(x)).contiguous(), fn.imag(wrap(x)).contiguous()) for x in (a, b)]
+        return fn.complex(fn.bmm_general(ar, br) - fn.bmm_general(ai, bi), fn.bmm_general(ar, bi) + fn.bmm_general(ai, br))._a
 
 
 def _product_like(like: Any, left: Any, right: Any) -> Any:
@@ -63,7 +74,7 @@ def _(ctx: Any, g: Any) -> Any:
     return ga, gb
 
 
-@composite(out=True, operators=("__matmul__",))
+@composite(out=True, operators=("__matmul__",), autocast="lower")
 def matmul(input, other):
     """The matrix product, with PyTorch's rules for vectors (1-D operands) and batches (leading dimensions broadcast)."""
     m, n = input.ndim, other.ndim
@@ -90,7 +101,7 @@ def matmul(input, other):
     return out.squeeze(-1) if n == 1 else out
 
 
-@composite(out=True)
+@composite(out=True, autocast="lower")
 def mm(input, mat2):
     """The product of two matrices."""
     if input.ndim != 2 or mat2.ndim != 2:
@@ -98,7 +109,7 @@ def mm(input, mat2):
     return matmul.body(input, mat2)
 
 
-@composite(out=True)
+@composite(out=True, autocast="lower")
 def bmm(input, mat2):
     """The product of two batches of matrices."""
     if input.ndim != 3 or mat2.ndim != 3:
@@ -110,7 +121,7 @@ def bmm(input, mat2):
     return fn.bmm_general(input, mat2)
 
 
-@composite(out=True)
+@composite(out=True, autocast="lower:cuda")
 def mv(input, vec):
     """The product of a matrix and a vector."""
     if input.ndim != 2 or vec.ndim != 1:
@@ -118,7 +129,7 @@ def mv(input, vec):
     return matmul.body(input, vec)
 
 
-@composite(out=True)
+@composite(out=True, autocast="promote:cuda")
 def dot(input, tensor):
     """The inner product of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
@@ -142,7 +153,7 @@ def outer(input, vec2):
     return input.unsqueeze(1) * vec2
 
 
-@composite(out=True, method=False)
+@composite(out=True, method=False, autocast="promote:cuda")
 def tensordot(a, b, dims=2):
     """The sum of products over the last ``dims`` dimensions of ``a`` and the first of ``b``, or over the two given lists."""
     if isinstance(dims, int):
@@ -176,32 +187,32 @@ def _count(sizes: Any) -> int:
     return n
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower")
 def addmm(input, mat1, mat2, *, beta=1, alpha=1):
     """``beta * input + alpha * mat1 @ mat2``."""
     p = mm.body(mat1, mat2)
     return _blend(input, p, beta, alpha)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower")
 def addbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """``beta * input + alpha * (batch1 @ batch2).sum(0)``."""
     return _blend(input, bmm.body(batch1, batch2).sum(0), beta, alpha)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower")
 def baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """``beta * input + alpha * batch1 @ batch2``."""
     return _blend(input, bmm.body(batch1, batch2), beta, alpha)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower:cuda")
 def addmv(input, mat, vec, *, beta=1, alpha=1):
     """``beta * input + alpha * mat @ vec``."""
     return _blend(input, mv.body(mat, vec), beta, alpha)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True, inplace=True, autocast="lower:cuda")
 def addr(input, vec1, vec2, *, beta=1, alpha=1):
     """``beta * input + alpha * outer(vec1, vec2)``."""
     if vec1.ndim != 1 or vec2.ndim != 1:
@@ -238,7 +249,7 @@ def _blend(input: Any, p: Any, beta: Any, alpha: Any) -> Any:
     return p + (input if beta == 1 else input * beta)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, autocast="lower")
 def linear(input, weight, bias=None):
     """``input @ weight.T + bias``: ``input`` (..., in), ``weight`` (out, in) or (in,), ``bias`` (out)."""
     if weight.ndim == 1:

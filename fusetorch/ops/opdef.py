@@ -251,11 +251,11 @@ class LoopSpec:
         self._parts: Any = None
 
     @property
-    def parts(self) -> RealForm | None:
-        """How native loops and GPU kernels run a spec over complex numbers; ``None`` where they cannot."""
+    def parts(self) -> RealForm:
+        """How native loops and GPU kernels run a spec over complex numbers."""
         if self._parts is None:
             self._parts = _real_form(self)
-        return self._parts or None
+        return self._parts
 
     def __repr__(self) -> str:
         return f"<loop {self.name}({', '.join(d.name for d in self.in_dtypes)})>"
@@ -274,10 +274,8 @@ class RealForm(NamedTuple):
         return [given[k] if part is None else (complex(given[k]).imag if part else complex(given[k]).real) for k, part in self.scalars]
 
 
-def _real_form(spec: LoopSpec) -> RealForm | bool:
-    from .complex_parts import separable, split
-    if not separable(spec.values):
-        return False
+def _real_form(spec: LoopSpec) -> RealForm:
+    from .complex_parts import split
     p = split(spec.values)
     real = LoopSpec(spec.name, None, [spec.in_dtypes[i].to_real() for i, _ in p.loads], p.values,
                     [spec.out_dtypes[j].to_real() for j, _ in p.stores], [spec.full[j] for j, _ in p.stores],

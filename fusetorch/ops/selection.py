@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections import namedtuple
 from typing import Any
 
-from ..shapes import wrap_dim
+from ..shapes import numel, wrap_dim, wrap_dims
 from ..tensor import Tensor
 from .opdef import composite, fn
 
@@ -71,7 +71,27 @@ def argmin(input, dim=None, keepdim=False):
 @composite(out=True, autocast="float32")
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """The product of all elements, or along ``dim``."""
+    d = input.dtype if dtype is None else dtype
+    if d.is_complex:
+        return _complex_product(fn.to(input, d), dim, keepdim)
     return fn.prod_dims(input, dim, keepdim, dtype=dtype)
+
+
+def _complex_product(x: Any, dim: Any, keepdim: bool) -> Any:
+    """By halves: a product of complex numbers is no reduction of their parts."""
+    dims = wrap_dims(dim, x.ndim)
+    kept = [d for d in range(x.ndim) if d not in dims]
+    shape = [1 if d in dims else n for d, n in enumerate(x._a.shape)] if keepdim else [x._a.shape[d] for d in kept]
+    n = numel([x._a.shape[d] for d in dims])
+    x = x.permute(*kept, *dims).reshape([*[x._a.shape[d] for d in kept], n])
+    if n == 0:
+        return (x.sum(-1) + 1).reshape(shape)
+    while n > 1:
+        half, rest = n // 2, x.narrow(-1, n - 1, 1)
+        x = x.narrow(-1, 0, half) * x.narrow(-1, half, half)
+        x = fn.cat([x, rest], -1) if n % 2 else x
+        n = x._a.shape[-1]
+    return x.reshape(shape)
 
 
 @composite()

@@ -139,6 +139,16 @@ class DeviceArray:
         """Other shape, strides and (absolute) offset over the same storage."""
         return DeviceArray(self.storage, shape, strides, offset, self.dtype)
 
+    def part(self, k: int | None) -> DeviceArray:
+        """The real (0) or imaginary (1) parts of a complex array, over the same storage; ``None``: a real array itself."""
+        if k is None:
+            return self
+        return DeviceArray(self.storage, self.shape, tuple([2 * s for s in self.strides]), 2 * self.offset + k, self.dtype.to_real())
+
+    def reals(self) -> DeviceArray:
+        """A complex array as real numbers over the same storage, with a last dimension of two parts."""
+        return DeviceArray(self.storage, (*self.shape, 2), (*[2 * s for s in self.strides], 1), 2 * self.offset, self.dtype.to_real())
+
     @property
     def size(self) -> int:
         """The number of elements."""

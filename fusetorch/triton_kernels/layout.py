@@ -9,14 +9,20 @@ import triton.language as tl
 
 from fusetorch import dtypes
 from fusetorch.dtypes import dtype
+from fusetorch.errors import NoTritonType
 from fusetorch.runtime import device
 from fusetorch.runtime.memory import DeviceArray
 from fusetorch.shapes import broadcast_shapes
 
-TRITON_TYPES: dict[dtype, tl.dtype] = {
+class _Types(dict):
+    def __missing__(self, d: dtype) -> tl.dtype:
+        raise NoTritonType(f"not implemented for {d} on device 'cuda' yet")
+
+
+TRITON_TYPES: dict[dtype, tl.dtype] = _Types({
     dtypes.bool_: tl.int1, dtypes.uint8: tl.uint8, dtypes.int8: tl.int8, dtypes.int16: tl.int16, dtypes.int32: tl.int32,
     dtypes.int64: tl.int64, dtypes.float16: tl.float16, dtypes.bfloat16: tl.bfloat16, dtypes.float32: tl.float32,
-    dtypes.float64: tl.float64}
+    dtypes.float64: tl.float64})
 
 
 def cdiv(a: int, b: int) -> int:

@@ -347,7 +347,22 @@ def _launch_strided(fn: object, arity: int, values: list, kinds: list[str], out:
 
 def copy(src: DeviceArray, dst: DeviceArray) -> None:
     """Copies ``src``, broadcast to ``dst``'s shape and converted to its dtype, into ``dst``; any strides on both sides."""
+    if src.dtype.is_complex or dst.dtype.is_complex:
+        _copy_complex(src, dst)
+        return
     pointwise_into("identity", [src], dst, dst.dtype)
+
+
+def _copy_complex(src: DeviceArray, dst: DeviceArray) -> None:
+    if src.dtype.is_complex and dst.dtype.is_complex:
+        copy(src.view(dst.shape, broadcast_strides(src, dst.shape), src.offset).reals(), dst.reals())
+    elif dst.dtype.is_complex:
+        copy(src, dst.part(0))
+        fill(dst.part(1), 0.0)
+    elif dst.dtype is dtypes.bool_:
+        pointwise_into("bitwise_or", [pointwise("ne", [src.part(k), 0.0], dtypes.bool_, src.dtype.to_real()) for k in (0, 1)], dst, dst.dtype)
+    else:
+        copy(src.part(0), dst)
 
 
 def contiguous(x: DeviceArray) -> DeviceArray:
@@ -371,6 +386,10 @@ def as_rows(x: DeviceArray) -> DeviceArray:
 
 def fill(dst: DeviceArray, value: bool | float) -> None:
     """Writes ``value``, converted to ``dst``'s dtype, to every element of ``dst``."""
+    if dst.dtype.is_complex:
+        fill(dst.part(0), complex(value).real)
+        fill(dst.part(1), complex(value).imag)
+        return
     pointwise_into("identity", [value], dst, dst.dtype)
 
 
