@@ -350,7 +350,7 @@ def recurrent_layer(x, h0, c0, weight, bias, kind: str, sizes: tuple, reverse: b
     return [((x.shape[0], n), x.dtype) for n in widths]
 
 
-@opaque(name="recurrent_layer_grad", function=False, method=False, n_outputs=3)
+@opaque(name="recurrent_layer_grad", function=False, method=False, n_outputs=3, differentiable=False)
 def recurrent_layer_grad(g_out, g_cells, states, cells, saved, h0, c0, weight, kind: str, sizes: tuple, reverse: bool):
     """Gradients for the results of ``recurrent_layer``: of the sums under the gates in every row, of ``h0``, and of ``c0`` (LSTM) or
     the part of that of ``h0`` which is already in it (GRU: to be added)."""
@@ -403,9 +403,9 @@ def split_columns(x: Any, hidden: int) -> list[Any]:
 
 def walk_public(x: Any, h: Any, c: Any, weight: Any, bias: Any, kind: str, sizes: Sequence[int], reverse: bool,
                 project: Any = None) -> list[Any]:
-    """What ``recurrent_layer`` computes but for what it keeps, with public operations: (states, cells). ``project`` (P, hidden): the
-    state is the LSTM's times this."""
-    cell, first, first_c, states, cells = CELLS[kind], h, c, {}, {}
+    """What ``recurrent_layer`` computes, with public operations. ``project`` (P, hidden): the state is the LSTM's times this."""
+    cell, first, first_c = CELLS[kind], h, c
+    states, cells, saved = {}, {}, {}
     hidden = weight._a.shape[0] // cell.gates
     for start, n, last, count in _steps(sizes, reverse):
         if count and n <= count:
@@ -416,30 +416,31 @@ def walk_public(x: Any, h: Any, c: Any, weight: Any, bias: Any, kind: str, sizes
             h, c = first[:n], c if c is None else first_c[:n]
         parts = split_columns(x[start:start + n], hidden) + split_columns(fn.matmul(h, weight.t()), hidden)
         if cell.cell:
-            *_, c, h = fn.lstm_step(*parts, c)
-            cells[start] = c
+            *gates, c, h = fn.lstm_step(*parts, c)
+            cells[start], saved[start] = c, fn.cat(gates, 1)
             h = h if project is None else fn.matmul(h, project.t())
         elif cell.saved:
-            h = fn.gru_step(*parts, bias, h)[-1]
+            *gates, h = fn.gru_step(*parts, bias, h)
+            saved[start] = fn.cat(gates, 1)
         else:
             h = fn.rnn_step(*parts, *cell.params)
         states[start] = h
-    return [fn.cat([d[k] for k in sorted(d)]) for d in (states, cells) if d]
+    return [fn.cat([d[k] for k in sorted(d)]) for d in (states, cells, saved) if d]
 
 
 @recurrent_layer.vjp("x", "h0", "c0", "weight", "bias", "out0", "out1", "out2")
 def _(ctx: Any, g_out: Any, *more: Any) -> Any:
-    from ..autograd import GradMode, grad
+    from ..autograd import GradMode, enable_grad, grad
     kind, sizes, reverse = (ctx.attrs[k] for k in ("kind", "sizes", "reverse"))
     cell = CELLS[kind]
     x, h0, c0, w, bias = operands = [ctx[n] for n in ("x", "h0", "c0", "weight", "bias")]
-    given = [t for t in operands if t is not None]
     g_cells = more[0] if cell.cell else None
-    if GradMode.enabled:  # to be differentiated again: step by step
-        outs = walk_public(*operands, kind, sizes, reverse)
-        pairs = [(o, g) for o, g in zip(outs, (g_out, g_cells)) if g is not None]
-        wanted = [t for t, need in zip(given, ctx.needed) if need]
-        found = iter(grad([o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True))
+    if GradMode.enabled or (cell.saved and more[-1] is not None):  # to be differentiated again, or unusual: step by step
+        again = GradMode.enabled
+        with enable_grad():
+            pairs = [(o, g) for o, g in zip(walk_public(*operands, kind, sizes, reverse), (g_out, *more)) if g is not None]
+        wanted = [t for t, need in zip([t for t in operands if t is not None], ctx.needed) if need]
+        found = iter(grad([o for o, _ in pairs], wanted, [g for _, g in pairs], create_graph=again, allow_unused=True))
         return [next(found) if need else None for need in ctx.needed]
     out, hidden = ctx["out0"], h0._a.shape[1]
     cells, saved = (ctx["out1"], ctx["out2"]) if cell.cell else (None, ctx["out1"] if cell.saved else None)
