@@ -36,9 +36,11 @@ from fusetorch.nn.adaptive import AdaptiveLogSoftmaxWithLoss
 from fusetorch.nn.batchnorm import BatchNorm1d, BatchNorm2d, BatchNorm3d, SyncBatchNorm
 from fusetorch.nn.channelshuffle import ChannelShuffle
 from fusetorch.nn.container import ModuleDict, ModuleList, ParameterDict, ParameterList, Sequential
+from fusetorch.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTranspose2d, ConvTranspose3d
 from fusetorch.nn.distance import CosineSimilarity, PairwiseDistance
 from fusetorch.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dropout3d, FeatureAlphaDropout
 from fusetorch.nn.flatten import Flatten, Unflatten
+from fusetorch.nn.fold import Fold, Unfold
 from fusetorch.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from fusetorch.nn.linear import Bilinear, Identity, Linear
 from fusetorch.nn.loss import (
@@ -112,7 +114,8 @@ from fusetorch.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell
 from fusetorch.nn.sparse import Embedding, EmbeddingBag
 from fusetorch.nn.upsampling import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
-__all__ = ["AlphaDropout", "BCELoss", "BCEWithLogitsLoss", "Buffer", "CELU", "CosineEmbeddingLoss",
+__all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Fold", "Unfold",
+           "AlphaDropout", "BCELoss", "BCEWithLogitsLoss", "Buffer", "CELU", "CosineEmbeddingLoss",
            "CosineSimilarity", "CrossEntropyLoss", "Dropout", "Dropout1d", "Dropout2d", "Dropout3d", "ELU",
            "Embedding", "FeatureAlphaDropout", "Flatten", "GELU", "GLU", "GaussianNLLLoss", "Hardshrink",
            "Hardsigmoid", "Hardswish", "Hardtanh", "HingeEmbeddingLoss", "HuberLoss", "Identity", "KLDivLoss",
