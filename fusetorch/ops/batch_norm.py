@@ -14,7 +14,6 @@ from ..dtypes import float32, float64
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, composite, elementwise, fn, reduction
-from .reductions import spread
 from .views import sum_to_size
 
 
@@ -39,17 +38,20 @@ def channel_norm_stats(input, weight, bias, *, eps: float = 1e-5, dim=None, keep
 def channel_norm_sums(grad, input, mean, rstd, dim=None, keepdim=False):
     """The sums of ``grad * (input - mean) * rstd`` and of ``grad``, in the dtype of ``rstd``."""
     d = rstd.dtype
-    return As(reduce("sum", cast(grad, d) * (cast(input, d) - mean)) * rstd, d), As(reduce("sum", cast(grad, d)), d)
+    g = cast(grad, d)
+    return As(reduce("sum", g * ((cast(input, d) - mean) * rstd)), d), As(reduce("sum", g), d)
 
 
-@channel_norm_sums.vjp("grad", "input", "mean", "rstd", "out0", "out1")
+@channel_norm_sums.vjp("grad", "input", "mean", "rstd")
 def _(ctx: Any, h_gx: Any, h_g: Any) -> Any:
-    g, x, mean, rstd, sum_gx, sum_g = (ctx[k] for k in ("grad", "input", "mean", "rstd", "out0", "out1"))
-    h_gx = fn.zeros_like(sum_gx) if h_gx is None else h_gx
-    to_grad = (x - mean) * (rstd * h_gx)
-    if h_g is not None:
-        to_grad = to_grad + h_g
-    out = [to_grad, g * (rstd * h_gx), -h_gx * rstd * sum_g, h_gx * sum_gx / rstd]
+    g, x, mean, rstd = (ctx[k] for k in ("grad", "input", "mean", "rstd"))
+    if h_gx is None:
+        return h_g.expand(ctx.shape(0)).to(ctx.dtype(0)), None, None, None
+    to_grad, slope = (x - mean) * rstd * h_gx, g * h_gx
+    to_input = slope * rstd
+    # mean and rstd may vary along what is summed, as in group normalisation
+    out = [to_grad if h_g is None else to_grad + h_g, to_input, sum_to_size(-to_input, ctx.shape(2)),
+           sum_to_size(slope * (x - mean), ctx.shape(3))]
     return [t.to(ctx.dtype(k)) for k, t in enumerate(out)]
 
 
@@ -90,19 +92,19 @@ def channel_norm_affine(input, mean, rstd, weight, bias):
     return y if bias is None else y + cast(bias, y.dtype)
 
 
-@elementwise(name="moving_average", function=False, method=False, promote="float",
-             oracle=lambda old, new, momentum: old * (1 - momentum) + new * momentum)
-def moving_average(input, other, momentum):
-    """``input * (1 - momentum) + other * momentum``."""
-    return input * (1.0 - momentum) + other * momentum
+@elementwise(function=False, method=False, inplace=True, promote="float", differentiable=False,
+             oracle=lambda old, new, momentum, scale=1.0: old * (1 - momentum) + new * scale * momentum)
+def _moving_average(input, other, momentum, scale: float = 1.0):
+    """``input * (1 - momentum) + other * scale * momentum``."""
+    return input * (1.0 - momentum) + other * scale * momentum
 
 
 # ---------------------------------------------------------------------------------------------------- the public functions
 
 
-def _update(running: Any, batch: Any, momentum: Any) -> None:
+def _update(running: Any, batch: Any, momentum: Any, scale: float = 1.0) -> None:
     if running is not None:
-        running.copy_(fn.moving_average(running, batch.detach().reshape(running._a.shape), momentum).to(running.dtype))
+        fn._moving_average_(running, batch.reshape(running._a.shape), momentum, scale)
 
 
 def _per_channel(t: Any, input: Any) -> Any:
@@ -161,7 +163,7 @@ def _batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any, bi
     n = input.numel() // channels if channels else 0
     if n:
         _update(running_mean, mean, momentum)
-        _update(running_var, var.detach() * (n / (n - 1) if n > 1 else math.nan), momentum)
+        _update(running_var, var, momentum, n / (n - 1) if n > 1 else math.nan)
     return y, mean, rstd
 
 
@@ -229,5 +231,5 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     if input.numel():
         for running, batch, scale in ((running_mean, mean, 1.0), (running_var, var, n / (n - 1) if n > 1 else math.nan)):
             if running is not None:
-                _update(running, batch.detach().reshape(-1, channels).mean(0) * scale, momentum)
+                _update(running, batch.detach().reshape(-1, channels).mean(0), momentum, scale)
     return y

@@ -110,13 +110,13 @@ def _over(input: Any, dim: Any, dtype: dtype | None, op: Any) -> Any:
     return op(x, wrap_dim(dim, x.ndim), True)
 
 
-@composite(nn=True, oracle=_softmax_oracle, autocast="float32:cuda")
+@composite(nn=True, oracle=_softmax_oracle, autocast="float32:cuda", aliases=("special.softmax",))
 def softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``exp(x) / sum(exp(x))`` along ``dim``, without overflow."""
     return _over(input, dim, dtype, fn.softmax_dims)
 
 
-@composite(nn=True, oracle=_log_softmax_oracle, autocast="float32:cuda")
+@composite(nn=True, oracle=_log_softmax_oracle, autocast="float32:cuda", aliases=("special.log_softmax",))
 def log_softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``log(softmax(x))`` along ``dim``, accurately."""
     return _over(input, dim, dtype, fn.log_softmax_dims)
@@ -170,12 +170,19 @@ def _(ctx: Any, g: Any, g_mean: Any, g_rstd: Any) -> Any:
             parts.append((x - mean) * (spread(ctx, g_rstd) * rstd * rstd * rstd / -n))
         dx = parts[0] if len(parts) == 1 else sum(parts[1:], parts[0])
         dx = dx.to(x.dtype)
-    out, k = [dx], 1
-    if w is not None:
-        out.append(sum_to_size(g * ((x - mean) * rstd), ctx.shape(k)).to(w.dtype) if ctx.needed[k] and g is not None else None)
-        k += 1
-    if len(ctx.needed) > k:
-        out.append(sum_to_size(g, ctx.shape(k)).to(ctx.dtype(k)) if ctx.needed[k] and g is not None else None)
+    out: list[Any] = [dx]
+    operands = (["weight"] if w is not None else []) + (["bias"] if len(ctx.needed) > 1 + (w is not None) else [])
+    shape, rank = ctx.shape(1) if operands else (), len(ctx.shape(0))
+    if g is None or not operands:
+        return out + [None] * len(operands)
+    if len(shape) == rank and shape[-1] == 1 < ctx.shape(0)[-1]:
+        # one number for a row of elements, as in group normalisation: both gradients are sums, which one pass adds up
+        along = [d for d, n in enumerate(shape) if n == 1]
+        sums = dict(zip(("weight", "bias"), fn.channel_norm_sums(g, x, mean, rstd, along, True)))
+        return out + [sums[name].to(ctx.dtype(k)) if ctx.needed[k] else None for k, name in enumerate(operands, 1)]
+    for k, name in enumerate(operands, 1):
+        term = g * ((x - mean) * rstd) if name == "weight" and ctx.needed[k] else g
+        out.append(sum_to_size(term, ctx.shape(k)).to(ctx.dtype(k)) if ctx.needed[k] else None)
     return out
 
 
