@@ -193,7 +193,16 @@ class ReplicationPad3d(_Pad):
     _n, _mode = 3, "replicate"
 
 
-class CircularPad1d(_Pad):
+class _CircularPad(_Pad):
+    _mode = "circular"
+
+    def forward(self, input: Tensor) -> Tensor:
+        if input.ndim not in (self._n + 1, self._n + 2):
+            raise ValueError(f"expected {self._n + 1}D or {self._n + 2}D input (got {input.ndim}D input)")
+        return super().forward(input)
+
+
+class CircularPad1d(_CircularPad):
     """The last dimension continued from its other end.
 
     Example:
@@ -202,10 +211,10 @@ class CircularPad1d(_Pad):
         tensor([[3., 1., 2., 3., 1.]])
     """
 
-    _n, _mode = 1, "circular"
+    _n = 1
 
 
-class CircularPad2d(_Pad):
+class CircularPad2d(_CircularPad):
     """The last two dimensions continued from their other ends.
 
     Example:
@@ -214,10 +223,10 @@ class CircularPad2d(_Pad):
         torch.Size([1, 4, 4])
     """
 
-    _n, _mode = 2, "circular"
+    _n = 2
 
 
-class CircularPad3d(_Pad):
+class CircularPad3d(_CircularPad):
     """The last three dimensions continued from their other ends.
 
     Example:
@@ -226,4 +235,4 @@ class CircularPad3d(_Pad):
         torch.Size([1, 4, 4, 4])
     """
 
-    _n, _mode = 3, "circular"
+    _n = 3

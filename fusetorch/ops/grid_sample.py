@@ -182,3 +182,9 @@ def affine_grid(theta, size, align_corners=None):
     grids = fn.meshgrid(*axes, indexing="ij")
     base = fn.stack([*reversed(grids), fn.ones_like(grids[0])], -1).reshape((1, -1, n + 1))
     return fn.matmul(base, theta.transpose(1, 2)).reshape((size[0], *size[2:], n))
+
+
+@composite(method=False)
+def affine_grid_generator(theta, size, align_corners):
+    """``nn.functional.affine_grid``."""
+    return affine_grid.body(theta, size, align_corners)

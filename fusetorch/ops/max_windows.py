@@ -109,11 +109,14 @@ def _(a: np.ndarray, kernel: tuple, stride: tuple, padding: tuple, dilation: tup
         x = np.full((*a.shape[:-n], *reach), _lowest(wide(a[:0]).dtype), a.dtype)
         x[(..., *[slice(p, p + m) for p, m in zip(padding, size)])] = a
     slices = [x[_slice(at, stride, result)] for at in offsets]
-    if len(slices) <= _MOST:
-        start = [np.broadcast_to(np.array(_lowest(wide(a[:0]).dtype), a.dtype), shape), first] if padded else []
-        spec = _largest(FROM_NUMPY[a.dtype], len(slices), padded)
-        values, at = cpu_backend.loop(spec, [np.broadcast_to(base, shape), *slices, *start], flat, None, None)
-        return values, at
+    if len(slices) <= max(_MOST, math.prod(result)):
+        best = [np.broadcast_to(np.array(_lowest(wide(a[:0]).dtype), a.dtype), shape), first] if padded else []
+        base = np.broadcast_to(base, shape)
+        for k in range(0, len(slices), _MOST):
+            now = slices[k:k + _MOST]
+            spec = _largest(FROM_NUMPY[a.dtype], len(now), bool(best))
+            best = cpu_backend.loop(spec, [base, *now, *best], flat[k:k + _MOST], None, None)
+        return best[0], best[1]
     windows = np.stack(slices, -1)
     best = np.argmax(wide(windows), -1)[..., None]
     values = np.take_along_axis(windows, best, -1)[..., 0]
@@ -123,49 +126,58 @@ def _(a: np.ndarray, kernel: tuple, stride: tuple, padding: tuple, dilation: tup
 
 
 @functools.lru_cache(maxsize=64)
-def _handed_back(d: dtype, count: int) -> LoopSpec:
-    """Per slice: the gradient where the window's position is that of the slice, else 0."""
-    g, at, base = load(0, d), load(1, int64), load(2, int64)
-    values = [P.where(P.eq(at, base + scalar(k, int64)), g, const(0, g.dtype)) for k in range(count)]
-    return LoopSpec("max_windows_grad", None, [d, int64, int64], values, [d] * count, [True] * count, [int64] * count, False)
+def _gathered(d: dtype, count: int, more: bool) -> LoopSpec:
+    """Where an element is: the sum of the gradients of ``count`` windows that chose it. ``more``: added to what is there."""
+    here, total = load(0, int64), load(1 + 2 * count, d) if more else const(0, d)
+    for k in range(count):
+        total = total + P.where(P.eq(load(1 + count + k, int64), here), load(1 + k, d), const(0, d))
+    loads = [int64, *[d] * count, *[int64] * count, *([d] if more else [])]
+    return LoopSpec("max_windows_grad", None, loads, [total], [d], [True], [], False)
 
 
-@functools.lru_cache(maxsize=8)
-def _added_back(d: dtype) -> LoopSpec:
-    """A slice of the gradient with its part added."""
-    total, g, at, base = load(0, d), load(1, d), load(2, int64), load(3, int64)
-    value = P.where(P.eq(at, base + scalar(0, int64)), total + g, total)
-    return LoopSpec("max_windows_grad", None, [d, d, int64, int64], [value], [d], [True], [int64], False)
+@functools.lru_cache(maxsize=256)
+def _classes(n: int, k: int, s: int, p: int, d: int) -> tuple[list[tuple[slice, np.ndarray, list[int], int]], int, int]:
+    """One dimension's elements by their place within a stride: elements of a class are seen by windows at the same distances.
+
+    Gives per class the elements as a slice and as positions, where in the padded windows those that see the first one are, and how many
+    elements it has; and how many windows the padding adds before the first and needs in all."""
+    reach, out, total = (k - 1) * d // s, [], 0
+    for r in range(s):
+        x = np.arange((r - p) % s, n, s)
+        if x.size:
+            q = (int(x[0]) + p) // s
+            starts = [reach + q - (t * d - r) // s for t in range(k) if (t * d - r) % s == 0]
+            out.append((slice(int(x[0]), n, s), x, starts, x.size))
+            total = max([total, *[at + x.size for at in starts]])
+    return out, reach, total
 
 
 @max_windows_grad.cpu
 def _(g: np.ndarray, indices: np.ndarray, size: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> np.ndarray:
     from .. import cpu_backend
-    n, result, kept = len(size), g.shape[-len(size):], g.dtype
+    n, kept, lead = len(size), g.dtype, g.ndim - len(size)
+    if not g.size:
+        return np.zeros((*g.shape[:lead], *size), kept)
     g = wide(g)
     d = FROM_NUMPY[g.dtype]
-    shape = (*g.shape[:-n], *size)
-    if 0 in g.shape:
-        return np.zeros(shape, kept)
-    base, _, offsets, flat = _positions(size, kernel, stride, padding, dilation, result)
-    if len(offsets) > _MOST:
-        out = np.zeros((math.prod(g.shape[:-n]), math.prod(size)), g.dtype)
-        np.add.at(out, (np.arange(out.shape[0])[:, None], indices.reshape(out.shape[0], -1)), g.reshape(out.shape[0], -1))
-        return out.reshape(shape).astype(kept, copy=False)
-    reach = _reach(size, kernel, stride, padding, dilation, result)
-    apart = all((k - 1) * e < s for k, s, e in zip(kernel, stride, dilation))
-    whole = apart and all(k * m == r and e == 1 for k, m, r, e in zip(kernel, result, reach, dilation))
-    out = cpu_backend.empty((*g.shape[:-n], *reach), d)
-    if not whole:
-        out[...] = 0
-    slices = [out[_slice(at, stride, result)] for at in offsets]
-    base = np.broadcast_to(base, g.shape)
-    if apart:
-        cpu_backend.loop(_handed_back(d, len(slices)), [g, indices, base], flat, None, slices)
-    else:
-        for o, k in zip(slices, flat):
-            cpu_backend.loop(_added_back(d), [o, g, indices, base], [k], None, [o])
-    return out[(..., *[slice(p, p + m) for p, m in zip(padding, size)])].astype(kept, copy=False)
+    classes, reach, total = zip(*[_classes(*each) for each in zip(size, kernel, stride, padding, dilation)])
+    if any(reach) or any(t > m for t, m in zip(total, g.shape[lead:])):
+        around = [(0, 0)] * lead + [(r, max(t - r - m, 0)) for r, t, m in zip(reach, total, g.shape[lead:])]
+        g, indices = np.pad(g, around), np.pad(indices, around, constant_values=-1)
+    out = cpu_backend.empty((*g.shape[:lead], *size), d)
+    for group in itertools.product(*classes):
+        part = out[(..., *[c[0] for c in group])]
+        here = np.zeros((1,) * n, np.int64)
+        for k, (_, x, _, _) in enumerate(group):
+            here = here + (x * math.prod(size[k + 1:])).reshape([-1 if j == k else 1 for j in range(n)])
+        seen = [(..., *[slice(a, a + c[3]) for a, c in zip(at, group)]) for at in itertools.product(*[c[2] for c in group])]
+        if not seen:
+            part[...] = 0
+        for k in range(0, len(seen), _MOST // 2):
+            now = seen[k:k + _MOST // 2]
+            arrays = [np.broadcast_to(here, part.shape), *[g[at] for at in now], *[indices[at] for at in now], *([part] if k else [])]
+            cpu_backend.loop(_gathered(d, len(now), k > 0), arrays, [], None, [part])
+    return out.astype(kept, copy=False)
 
 
 # ---- on the device, and gradients

@@ -172,12 +172,15 @@ def _define_adaptive(n: int) -> None:
                        "its position in the plane.")
     largest_with_indices.__doc__ = f"``(values, positions)`` of ``{max_name}``."
     average.__doc__ = f"The mean of each of ``output_size`` near-equal parts of the last {dims}; ``None`` keeps a dimension."
-    composite(name=max_name, nn=True, function=n == 1, method=False)(largest)
+    composite(name=max_name, nn=True, function=False, method=False)(largest)
     composite(name=f"{max_name}_with_indices", nn=True, function=False, method=False)(largest_with_indices)
     composite(name=avg_name, nn=True, function=n == 1, method=False)(average)
 
 
 # ---- means
+
+#: Elements of a window.
+_FEW = 16
 
 
 def _tiled(input: Any, kernel: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
@@ -192,7 +195,7 @@ def _tiled(input: Any, kernel: Sequence[int]) -> tuple[Any, tuple[int, ...]]:
 def resample(input: Any, rules: Sequence[tuple]) -> Any:
     """Maps along the last dimensions, one rule each; those that shrink come first, and those that change nothing are left out."""
     first = input.ndim - len(rules)
-    for d in sorted(range(len(rules)), key=lambda d: rules[d][2] / max(rules[d][1], 1)):
+    for d in sorted(reversed(range(len(rules))), key=lambda d: rules[d][2] / max(rules[d][1], 1)):
         input = fn.resample_dim(input, first + d, rules[d], False)
     return input
 
@@ -238,6 +241,8 @@ def _avg_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: 
         raise RuntimeError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
     count = _divisors(size, windows, include_pad) if divisor is None else np.full((1,) * n, divisor)
     tiles = kernel == stride and not any(padding) and all(m == k * c for m, k, c in zip(size, kernel, out))
+    if input.device.type == "cpu" and math.prod(kernel) <= _FEW:
+        tiles = False  # reductions of so few elements do not vectorise
     floating = input.dtype.is_floating_point
     if tiles and floating and divisor is None:
         x, dims = _tiled(input, kernel)

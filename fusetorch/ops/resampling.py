@@ -20,6 +20,7 @@ Keys, "Cubic convolution interpolation for digital image processing", 1981.
 from __future__ import annotations
 
 import functools
+import math
 from typing import Any
 
 import numpy as np
@@ -109,18 +110,40 @@ def _transposed(index: np.ndarray, weight: np.ndarray | None, n_in: int) -> Tabl
     return at, w
 
 
+#: Products with a matrix of up to so many rows beat gathering; of larger maps, pieces for so many results are tried.
+_DENSE, _PIECE = 256, 64
+
+
 @functools.lru_cache(maxsize=64)
-def _matrix(rule: tuple, back: bool, d: np.dtype) -> np.ndarray:
-    """The map as a matrix (from, to)."""
+def _matrices(rule: tuple, back: bool, d: np.dtype) -> list[tuple[slice, slice, np.ndarray]]:
+    """The map in pieces: results, elements that they read, matrix (elements, results). Empty if pieces would not pay."""
     index, weight = taps(rule, back, d == np.float64)
-    out = np.zeros((rule[2] if back else rule[1], index.shape[0]), d)
-    result, tap = np.nonzero(index >= 0)
-    np.add.at(out, (index[result, tap], result), 1 if weight is None else weight[result, tap].astype(d))
-    return out
+    n_in, n_out = rule[2] if back else rule[1], index.shape[0]
+    step, pieces = n_out if n_in <= _DENSE else _PIECE, []
+    for first in range(0, n_out, step):
+        at = index[first:first + step]
+        result, tap = np.nonzero(at >= 0)
+        low, end = (0, n_in) if n_in <= _DENSE else (int(at[result, tap].min(initial=n_in)), int(at[result, tap].max(initial=0)) + 1)
+        if end - low > _DENSE:
+            return []
+        m = np.zeros((max(end - low, 0), at.shape[0]), d)
+        np.add.at(m, (at[result, tap] - low, result), 1 if weight is None else weight[first + result, tap].astype(d))
+        pieces.append((slice(first, first + step), slice(low, end), m))
+    return pieces
 
 
-#: Along the innermost dimension a product with the whole matrix beats gathering up to this size.
-_DENSE = 96
+def _product(x: np.ndarray, pieces: list[tuple[slice, slice, np.ndarray]]) -> np.ndarray | None:
+    """The map of ``x`` (outer, elements, inner) as matrix products; ``None`` where an infinity or NaN, times 0, would spread."""
+    from ..runtime import blas
+    inner = x.shape[2]
+    parts = []
+    with np.errstate(all="ignore"):
+        for _, elements, m in pieces:
+            seen = x[:, elements]
+            parts.append(blas.matmul(seen[:, :, 0], m)[:, :, None] if inner == 1 else blas.matmul(np.ascontiguousarray(m.T), seen))
+        if not all(np.isfinite(p.sum()) for p in parts):
+            return None
+    return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
 
 
 @opaque(name="resample_dim", function=False, method=False)
@@ -137,16 +160,15 @@ def _(a: np.ndarray, dim: int, rule: tuple, back: bool) -> np.ndarray:
         return resample_dim.kernels["cpu"](a.astype(np.float32), dim, rule, back).astype(a.dtype)
     index, weight = taps(rule, back, a.dtype == np.float64)
     n_out, count = index.shape
-    inner = int(np.prod(a.shape[dim + 1:]))
+    inner = math.prod(a.shape[dim + 1:])
     shape = (*a.shape[:dim], n_out, *a.shape[dim + 1:])
     if count == 1 and weight is None and (index >= 0).all():
         return np.take(a, index[:, 0], dim)
-    if inner == 1 and max(a.shape[dim], n_out) <= _DENSE and a.dtype.kind == "f" and a.size:
-        from ..runtime import blas
-        out = blas.matmul(np.ascontiguousarray(a).reshape(-1, a.shape[dim]), _matrix(rule, back, a.dtype))
-        if np.isfinite(out).all():  # else an infinity or NaN times 0 has spread
-            return out.reshape(shape)
     x = np.ascontiguousarray(a).reshape(-1, a.shape[dim], inner)
+    if a.size and n_out and a.dtype.kind == "f" and (pieces := _matrices(rule, back, a.dtype)):
+        product = _product(x, pieces)
+        if product is not None:
+            return product.reshape(shape)
     out = np.zeros((x.shape[0], n_out, inner), a.dtype)
     for t in range(count):
         results = np.flatnonzero(index[:, t] >= 0)

@@ -178,6 +178,7 @@ SAMPLES = {
     "grid_sampler_2d": lambda: [S(f(1, 2, 4, 5), f(1, 3, 2, 2), 2, 1, False)],
     "grid_sampler_3d": lambda: [S(f(1, 2, 3, 3, 3), f(1, 2, 2, 1, 3), 0, 1, False)],
     "affine_grid": lambda: [S(f(2, 2, 3), (2, 3, 3, 4), False), S(f(1, 3, 4), (1, 2, 2, 1, 3), True)],
+    "affine_grid_generator": lambda: [S(f(2, 2, 3), (2, 3, 3, 4), True)],
     "constant_pad_nd": lambda: [S(f(2, 3), (1, 2), 0.5), S(f(2, 3), (-1, 1, 1, 0))],
 }
 
@@ -194,6 +195,7 @@ ORACLES = {
     "grid_sampler_2d": sampler,
     "grid_sampler_3d": sampler,
     "affine_grid": affine,
+    "affine_grid_generator": affine,
     "constant_pad_nd": lambda a, pad, value=0.0: np.pad(a, [(1, 0), (0, 1)])[:, 1:] if pad[0] < 0 else np.pad(
         a, [(0, 0), pad], constant_values=value
     ),
