@@ -251,11 +251,6 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
     "clamp_min": lambda: [S(f(3, 4), 0.1)],
     "clamp_max": lambda: [S(f(3, 4), f(4))],
     "float_power": lambda: [S(f(3, 4, lo=0.3), 1.5)],
-    "real": lambda: [S(f(3))],
-    "conj": lambda: [S(f(3))],
-    "resolve_conj": lambda: [S(f(3))],
-    "resolve_neg": lambda: [S(f(3))],
-    "is_complex": lambda: [S(f(3))],
     "isposinf": lambda: [S(np.array([1.0, np.nan, np.inf, -np.inf])), S(i(3))],
     "isneginf": lambda: [S(np.array([1.0, np.nan, np.inf, -np.inf])), S(i(3))],
     "nansum": lambda: [S(np.array([[1.0, np.nan], [2.0, 3.0]]), 0, grad=False), S(f(3, 4))],
@@ -607,7 +602,7 @@ def _elementwise(op: OpDef) -> list[Sample]:
         S(*[f(4, 3, lo=lo, hi=hi).T for _ in range(n)]),
     ]
     if n > 1:
-        out.append(S(*[f(*((3, 1), (4,), (2, 1, 1))[k], lo=lo, hi=hi) for k in range(n)]))
+        out.append(S(*[f(*((3, 1), (4,), (2, 1, 1))[k % 3], lo=lo, hi=hi) for k in range(n)]))
     if op.promote != "floating" and not any(p.role == "scalar" and p.default is None for p in op.params):
         low, high = (int(np.ceil(lo)), int(np.floor(hi)) + 1)
         if high > low:

@@ -19,6 +19,11 @@ def f(*shape: int, lo: float = -2.0, hi: float = 2.0) -> np.ndarray:
     return (lo + (hi - lo) * (rng.permutation(n) + rng.uniform(0.2, 0.8, n)) / max(n, 1)).reshape(shape)
 
 
+def c(*shape: int, lo: float = -2.0, hi: float = 2.0) -> np.ndarray:
+    """Complex numbers with parts between ``lo`` and ``hi``."""
+    return np.asarray(f(*shape, lo=lo, hi=hi) + 1j * f(*shape, lo=lo, hi=hi))
+
+
 def i(*shape: int, lo: int = 0, hi: int = 5) -> np.ndarray:
     """int64 in [lo, hi)."""
     _count[0] += 1

@@ -39,7 +39,6 @@ NOT_TRACED = {
     "numel",
     "is_floating_point",
     "is_tensor",
-    "is_complex",
     "storage_offset",
     "result_type",
     "broadcast_shapes",
@@ -86,7 +85,8 @@ for _family in families.ALL:
 def tensors(x: Any, d: dtypes.dtype, device: str, found: list[Tensor]) -> Any:
     """Arrays as tensors; strides are kept."""
     if isinstance(x, np.ndarray):
-        t = torch.from_numpy(x.astype(d.np) if x.dtype == np.float64 else x)
+        wanted = {"f": d, "c": dtypes.complex128 if d is dtypes.float64 else dtypes.complex64}.get(x.dtype.kind)
+        t = torch.from_numpy(x if wanted is None or x.dtype.itemsize < 8 else x.astype(wanted.np))
         if device != "cpu":
             t = t.to(device)
         found.append(t)
@@ -146,11 +146,13 @@ def compare(got: Any, want: list[Any], d: dtypes.dtype, where: str) -> None:
         w = np.asarray(w)
         assert tuple(g.shape) == w.shape, f"{where}[{k}]: shape {g.shape}, expected {w.shape}"
         a = g.detach().cpu().numpy()
-        if g.dtype.is_floating_point:
-            rtol, atol = TOLERANCE[max((g.dtype, d), key=lambda t: TOLERANCE[t][0]) if d.is_floating_point else g.dtype]
+        if g.dtype.is_floating_point or g.dtype.is_complex:
+            own = g.dtype.to_real()
+            rtol, atol = TOLERANCE[max((own, d), key=lambda t: TOLERANCE[t][0]) if d.is_floating_point else own]
+            wide = np.complex128 if g.dtype.is_complex else np.float64
             np.testing.assert_allclose(
-                a.astype(np.float64),
-                w.astype(np.float64),
+                a.astype(wide),
+                w.astype(wide),
                 rtol=rtol,
                 atol=atol,
                 equal_nan=True,
@@ -380,7 +382,6 @@ NO_GRADIENT = {
     "multinomial",
     "to",
     "type_as",
-    "is_complex",
     "storage_offset",
     "unravel_index",
 }
@@ -390,10 +391,16 @@ for _family in families.ALL:
 
 def _differentiable(op: OpDef, sample: Sample) -> tuple[Any, list[Tensor], list[Tensor]]:
     call, found = prepare(op, sample, dtypes.float64, "cpu")
-    leaves = [t for t in found if t.dtype.is_floating_point]
+    leaves = [t for t in found if t.dtype.category >= 2]
     for t in leaves:
         t.requires_grad_()
     return call, found, leaves
+
+
+def weighted(x: Tensor, angles: np.ndarray) -> Tensor:
+    """A real sum of the elements (of both parts of complex ones) with different weights."""
+    w = np.cos(angles) + 1j * np.sin(angles) if x.is_complex() else np.cos(angles)
+    return (x * torch.from_numpy(w.reshape(x.shape)).to(x.device, x.dtype)).sum().real
 
 
 def _loss(call: Any, found: list[Tensor]) -> Tensor | None:
@@ -402,24 +409,24 @@ def _loss(call: Any, found: list[Tensor]) -> Tensor | None:
     total = None
     for k, out in enumerate(flat(call(*found))):
         if isinstance(out, Tensor) and out.requires_grad:
-            w = torch.from_numpy(np.cos(np.arange(out.numel()) + k).reshape(out.shape))
-            part = (out.double() * w).sum()
+            part = weighted(out.cdouble() if out.is_complex() else out.double(), np.arange(out.numel()) + k)
             total = part if total is None else total + part
     return total
 
 
 def _numeric(f: Any, t: Tensor, eps: float = 1e-6) -> np.ndarray:
-    """Central differences of a scalar function of ``t``'s memory."""
+    """Central differences of a scalar function of ``t``'s memory; of complex numbers, along both axes."""
     a = t.detach().numpy()
-    out = np.zeros(a.shape)
+    out = np.zeros(a.shape, a.dtype)
     for k in np.ndindex(a.shape):
         before = a[k]
-        a[k] = before + eps
-        up = f()
-        a[k] = before - eps
-        down = f()
-        a[k] = before
-        out[k] = (up - down) / (2 * eps)
+        for step in (eps, 1j * eps) if t.is_complex() else (eps,):
+            a[k] = before + step
+            up = f()
+            a[k] = before - step
+            down = f()
+            a[k] = before
+            out[k] += (up - down) / (2 * eps) * (step / eps)
     return out
 
 
@@ -452,15 +459,16 @@ def _gradients(op: OpDef, sample: Sample, way: str) -> list[np.ndarray | None]:
     """float32 gradients of the weighted sum of an operation's results, in a mode."""
     with mode(way) as device:
         call, found = prepare(op, sample, dtypes.float32, device)
-        leaves = [t for t in found if t.dtype.is_floating_point]
+        leaves = [t for t in found if t.dtype.category >= 2]
 
         def slope(*given: Tensor) -> Any:
-            inside = [t.detach().requires_grad_() if t.dtype.is_floating_point else t for t in given]
+            inside = [t.detach().requires_grad_() if t.dtype.category >= 2 else t for t in given]
             total = None
             for k, out in enumerate(flat(call(*inside))):
                 if isinstance(out, Tensor) and out.requires_grad:
-                    part = (
-                        out * torch.arange(1 + k, out.numel() + 1 + k, device=device).reshape(out.shape).cos()
+                    w = torch.arange(1 + k, out.numel() + 1 + k, device=device).reshape(out.shape)
+                    part = (out * torch.polar(torch.ones_like(w.cos()), w.float())).sum().real if out.is_complex() else (
+                        out * w.cos()
                     ).sum()
                     total = part if total is None else total + part
             wanted = [t for t in inside if t.requires_grad]
@@ -518,7 +526,7 @@ def test_double_backward(name: str) -> None:
                 return None
             grads = torch.autograd.grad(loss, leaves, allow_unused=True, create_graph=create)  # noqa: B023
             parts = [
-                (g * torch.from_numpy(np.sin(np.arange(g.numel()) + 1.0).reshape(g.shape))).sum()
+                weighted(g, np.arange(g.numel()) + 0.5)
                 for g in grads
                 if g is not None and (g.requires_grad or not create)
             ]
