@@ -1,4 +1,4 @@
-"""The kernels of pooling and resampling compiled for sm_80 and sm_90 through the launch path: no spills."""
+"""The kernels of pooling, resampling and grid sampling compiled for sm_80 and sm_90 through the launch path: no spills."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
@@ -10,7 +10,7 @@ from cubin_report import Report, report
 from fusetorch import dtypes
 from fusetorch.runtime.memory import empty
 from fusetorch.runtime.stub import StubDriver, stub_gpu
-from fusetorch.triton_kernels import pool, resample
+from fusetorch.triton_kernels import pool, resample, weighted_gather
 
 f16, bf16, f32, f64, i64, i32, u8 = (dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64, dtypes.int64, dtypes.int32,
                                      dtypes.uint8)
@@ -52,3 +52,11 @@ def test_resample(stub: StubDriver, dt: dtypes.dtype) -> None:
         check(launched(stub, lambda dim=dim: resample.resample(x, dim, index, None)), "_resample")
         if dt.is_floating_point:
             check(launched(stub, lambda dim=dim: resample.resample(x, dim, index, weight)), "_resample")
+
+
+@pytest.mark.parametrize("dt", [f32, f64, f16, bf16], ids=lambda d: d.name)
+def test_weighted_gather(stub: StubDriver, dt: dtypes.dtype) -> None:
+    x, g, at, w = empty((8, 16, 1000), dt), empty((8, 16, 500), dt), empty((8, 4, 500), i64), empty((8, 4, 500), dt)
+    check(launched(stub, lambda: weighted_gather.weighted_gather(x, at, w)), "_weighted_gather")
+    check(launched(stub, lambda: weighted_gather.weighted_scatter(g, at, w, 1000)), "_weighted_scatter")
+    check(launched(stub, lambda: weighted_gather.gathered_dot(g, x, at)), "_gathered_dot")

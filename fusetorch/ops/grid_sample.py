@@ -31,21 +31,23 @@ def _inside(x: Any, size: int, padding: str, align: bool) -> Any:
         x = _reflected(x, 0.0, size - 1.0) if align else _reflected(x, -0.5, size - 0.5)
     if padding != "zeros":
         x = _clipped(x, size)
-    # what is no number or no position at all lies outside
+    return _finite(x)
+
+
+def _finite(x: Any) -> Any:
+    """Coordinates, those outside that are no numbers or too large to count with."""
     return fn.where(x.abs() < 2.0**31, x, fn.full((), -100.0, dtype=x.dtype, device=x.device))
 
 
-def _picked(planes: Any, at: list[Any], size: tuple[int, ...]) -> Any:
-    """The elements at whole coordinates (N, places) of each plane (N, C, elements); 0 outside."""
+def _position(at: list[Any], size: tuple[int, ...]) -> Any:
+    """Whole coordinates (N, places) as positions in the plane; -1 outside."""
     position = exists = None
     for x, m in zip(at, size):
         within = (x >= 0) & (x < m)
         exists = within if exists is None else exists & within
         x = x.clamp(0, m - 1).to(int64)
         position = x if position is None else position * m + x
-    n, c = planes._a.shape[:2]
-    value = fn.gather_dim(planes, position.unsqueeze(1).expand((n, c, position._a.shape[1])), 2)
-    return fn.where(exists.unsqueeze(1), value, fn.zeros((), dtype=value.dtype, device=value.device))
+    return fn.where(exists, position, -1)
 
 
 def _cubic(t: Any) -> list[Any]:
@@ -62,26 +64,28 @@ def _cubic(t: Any) -> list[Any]:
 
 
 def _sampled(planes: Any, where: list[Any], size: tuple[int, ...], mode: str, padding: str, align: bool) -> Any:
+    """Values of the planes (N, C, elements) at coordinates (N, places) of each dimension."""
     if mode == "nearest":
-        return _picked(planes, [fn.round(_inside(x.detach(), m, padding, align)) for x, m in zip(where, size)], size)
+        position = _position([fn.round(_inside(x.detach(), m, padding, align)) for x, m in zip(where, size)], size).unsqueeze(1)
+        return fn.weighted_gather(planes, position, fn.ones_like(position, dtype=planes.dtype))
     if mode == "bilinear":
         where = [_inside(x, m, padding, align) for x, m in zip(where, size)]
         low = [fn.floor(x.detach()) for x in where]
         places = [[b, b + 1] for b in low]
         weights = [[b + 1 - x, x - b] for x, b in zip(where, low)]
     else:
-        where = [fn.where(x.abs() < 2.0**31, x, fn.full((), -100.0, dtype=x.dtype, device=x.device)) for x in where]
+        where = [_finite(x) for x in where]
         low = [fn.floor(x.detach()) for x in where]
         places = [[fn.floor(_inside(b + k, m, padding, align)) for k in range(-1, 3)] for b, m in zip(low, size)]
         weights = [_cubic(x - b) for x, b in zip(where, low)]
-    total = None
+    positions, products = [], []
     for corner in itertools.product(range(len(places[0])), repeat=len(size)):
-        weight = weights[0][corner[0]]
+        positions.append(_position([p[k] for p, k in zip(places, corner)], size))
+        product = weights[0][corner[0]]
         for w, k in zip(weights[1:], corner[1:]):
-            weight = weight * w[k]
-        part = _picked(planes, [p[k] for p, k in zip(places, corner)], size) * weight.unsqueeze(1)
-        total = part if total is None else total + part
-    return total
+            product = product * w[k]
+        products.append(product)
+    return fn.weighted_gather(planes, fn.stack(positions, 1), fn.stack(products, 1))
 
 
 def _check(input: Any, grid: Any) -> None:

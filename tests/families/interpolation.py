@@ -123,6 +123,11 @@ def sampler(a, grid, mode, padding, align):  # noqa: ANN001, ANN201
     return sampled(a, grid, MODES[0][mode], MODES[1][padding], align)
 
 
+def chosen(position: np.ndarray, size: int) -> np.ndarray:
+    """1 where a position is an element's, for each element (last)."""
+    return (position[..., None] == np.arange(size)).astype(float)
+
+
 def affine(theta, size, align_corners=None):  # noqa: ANN001, ANN201
     out = np.zeros((size[0], *size[2:], len(size) - 2))
     for at in np.ndindex(out.shape[:-1]):
@@ -174,6 +179,9 @@ SAMPLES = {
         S(f(1, 2, 4, 5), f(1, 3, 2, 2, lo=-1.4, hi=1.4), "nearest", "zeros", False),
         S(f(1, 2, 4, 5), f(1, 3, 2, 2, lo=-1.4, hi=1.4), "bicubic", "zeros", False),
     ],
+    "weighted_gather": lambda: [S(f(2, 3, 5), i(2, 4, 6, lo=-1), f(2, 4, 6)), S(f(1, 2, 5), i(1, 1, 3), f(1, 1, 3))],
+    "weighted_scatter": lambda: [S(f(2, 3, 6), i(2, 4, 6, lo=-1), f(2, 4, 6), 5), S(f(1, 2, 3), i(1, 1, 3), f(1, 1, 3), 7)],
+    "gathered_dot": lambda: [S(f(2, 3, 6), f(2, 3, 5), i(2, 4, 6, lo=-1)), S(f(1, 2, 3), f(1, 2, 6), i(1, 1, 3))],
     "grid_sampler": lambda: [S(f(1, 2, 4, 5), f(1, 3, 2, 2), 0, 0, True)],
     "grid_sampler_2d": lambda: [S(f(1, 2, 4, 5), f(1, 3, 2, 2), 2, 1, False)],
     "grid_sampler_3d": lambda: [S(f(1, 2, 3, 3, 3), f(1, 2, 2, 1, 3), 0, 1, False)],
@@ -191,6 +199,9 @@ ORACLES = {
     "_upsample_bilinear2d_aa": lambda a, size, align: interpolated(a, size, mode="bilinear", align_corners=align, antialias=True),
     "channel_shuffle": dealt,
     "grid_sample": sampled,
+    "weighted_gather": lambda x, at, w: np.einsum("nkps,ncs,nkp->ncp", chosen(at, x.shape[2]), x, w),
+    "weighted_scatter": lambda g, at, w, size: np.einsum("nkps,ncp,nkp->ncs", chosen(at, size), g, w),
+    "gathered_dot": lambda g, x, at: np.einsum("nkps,ncp,ncs->nkp", chosen(at, x.shape[2]), g, x),
     "grid_sampler": sampler,
     "grid_sampler_2d": sampler,
     "grid_sampler_3d": sampler,
