@@ -41,7 +41,7 @@ class _ConvNd(Module):
                 raise ValueError("padding='same' is not supported for strided convolutions")
         modes = ("circular", "reflect", "replicate", "zeros")
         if padding_mode not in modes:
-            raise ValueError(f"padding_mode must be one of {', '.join(map(repr, modes))}, but got padding_mode={padding_mode!r}")
+            raise ValueError(f"padding_mode must be one of {{{', '.join(map(repr, modes))}}}, but got padding_mode={padding_mode!r}")
         self.in_channels = in_channels
         self.out_channels = out_channels
         self.kernel_size = kernel_size
@@ -55,9 +55,9 @@ class _ConvNd(Module):
         # what F.pad takes: the last dimension first
         if isinstance(padding, str):
             total = [d * (k - 1) if padding == "same" else 0 for d, k in zip(dilation, kernel_size)]
-            self._reversed_padding_repeated_twice = [v for t in reversed(total) for v in (t // 2, t - t // 2)]
+            self._reversed_padding_repeated_twice = tuple(v for t in reversed(total) for v in (t // 2, t - t // 2))
         else:
-            self._reversed_padding_repeated_twice = [p for p in reversed(padding) for _ in range(2)]
+            self._reversed_padding_repeated_twice = tuple(p for p in reversed(padding) for _ in range(2))
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         self.weight = Parameter(torch.empty((first, second // groups, *kernel_size), device=device, dtype=dtype))
         if bias:

@@ -219,16 +219,18 @@ def _batched(name: str, n: int, x: Any, call: Any) -> Any:
 
 
 def _forward(name: str, n: int, x: Any, w: Any, bias: Any, stride: Any, padding: Any, dilation: Any, groups: Any) -> Any:
+    stride, dilation = _amounts(stride, n, name, "stride"), _amounts(dilation, n, name, "dilation")
+
     def run(x: Any) -> Any:
-        amounts, given = padding, x
+        amounts, given = padding if isinstance(padding, str) else _amounts(padding, n, name, "padding"), x
         if isinstance(padding, str):
             if padding not in ("same", "valid"):
                 raise RuntimeError(f"Invalid padding string: '{padding}'")
             amounts = (0,) * n
             if padding == "same":
-                if any(s != 1 for s in _amounts(stride, n, name, "stride")):
+                if any(s != 1 for s in stride):
                     raise RuntimeError("padding='same' is not supported for strided convolutions")
-                total = [d * (k - 1) for d, k in zip(_amounts(dilation, n, name, "dilation"), w._a.shape[2:])]
+                total = [d * (k - 1) for d, k in zip(dilation, w._a.shape[2:])]
                 amounts = tuple(t // 2 for t in total)
                 if any(t % 2 for t in total):  # the odd one goes behind
                     given = fn.pad(x, [v for t in reversed(total) for v in (0, t % 2)])
@@ -266,6 +268,8 @@ def _transposed(name: str, n: int, x: Any, w: Any, bias: Any, stride: Any, paddi
                 dilation: Any) -> Any:
     if isinstance(padding, str):
         raise TypeError(f"{name}(): argument 'padding' must be tuple of ints, not str")
+    stride, padding, output_padding, dilation = (_amounts(v, n, name, what) for v, what in (
+        (stride, "stride"), (padding, "padding"), (output_padding, "output_padding"), (dilation, "dilation")))
     return _batched(name, n, x, lambda x: _convolution(name, x, w, bias, stride, padding, dilation, True, output_padding, groups))
 
 
