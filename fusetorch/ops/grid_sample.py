@@ -51,16 +51,13 @@ def _position(at: list[Any], size: tuple[int, ...]) -> Any:
 
 
 def _cubic(t: Any) -> list[Any]:
-    """Keys' weights (a = -0.75) of the four neighbours at distance 1 + t, t, 1 - t and 2 - t."""
-    a = -0.75
+    """Keys' weights (a = -0.75) of the four neighbours, at distance 1 + t, t, 1 - t and 2 - t."""
+    a, u = -0.75, 1 - t
 
     def near(x: Any) -> Any:
         return ((a + 2) * x - (a + 3)) * x * x + 1
 
-    def far(x: Any) -> Any:
-        return ((a * x - 5 * a) * x + 8 * a) * x - 4 * a
-
-    return [far(t + 1), near(t), near(1 - t), far(2 - t)]
+    return [a * t * u * u, near(t), near(u), a * u * t * t]
 
 
 def _sampled(planes: Any, where: list[Any], size: tuple[int, ...], mode: str, padding: str, align: bool) -> Any:
