@@ -13,7 +13,7 @@ import numpy as np
 
 from . import cpu_backend
 from .autograd import GradMode, Node, Saved, check_inplace, edge_of, rebase, set_history
-from .dtypes import FROM_NUMPY, can_cast, dtype
+from .dtypes import can_cast, dtype
 from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
 from .ops.opdef import LoopSpec, OpDef, fn, loop_spec
@@ -128,7 +128,8 @@ class OpNode(Node):
 
 
 class GradPlan:
-    """A derived gradient: the spec of its kernel, what it reads, and which gradients are passed on unchanged."""
+    """A derived gradient: the spec of its kernel, what it reads, and of which input each of its results, or an incoming gradient that is
+    passed on unchanged, is the gradient."""
 
     __slots__ = ("spec", "reads", "results")
 
@@ -179,7 +180,7 @@ def _make_grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, .
         dtypes = {e.attr: e.dtype for e in walk(values) if e.op == "load"}
         new = LoopSpec(spec.name + "_backward", None, [dtypes[k] for k in used], substitute(values, mapping),
                        [spec.in_dtypes[i] for i in kept], [True] * len(values), spec.scalars, False)
-    return GradPlan(new, tuple(origin(k) for k in used), tuple(results))
+    return GradPlan(new, tuple(origin(k) for k in used), tuple((i, r) for i, r in zip(wanted, results) if r is not None))
 
 
 class LoopNode(Node):
@@ -190,6 +191,7 @@ class LoopNode(Node):
     outputs: dict[int, Saved] = {}
     spec: LoopSpec
     shapes: Sequence[tuple[int, ...]]
+    plan: GradPlan | None = None        # for gradients of all floating results
 
     def __init__(self, spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outputs: Sequence[Tensor]) -> None:
         super().__init__(tuple([edge_of(t) for t in tensors]), len(outputs))
@@ -204,7 +206,7 @@ class LoopNode(Node):
 
     def save(self, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Keeps what the gradient's kernel reads."""
-        plan = grad_plan(self.spec, self.wanted, tuple([d.category >= 2 for d in self.spec.out_dtypes]))
+        self.plan = plan = grad_plan(self.spec, self.wanted, self.spec.differentiable)
         if not plan.reads:
             return
         self.inputs, self.outputs = {}, {}
@@ -216,27 +218,29 @@ class LoopNode(Node):
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Runs the derived kernel, then sums over broadcast dimensions."""
-        wanted = self.wanted
-        if len(grads) > 1 and any([g is None for g in grads]):  # what was saved serves a gradient of all floating results
-            like = next(g for g in grads if g is not None)
-            grads = [fn.zeros(like._a.shape, dtype=d, device=like.device) if g is None and d.category >= 2 else g
-                     for g, d in zip(grads, self.spec.out_dtypes)]
-        plan = grad_plan(self.spec, wanted, tuple([g is not None for g in grads]))
-        made: Sequence[Tensor] = ()
+        if len(grads) == 1:
+            plan = self.plan or grad_plan(self.spec, self.wanted, (True,))
+        else:
+            if any([g is None for g in grads]):  # what was saved serves a gradient of all floating results
+                like = next(g for g in grads if g is not None)
+                grads = [fn.zeros(like._a.shape, dtype=d, device=like.device) if g is None and d.category >= 2 else g
+                         for g, d in zip(grads, self.spec.out_dtypes)]
+            plan = grad_plan(self.spec, self.wanted, tuple([g is not None for g in grads]))
+        made: Any = ()
         if plan.spec is not None:
             reads = [grads[k] if kind == "grad" else self.inputs[k].get(self) if kind == "in" else self.outputs[k].get(self)
                      for kind, k in plan.reads]
             made = apply_loop(plan.spec, reads, self.scalars)
-            made = made if isinstance(made, tuple) else (made,)
+            if not isinstance(made, tuple):
+                made = (made,)
         out: list[Tensor | None] = [None] * len(self.edges)
-        for i, r in zip(wanted, plan.results):
-            if r is not None:
-                if r[0] == "zero":
-                    like = next(g for g in grads if g is not None)
-                    out[i] = fn.zeros(self.shapes[i], dtype=self.spec.in_dtypes[i], device=like.device)
-                    continue
-                g = grads[r[1]] if r[0] == "pass" else made[r[1]]
-                out[i] = sum_to(g, self.shapes[i])
+        for i, (kind, k) in plan.results:
+            if kind == "zero":
+                like = next(g for g in grads if g is not None)
+                out[i] = fn.zeros(self.shapes[i], dtype=self.spec.in_dtypes[i], device=like.device)
+                continue
+            g, shape = grads[k] if kind == "pass" else made[k], self.shapes[i]
+            out[i] = g if g._a.shape == shape else sum_to(g, shape)
         return out
 
     def release(self) -> None:
@@ -268,25 +272,25 @@ def apply_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any]
     """Runs an elementwise spec and records its derived gradient."""
     backend = backend_for(tensors, spec.name)
     results = backend.loop(spec, [t._a for t in tensors], scalars, None, None)
-    outs = [wrap(a) for a in results]
+    outs = tuple([wrap(a) for a in results])
     if record and GradMode.enabled:
         for t in tensors:
             if t._req:
                 record_loop(spec, tensors, scalars, outs)
                 break
-    return outs[0] if len(outs) == 1 else tuple(outs)
+    return outs[0] if len(outs) == 1 else outs
 
 
 def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outs: Sequence[Tensor]) -> Node | None:
     """Gives ``outs`` their history."""
-    if not any(d.category >= 2 for d in spec.out_dtypes):
+    if True not in spec.differentiable:
         return None
     if spec.op is not None and spec.op.vjp_fn is not None:
         raise AssertionError(f"{spec.name} has a hand-written vjp: record it as an OpNode")
     node = LoopNode(spec, tensors, scalars, outs)
-    for j, (o, d) in enumerate(zip(outs, spec.out_dtypes)):
-        if d.category >= 2:
-            set_history(o, node, j)
+    for j, smooth in enumerate(spec.differentiable):
+        if smooth:
+            set_history(outs[j], node, j)
     return node
 
 
@@ -299,29 +303,21 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
     scalars: list[Any] = []
     for o in operands:
         if isinstance(o, Tensor):
-            a = o._a
-            d = FROM_NUMPY[a.dtype] if type(a) is ndarray else a.dtype
-            x = o._x
-            key.append((d, 2 if a.shape else 0 if x is not None and x.wrapped else 1))
+            a, x = o._a, o._x
+            if type(a) is ndarray:  # a number, which hashes faster than a dtype
+                key.append(a.dtype.num << 2 | (2 if a.ndim else 0 if x is not None and x.wrapped else 1))
+            else:
+                key.append(_kind(o))
             tensors.append(o)
         elif o is None:
             key.append(None)
-        elif isinstance(o, (bool, int, float)):
-            if op.numbers != "any" and (op.numbers == "none" or not key):
-                raise _not_a_tensor(op, len(key), o)
-            key.append(bool if isinstance(o, bool) else int if isinstance(o, int) else float)
-            scalars.append(o)
-        elif isinstance(o, complex):
-            if op.numbers != "any" and (op.numbers == "none" or not key):
-                raise _not_a_tensor(op, len(key), o)
-            key.append(complex)
-            scalars.append(o)
-        elif isinstance(o, (np.number, np.bool_)):
-            o = o.item()
-            key.append(type(o))
-            scalars.append(o)
         else:
-            raise _not_a_tensor(op, len(key), o)
+            if isinstance(o, (np.number, np.bool_)):
+                o = o.item()
+            if (op.numbers != "any" and (op.numbers == "none" or not key)) or not isinstance(o, (int, float, complex)):
+                raise _not_a_tensor(op, len(key), o)
+            key.append(_number_kind(o))
+            scalars.append(o)
     if params:
         k = 0
         for p in op.params:
@@ -337,8 +333,20 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
     key_t = tuple(key)
     spec = op.specs.get(key_t)
     if spec is None:
-        spec = op.specs[key_t] = loop_spec(op, key[:len(op.operands)], params)
+        kinds = [None if o is None else _kind(o) if isinstance(o, Tensor) else _number_kind(o) for o in operands]
+        spec = op.specs[key_t] = loop_spec(op, kinds, params)
     return spec, tensors, scalars
+
+
+def _kind(t: Tensor) -> tuple[dtype, int]:
+    """What of a tensor decides about promotion; see :func:`loop_spec`."""
+    return t.dtype, 2 if t._a.shape else 0 if t._x is not None and t._x.wrapped else 1
+
+
+def _number_kind(o: Any) -> type:
+    if isinstance(o, (bool, np.bool_)):
+        return bool
+    return int if isinstance(o, (int, np.integer)) else float if isinstance(o, (float, np.floating)) else complex
 
 
 def _not_a_tensor(op: OpDef, k: int, o: Any) -> TypeError:
@@ -465,7 +473,7 @@ def update(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> No
 def _reads_input(op: OpDef, spec: LoopSpec) -> bool:
     if op.vjp_fn is not None:
         return bool(op.saves) and op.saves != ("out",)
-    plan = grad_plan(spec, tuple(range(len(spec.in_dtypes))), tuple([d.category >= 2 for d in spec.out_dtypes]))
+    plan = grad_plan(spec, tuple(range(len(spec.in_dtypes))), spec.differentiable)
     return ("in", 0) in plan.reads
 
 

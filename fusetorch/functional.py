@@ -7,7 +7,7 @@ from collections.abc import Callable
 from types import CodeType
 from typing import Any
 
-from . import casting, dispatch
+from . import casting, dispatch, short
 from .ops import load_all
 from .ops.opdef import REGISTRY, OpDef, fn, op_names
 
@@ -39,7 +39,8 @@ def _tuple(names: list[str]) -> str:
 def derive(op: OpDef) -> Callable[..., Any]:
     """The public function of an op."""
     if op.kind == "composite":
-        f = _with_out(op) if op.out else op.body
+        f = _with_short(op) if op.short_fn else op.body
+        f = _with_out(op, f) if op.out else f
         f = _with_autocast(op, f) if op.autocast else f
         f.op = op
         return f
@@ -57,9 +58,20 @@ def derive(op: OpDef) -> Callable[..., Any]:
     return _build(op.name, sig, call, env, op)
 
 
-def _with_out(op: OpDef) -> Callable[..., Any]:
-    body = op.body
+def _with_short(op: OpDef) -> Callable[..., Any]:
+    body, short_way, run, limit = op.body, op.short_fn, short.run, dispatch.fast_limit
 
+    @functools.wraps(body)
+    def f(*args: Any, **kwargs: Any) -> Any:
+        if limit[0] >= 0:  # nothing is traced
+            made = short_way(*args, **kwargs)
+            if made is not None:
+                return run(op, made, args, kwargs)
+        return body(*args, **kwargs)
+    return f
+
+
+def _with_out(op: OpDef, body: Callable) -> Callable[..., Any]:
     @functools.wraps(body)
     def f(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         r = body(*args, **kwargs)

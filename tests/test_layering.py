@@ -19,11 +19,11 @@ LAYERS = [
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
-    ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "attach", "functional", "random", "printing", "linalg", "fft",
+    ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "short", "attach", "functional", "random", "printing", "linalg", "fft",
      "signal", "special"),
     ("compiler",),
     ("cuda", "cpu", "mps", "xpu", "accelerator", "hub", "onnx", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",
-     "version", "testing", "types", "serialization", "unpickling", "storage", "legacy", "settings", "overrides"),
+     "version", "testing", "types", "serialization", "unpickling", "storage", "legacy", "settings", "transforms", "overrides"),
     ("demo", "cli", "run", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import heapq
 from collections.abc import Callable, Sequence
+from sys import getrefcount
 from typing import Any
+
+from numpy import ndarray
 
 from .. import casting
 from ..tensor import Meta, Tensor, meta, wrap
@@ -227,6 +230,7 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
             for e, g in zip(node.edges, out):
                 if e is not None and g is not None:
                     send(e, g)
+        out = incoming = node = None  # what is counted below should not be held here
         for leaf, g in leaves.values():
             x = meta(leaf)
             if x.hooks:
@@ -237,7 +241,7 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                 continue
             if x.grad is None:
                 # the gradient must not share memory with anything else that may be written
-                x.grad = g if create_graph else _own(g)
+                x.grad = g if create_graph else wrap(g._a) if getrefcount(g) == 3 and _sole_owner(g) else g.detach().clone()
             elif create_graph:
                 x.grad = x.grad + g
             else:
@@ -247,14 +251,17 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                     hook(leaf)
 
 
-def _own(g: Tensor) -> Tensor:
-    t = wrap(g._a)
-    return t if _sole_owner(g) else t.clone()
-
-
 def _sole_owner(g: Tensor) -> bool:
-    x = g._x
-    return getattr(g._a, "base", None) is None and g.is_contiguous() and (x is None or (x.base is None and x.version is None))
+    """Whether nothing else can see this memory. (Whoever calls has counted the references to the tensor: its own and the collection's.)"""
+    a, x = g._a, g._x
+    if not g.is_contiguous() or (x is not None and x.base is not None):
+        return False
+    if type(a) is not ndarray:
+        return getattr(a, "base", None) is None and (x is None or x.version is None)
+    whole = a.base  # a reshaped result: the tensor before has gone
+    known = 3 if x is None or x.memory is not whole else 4
+    return getrefcount(a) == 3 and (whole is None or (
+        type(whole) is ndarray and whole.base is None and whole.size == a.size and getrefcount(whole) == known))
 
 
 def watch(t: Tensor) -> None:

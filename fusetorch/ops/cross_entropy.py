@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
+
 from ..dtypes import int64
 from . import primitives as P
 from .expr import cast, const, count, iota, reduce
-from .losses import loss_reduction, tracing
-from .opdef import As, composite, fn, reduction
+from .losses import SMALL, loss_reduction, tracing
+from .opdef import As, Short, composite, fn, reduction
 
 
 @reduction(name="cross_entropy_rows", function=False, method=False, promote="float", keep=("target", "weight"), n_outputs=3)
@@ -188,6 +190,31 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
         raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
     return _rows(fn.cross_entropy_rows, input, target, weight, ignore_index, {"label_smoothing": label_smoothing or None},
                  "cross_entropy", reduction)
+
+
+@cross_entropy.short
+def _(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean", label_smoothing=0.0):
+    x, t = input._a, target._a
+    if not (type(x) is type(t) is np.ndarray and x.dtype.char in "fd" and t.dtype == np.int64 and x.ndim == 2 and t.shape == x.shape[:1]
+            and 0 < x.size <= SMALL and weight is size_average is reduce is None and reduction in ("mean", "sum") and not label_smoothing):
+        return None
+    n, classes = x.shape
+    if t.min() < 0 or t.max() >= classes:
+        return None  # ignored rows, or an error
+    rows = np.arange(n)
+    top = x.max(1, keepdims=True)
+    p = np.exp(x - top)
+    total = p.sum(1, keepdims=True)
+    loss = (np.log(total) + top)[:, 0] - x[rows, t]
+    scale = x.dtype.type(1 / n if reduction == "mean" else 1.0)
+
+    def backward(g):
+        gx = p / total
+        gx[rows, t] -= 1
+        gx *= g * scale
+        return (gx,)
+    result = np.asarray(np.add.reduce(loss) * scale)
+    return Short(result, (input,), (), backward) if np.isfinite(result) else None
 
 
 def _soft(input: Any, target: Any, weight: Any, reduction: str, label_smoothing: float) -> Any:

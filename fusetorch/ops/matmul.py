@@ -10,7 +10,7 @@ from ..runtime import blas
 from ..shapes import broadcast_shapes
 from ..tensor import wrap
 from .expr import cast
-from .opdef import composite, elementwise, fn, opaque
+from .opdef import Short, composite, elementwise, fn, opaque
 
 
 def _check(name: str, a: Any, b: Any) -> None:
@@ -260,3 +260,28 @@ def linear(input, weight, bias=None):
             raise RuntimeError(f"mat1 and mat2 shapes cannot be multiplied ({flat} and {weight._a.shape[1]}x{weight._a.shape[0]})")
         out = matmul.body(input, weight.t())
     return out if bias is None else out + bias
+
+
+@linear.short
+def _(input, weight, bias=None):
+    x, w = input._a, weight._a
+    if not (type(x) is type(w) is np.ndarray and x.dtype is w.dtype and x.dtype.char in "fd" and w.ndim == 2 and x.ndim
+            and x.shape[-1] == w.shape[1]):
+        return None
+    b = None
+    if bias is not None:
+        b = bias._a
+        if type(b) is not np.ndarray or b.dtype is not x.dtype or b.shape != w.shape[:1]:
+            return None
+    rows = x if x.ndim == 2 else x.reshape(-1, w.shape[1])
+    out = blas.matmul(rows, w.T)
+    if b is not None:
+        out += b
+    need_input, need_weight, need_bias = input._req, weight._req, bias is not None and bias._req
+
+    def backward(g):
+        g = g if g.ndim == 2 else g.reshape(-1, w.shape[0])
+        gx = blas.matmul(g, w) if need_input else None
+        return (gx if gx is None or x.ndim == 2 else gx.reshape(x.shape), blas.matmul(g.T, rows) if need_weight else None,
+                g.sum(0) if need_bias else None)
+    return Short(out if x.ndim == 2 else out.reshape(*x.shape[:-1], w.shape[0]), (input, weight, bias), (input, weight), backward)

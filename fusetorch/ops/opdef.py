@@ -51,6 +51,19 @@ class Sample:
     grad: bool = True  # smooth here: compare the gradient with finite differences
 
 
+class Short(NamedTuple):
+    """What a composite's short way gives: the result, and how to differentiate it.
+
+    ``backward(g)`` maps the result's gradient to one array or ``None`` for each of ``operands``. It may read the arrays of those in
+    ``saved``: writing to them in place before the backward is an error.
+    """
+
+    result: Any
+    operands: tuple[Any, ...]
+    saved: tuple[Any, ...]
+    backward: Callable[[Any], Sequence[Any]]
+
+
 class Param(NamedTuple):
     """A parameter of an operation. ``role``: ``operand``, ``tensors`` (a list of them), ``scalar`` or ``static``."""
 
@@ -85,6 +98,7 @@ class OpDef:
     saves: tuple[str, ...] = ()
     check_fn: Callable[..., None] | None = None
     instead_fn: Callable[..., Any] | None = None
+    short_fn: Callable[..., Any] | None = None
     kernels: dict[str, Callable[..., Any]] = field(default_factory=dict)
     random: bool = False                # draws from the generator
     n_outputs: int = 1
@@ -120,6 +134,12 @@ class OpDef:
     def instead(self, f: Callable) -> Callable:
         """Registers ``f(**arguments)``, which may compute a call of an elementwise operation by a cheaper one; ``None``: not this one."""
         self.instead_fn = f
+        return f
+
+    def short(self, f: Callable) -> Callable:
+        """Registers ``f``, with the body's parameters, that may compute a composite's call on CPU arrays in one step: a :class:`Short`, or
+        ``None`` where the call is not for it. It is asked only where nothing is traced."""
+        self.short_fn = f
         return f
 
     def _kernel(self, device: str) -> Callable[[Callable], Callable]:

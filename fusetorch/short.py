@@ -1,0 +1,71 @@
+"""Short ways: a composite operation on CPU tensors as one step, recorded as one node.
+
+A composite may register a short way with ``@op.short`` (see :class:`~fusetorch.ops.opdef.Short`). Compiled functions see the body. A
+gradient that is itself recorded (``create_graph=True``) goes through the body too, so a short way has no second derivative to write.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from .autograd import GradMode, Node, Saved, edge_of, enable_grad, grad, set_history
+from .ops.opdef import OpDef, Short
+from .tensor import Tensor, wrap
+
+
+def run(op: OpDef, made: Short, args: tuple, kwargs: dict[str, Any]) -> Tensor:
+    """The result of a short way as a tensor with its history."""
+    out = wrap(made.result)
+    if GradMode.enabled:
+        for t in made.operands:
+            if t is not None and t._req:
+                return set_history(out, ShortNode(op, made, args, kwargs))
+    return out
+
+
+class ShortNode(Node):
+    """A call that took a short way."""
+
+    def __init__(self, op: OpDef, made: Short, args: tuple, kwargs: dict[str, Any]) -> None:
+        super().__init__(tuple([None if t is None else edge_of(t) for t in made.operands]))
+        self.op, self.call = op, (args, kwargs)
+        self.operands, self.vjp = made.operands, made.backward
+        self.saved = [Saved(t) for t in made.saved]
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """By the short way, or through the body if the gradient is recorded."""
+        for s in self.saved:
+            s.get(self)
+        if not GradMode.enabled and type(grads[0]._a) is np.ndarray:
+            return [g if g is None else wrap(g) for g in self.vjp(grads[0]._a)]
+        args, kwargs = self.call
+        wanted = [t for t, e in zip(self.operands, self.edges) if e is not None]
+        with enable_grad():
+            stands = {id(t): Identity.of(t) for t in wanted}
+            out = self.op.body(*[stands.get(id(a), a) for a in args], **{k: stands.get(id(a), a) for k, a in kwargs.items()})
+            found = dict(zip(stands, grad(out, list(stands.values()), grads[0], create_graph=True, allow_unused=True)))
+        return [found.get(id(t)) if e is not None else None for t, e in zip(self.operands, self.edges)]
+
+    def release(self) -> None:
+        """Drops what was saved."""
+        self.released = True
+        self.saved, self.operands, self.vjp, self.call = [], (), None, ((), {})
+
+    def name(self) -> str:
+        """Such as ``LinearBackward0``."""
+        return "".join(p.capitalize() for p in self.op.name.strip("_").split("_")) + "Backward0"
+
+
+class Identity(Node):
+    """Passes a gradient on: a second tensor in the place of another, for gradients of one call alone."""
+
+    @staticmethod
+    def of(t: Tensor) -> Tensor:
+        """A tensor like ``t`` whose gradient goes on to ``t``."""
+        return set_history(wrap(t._a), Identity((edge_of(t),)))
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """The same."""
+        return grads

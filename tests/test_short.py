@@ -1,0 +1,102 @@
+"""Short ways of composite operations: the same results, gradients and second gradients as the body."""
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+import fusetorch as torch
+from fusetorch.ops.opdef import REGISTRY, fn
+
+SHORT = {name: op for name, op in REGISTRY.items() if op.short_fn is not None}
+
+
+def floats(*shape: int, dtype=torch.float64):
+    return torch.from_numpy(np.random.default_rng(sum(shape)).standard_normal(shape)).to(dtype).requires_grad_()
+
+
+def close(a, b):
+    a, b = (np.zeros(()) if t is None else t.detach().numpy() for t in (a, b))
+    assert a.dtype == b.dtype or not a.ndim
+    single = max(a.itemsize, b.itemsize) == 4
+    np.testing.assert_allclose(a, b, *((1e-4, 1e-5) if single else (1e-10, 1e-12)))
+
+
+CALLS: dict[str, list[Callable]] = {
+    "linear": [lambda d: (floats(5, 3, dtype=d), floats(4, 3, dtype=d), floats(4, dtype=d)),
+               lambda d: (floats(2, 5, 3, dtype=d), floats(4, 3, dtype=d)),
+               lambda d: (floats(3, dtype=d), floats(4, 3, dtype=d), floats(4, dtype=d)),
+               lambda d: (floats(0, 3, dtype=d), floats(4, 3, dtype=d), floats(4, dtype=d)),
+               lambda d: (floats(3, 5, dtype=d).t(), floats(3, 4, dtype=d).t())],
+    "mse_loss": [lambda d: (floats(3, 4, dtype=d), floats(4, 3, dtype=d).t())],
+    "cross_entropy": [lambda d: (floats(6, 5, dtype=d) * 30, torch.tensor([0, 4, 2, 2, 1, 3]))],
+}
+
+
+@pytest.mark.parametrize("name", SHORT)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_short_way_is_the_body(name, dtype):
+    for make in CALLS[name]:
+        for options in ({}, {"reduction": "sum"})[:1 if name == "linear" else 2]:
+            args = make(dtype)
+            op = SHORT[name]
+            assert op.short_fn(*args, **options) is not None
+            got, want = getattr(fn, name)(*args, **options), op.body(*args, **options)
+            assert type(got.grad_fn).__name__ == "ShortNode" and type(want.grad_fn).__name__ != "ShortNode"
+            close(got, want)
+            inputs = [a for a in args if a.requires_grad]
+            slope = torch.randn(got.shape, dtype=dtype)
+            for retain in (False, True):
+                first = torch.autograd.grad(got, inputs, slope, create_graph=retain, retain_graph=True)
+                other = torch.autograd.grad(want, inputs, slope, create_graph=retain, retain_graph=True)
+                for a, b in zip(first, other):
+                    close(a, b)
+            second = torch.autograd.grad([g.sin().sum() for g in first if g.requires_grad], inputs, allow_unused=True)
+            other = torch.autograd.grad([g.sin().sum() for g in other if g.requires_grad], inputs, allow_unused=True)
+            for a, b in zip(second, other):
+                close(a, b)
+
+
+def test_every_short_way_has_calls():
+    assert set(CALLS) == set(SHORT)
+
+
+def test_what_is_not_for_a_short_way_takes_the_body():
+    x, w = torch.randn(2, 3), torch.randn(4, 3)
+    assert SHORT["linear"].short_fn(x.half(), w.half()) is None
+    assert SHORT["linear"].short_fn(x, w.double()) is None
+    assert SHORT["cross_entropy"].short_fn(x, torch.tensor([0, -100])) is None
+    assert SHORT["mse_loss"].short_fn(x, w) is None
+    assert torch.nn.functional.cross_entropy(x, torch.tensor([0, -100])).isfinite()
+
+
+def test_a_write_to_what_was_saved_is_an_error():
+    x, w, b = floats(2, 3), floats(4, 3), floats(4)
+    y = torch.nn.functional.linear(x, w, b)
+    with torch.no_grad():
+        b.add_(1)  # not read by the backward
+    y.sum().backward(retain_graph=True)
+    with torch.no_grad():
+        w.add_(1)
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        y.sum().backward()
+
+
+def test_released_after_use():
+    y = torch.nn.functional.mse_loss(floats(3), floats(3) * 2)
+    y.backward()
+    with pytest.raises(RuntimeError, match="second time"):
+        y.backward()
+
+
+def test_gradients_of_two_leaves_do_not_share_memory():
+    a, b = floats(3), floats(3)
+    slope = torch.ones(3, dtype=torch.float64)
+    (a + b).backward(slope)
+    a.grad.zero_()
+    assert b.grad.tolist() == slope.tolist() == [1, 1, 1]
+    c = floats(3)
+    (c + c.detach()).backward(slope)
+    c.grad.zero_()
+    assert slope.tolist() == [1, 1, 1]
