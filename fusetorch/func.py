@@ -1,15 +1,17 @@
-"""``torch.func``: modules as functions of their parameters."""
+"""``torch.func``: modules as functions of their parameters, and the transforms of :mod:`fusetorch.transforms`."""
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import fusetorch as torch
+from fusetorch import transforms
 from fusetorch.nn.module import Module
 from fusetorch.nn.utils import stateless
 from fusetorch.tensor import Tensor
+from fusetorch.transforms import *  # noqa: F403 - its __all__
 
-__all__ = ["functional_call", "stack_module_state"]
+__all__ = ["functional_call", "stack_module_state", *transforms.__all__]
 
 
 def functional_call(module: Module, parameter_and_buffer_dicts: Mapping[str, Tensor] | Sequence[Mapping[str, Tensor]], args: Any = None,

@@ -34,7 +34,9 @@ __all__ = ["AccumulateGrad", "CopySlices", "GradMode", "Node", "Saved", "_Sink",
 
 # above the engine in the layers, and seldom used: loaded on demand
 _MODULES = ("anomaly_mode", "function", "functional", "grad_mode", "gradcheck", "graph", "profiler", "variable")
-_NAMES = {"Function": "function", "once_differentiable": "function", "Variable": "variable", "detect_anomaly": "anomaly_mode",
+_NAMES = {"Function": "function", "once_differentiable": "function", "FunctionCtx": "function",
+          "Variable": "variable",
+          "detect_anomaly": "anomaly_mode",
           "set_detect_anomaly": "anomaly_mode", "gradcheck": "gradcheck", "gradgradcheck": "gradcheck"}
 
 

@@ -1,76 +1,128 @@
 """``autograd.Function``: operations whose gradient the user writes."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 from ..dispatch import bump
 from ..ops.opdef import fn
 from ..tensor import Tensor, wrap
+from .engine import check_inplace, rebase
 from .modes import GradMode, no_grad
 from .nodes import Node, Saved, edge_of, set_history
 
+__all__ = ["Function", "FunctionCtx", "once_differentiable"]
 
-class FunctionNode(Node):
-    """The history of a :class:`Function`'s outputs; it is also the ``ctx`` that the user's methods get."""
 
-    def __init__(self, function: type[Function], inputs: Sequence[Any]) -> None:
-        self.function = function
-        self.places = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
-        super().__init__(tuple([edge_of(inputs[i]) for i in self.places]))
+class FunctionCtx:
+    """What the user's methods get as ``ctx``: attributes of any name are theirs to set."""
+
+    needs_input_grad: tuple[bool, ...]
+
+    def __init__(self, inputs: Sequence[Any]) -> None:
         self.needs_input_grad = tuple([isinstance(x, Tensor) and x._req for x in inputs])
-        self.n_inputs = len(inputs)
-        self.materialize = True
-        self.to_save: tuple = ()
-        self.saved: list[Saved | None] = []
-        self.constant: tuple = ()
-        self.dirty: tuple = ()
-        self.metas: list[tuple] = []
+        self._ft = _State()
 
     def save_for_backward(self, *tensors: Tensor | None) -> None:
         """Keeps tensors for ``backward``, where ``ctx.saved_tensors`` gives them."""
-        self.to_save = tensors
+        for t in tensors:
+            if t is not None and not isinstance(t, Tensor):
+                raise TypeError(f"save_for_backward can only save variables, but argument {tensors.index(t)} is of type {type(t).__name__}")
+        self._ft.to_save = tensors
+
+    def save_for_forward(self, *tensors: Tensor | None) -> None:
+        """Accepted; there is no forward-mode differentiation."""
 
     def mark_non_differentiable(self, *outputs: Tensor) -> None:
         """Says that these outputs have no gradient."""
-        self.constant = outputs
+        self._ft.constant = outputs
 
     def mark_dirty(self, *inputs: Tensor) -> None:
         """Says that ``forward`` changed these inputs in place."""
-        self.dirty = inputs
+        self._ft.dirty = inputs
 
     def set_materialize_grads(self, value: bool) -> None:
         """Whether a missing output gradient reaches ``backward`` as zeros (the default) or as ``None``."""
-        self.materialize = value
+        self._ft.materialize = value
 
     @property
     def saved_tensors(self) -> tuple[Tensor | None, ...]:
         """What ``save_for_backward`` kept."""
-        if self.released:
+        node = self._ft.node
+        if node is None:
+            return tuple(self._ft.to_save)
+        if node.released:
             raise RuntimeError("Trying to backward through the graph a second time (or directly access saved tensors after they have "
                                "already been freed). Specify retain_graph=True if you need to.")
-        return tuple([None if s is None else s.get(self) for s in self.saved])
+        return tuple([None if s is None else s.get(node) for s in self._ft.saved])
+
+
+class _State:
+    """What a context knows beside the user's attributes."""
+
+    def __init__(self) -> None:
+        self.node: FunctionNode | None = None
+        self.materialize = True
+        self.to_save: tuple = ()
+        self.saved: list[Any] = []
+        self.constant: tuple = ()
+        self.dirty: tuple = ()
+
+
+class FunctionNode(Node):
+    """The history of a :class:`Function`'s outputs. The context's attributes are seen through it, as PyTorch's ``grad_fn`` shows them."""
+
+    def __init__(self, function: type[Function], ctx: FunctionCtx, inputs: Sequence[Any]) -> None:
+        self.function, self.ctx = function, ctx
+        self.places = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
+        super().__init__(tuple([edge_of(inputs[i]) for i in self.places]))
+        self.n_inputs = len(inputs)
+        self.metas: list[tuple | None] = []
+
+    def __getattr__(self, name: str) -> Any:
+        if name == "ctx" or name.startswith("__"):
+            raise AttributeError(name)
+        return getattr(self.ctx, name)
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Calls the user's ``backward``."""
-        if self.materialize:
+        if self.ctx._ft.materialize:
             grads = [g if g is not None else None if m is None else fn.zeros(m[0], dtype=m[1], device=m[2])
                      for g, m in zip(grads, self.metas)]
-        out = self.function.backward(self, *grads)
-        out = out if isinstance(out, tuple) else (out,)
+        out = self.function.backward(self.ctx, *grads)
+        out = tuple(out) if isinstance(out, (tuple, list)) else (out,)
         if len(out) < self.n_inputs or any(g is not None for g in out[self.n_inputs:]):
             raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected {self.n_inputs}, got "
                                f"{len(out)})")
-        return [out[i] for i in self.places]
+        found = [out[i] for i in self.places]
+        for i, (g, e) in enumerate(zip(found, self.edges)):
+            if g is not None and not isinstance(g, Tensor):
+                raise TypeError(f"expected Variable or None (got {type(g).__name__})")
+            if g is None and e is not None:
+                continue
+            if g is not None and isinstance(e, Tensor) and g.shape != e.shape:
+                found[i] = _fitted(self, i, g, e)
+        return found
 
     def release(self) -> None:
         """Drops saved tensors."""
-        if self.saved:
-            self.released, self.saved = True, []
+        if self.ctx._ft.saved:
+            self.released, self.ctx._ft.saved = True, []
 
     def name(self) -> str:
         """The class's name and ``Backward``."""
         return self.function.__name__ + "Backward"
+
+
+def _fitted(node: FunctionNode, i: int, g: Tensor, leaf: Tensor) -> Tensor:
+    """A gradient of another shape: summed where the input's shape broadcasts to it, else PyTorch's error."""
+    from ..dispatch import sum_to
+    try:
+        return sum_to(g, tuple(leaf.shape))
+    except RuntimeError:
+        raise RuntimeError(f"Function {node.name()} returned an invalid gradient at index {i} - got {list(g.shape)} but expected shape "
+                           f"compatible with {list(leaf.shape)}") from None
 
 
 class Function:
@@ -104,6 +156,18 @@ class Function:
         raise NotImplementedError("setup_context is not implemented.")
 
     @staticmethod
+    def jvp(ctx: Any, *grad_inputs: Any) -> Any:
+        """Forward-mode differentiation, which is not used."""
+        raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple, *args: Any) -> Any:
+        """A rule for ``vmap``, which is not needed: it runs the function once per slice."""
+        raise NotImplementedError("vmap runs the function once per slice")
+
+    generate_vmap_rule = False
+
+    @staticmethod
     def backward(ctx: Any, *grads: Any) -> Any:
         """The gradients of the inputs from those of the outputs."""
         raise NotImplementedError("You must implement the backward method for your custom autograd.Function to use it with backward mode "
@@ -112,41 +176,65 @@ class Function:
     @classmethod
     def apply(cls, *args: Any, **kwargs: Any) -> Any:
         """Runs ``forward`` and records ``backward``."""
-        node = FunctionNode(cls, args)
-        recorded = GradMode.enabled and any(node.needs_input_grad)
+        ctx = FunctionCtx(args)
+        state = ctx._ft
+        recorded = GradMode.enabled and any(ctx.needs_input_grad)
+        node = FunctionNode(cls, ctx, args) if recorded else None
         separate = cls.setup_context is not Function.setup_context
         with no_grad():
-            result = cls.forward(*args, **kwargs) if separate else cls.forward(node, *args, **kwargs)
+            result = cls.forward(*args, **kwargs) if separate else cls.forward(ctx, *args, **kwargs)
             if separate:
-                cls.setup_context(node, args, result)
-        for t in node.dirty:
+                cls.setup_context(ctx, args, result)
+        for t in state.dirty:
+            check_inplace(t, cls.__name__)
             bump(t)
         outs = list(result) if isinstance(result, tuple) else [result]
-        constant = {id(t) for t in node.constant}
+        constant = {id(t) for t in state.constant}
         final = []
         for t in outs:
-            if isinstance(t, Tensor) and any(t is a for a in args) and not any(t is d for d in node.dirty):
+            if isinstance(t, Tensor) and any(t is a for a in args) and not any(t is d for d in state.dirty):
                 alias = wrap(t._a)  # an input that is returned as it is becomes a result of its own
                 if id(t) in constant:
                     constant.add(id(alias))
                 t = alias
             final.append(t)
-        if recorded:
-            node.n_outputs = len(final)
+        if node is not None:
+            if len(final) != 1:
+                node.n_outputs = len(final)
             node.metas = [(t.shape, t.dtype, t.device) if isinstance(t, Tensor) else None for t in final]
             number = {id(t): i for i, t in enumerate(outs)}
-            node.saved = [None if t is None else Saved(t, number.get(id(t)) if not any(t is a for a in args) else None)
-                          for t in node.to_save]
+            state.saved = [None if t is None else Saved(t, number.get(id(t)) if not any(t is a for a in args) else None)
+                           for t in state.to_save]
+            state.to_save, state.node = (), node
             for i, t in enumerate(final):
-                if isinstance(t, Tensor) and t.dtype.is_floating_point and id(t) not in constant:
-                    set_history(t, node, i)
-        node.to_save = ()
+                if isinstance(t, Tensor) and t.dtype.category >= 2 and id(t) not in constant:
+                    if any(t is d for d in state.dirty):
+                        rebase(t, node, i)
+                    else:
+                        set_history(t, node, i)
+        state.constant = state.dirty = ()
         return tuple(final) if isinstance(result, tuple) else final[0]
+
+
+class _Once(Node):
+    """The history of gradients from a ``backward`` that cannot itself be differentiated."""
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Refuses."""
+        raise RuntimeError("trying to differentiate twice a function that was marked with @once_differentiable")
 
 
 def once_differentiable(f: Any) -> Any:
     """Marks a ``backward`` that cannot itself be differentiated."""
+    @functools.wraps(f)
     def wrapper(ctx: Any, *grads: Any) -> Any:
         with no_grad():
-            return f(ctx, *grads)
+            out = f(ctx, *grads)
+        given = [g for g in grads if isinstance(g, Tensor)]
+        if not GradMode.enabled or not any(g._req for g in given):
+            return out
+        results = out if isinstance(out, tuple) else (out,)
+        node = _Once(tuple([edge_of(g) for g in given]), len(results))
+        marked = tuple([set_history(wrap(t._a), node, i) if isinstance(t, Tensor) else t for i, t in enumerate(results)])
+        return marked if isinstance(out, tuple) else marked[0]
     return wrapper

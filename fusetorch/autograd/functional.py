@@ -94,19 +94,21 @@ def jvp(func: Callable, inputs: Any, v: Any = None, create_graph: bool = False, 
     with enable_grad():
         many_in, inputs, many_out, outputs = _run(func, inputs, "jvp", create_graph, strict)
         v = _vectors(v, inputs, "has", many_in)
-        found = push_forward(outputs, inputs, v, create_graph, strict)
+        found, _ = push_forward(outputs, inputs, v, create_graph, strict)
     return _finish(outputs, many_out, create_graph), _finish(found, many_out, create_graph)
 
 
-def push_forward(outputs: tuple, inputs: tuple, v: tuple, create_graph: bool, strict: bool = False) -> list[Tensor]:
-    """The outputs' tangents for the inputs' tangents ``v``: the gradient, with respect to ``w``, of ``w`` times the Jacobian."""
+def push_forward(outputs: tuple, inputs: tuple, v: tuple, create_graph: bool, strict: bool = False,
+                 ) -> tuple[list[Tensor], tuple[Tensor, ...]]:
+    """The outputs' tangents for the inputs' tangents ``v``: the gradient, with respect to ``w``, of ``w`` times the
+    Jacobian; and the ``w``."""
     ws = tuple([fn.zeros_like(o).requires_grad_() for o in outputs])
     back = _grads(outputs, inputs, ws, True, strict)
     live = [(b, t) for b, t in zip(back, v) if b.requires_grad]
     if not live:
-        return [fn.zeros_like(o) for o in outputs]
+        return [fn.zeros_like(o) for o in outputs], ws
     found = grad([b for b, _ in live], ws, [t for _, t in live], create_graph=create_graph, allow_unused=True)
-    return [fn.zeros_like(o) if g is None else g for o, g in zip(outputs, found)]
+    return [fn.zeros_like(o) if g is None else g for o, g in zip(outputs, found)], ws
 
 
 def jacobian(func: Callable, inputs: Any, create_graph: bool = False, strict: bool = False, vectorize: bool = False,
