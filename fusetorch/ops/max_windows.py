@@ -159,6 +159,10 @@ def _(g: np.ndarray, indices: np.ndarray, size: tuple, kernel: tuple, stride: tu
     if not g.size:
         return np.zeros((*g.shape[:lead], *size), kept)
     g = wide(g)
+    if math.prod(kernel) > max(_MOST, math.prod(g.shape[lead:])):  # few large windows
+        out = np.zeros((math.prod(g.shape[:lead]), math.prod(size)), g.dtype)
+        np.add.at(out, (np.arange(out.shape[0])[:, None], indices.reshape(out.shape[0], -1)), g.reshape(out.shape[0], -1))
+        return out.reshape((*g.shape[:lead], *size)).astype(kept, copy=False)
     d = FROM_NUMPY[g.dtype]
     classes, reach, total = zip(*[_classes(*each) for each in zip(size, kernel, stride, padding, dilation)])
     if any(reach) or any(t > m for t, m in zip(total, g.shape[lead:])):

@@ -3,10 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-
 from ..dtypes import bool_
-from .creation import place
 from .opdef import composite, fn
 
 
@@ -44,15 +41,7 @@ def pad(input, pad, mode="constant", value=None):
             before, after, n = max(before, 0), max(after, 0), out._a.shape[d]
         if before == after == 0:
             continue
-        at = np.arange(-before, n + after)
-        if mode == "reflect":
-            at = np.abs(at)
-            at = np.where(at >= n, 2 * (n - 1) - at, at)
-        elif mode == "replicate":
-            at = np.clip(at, 0, n - 1)
-        else:
-            at = at % n
-        out = fn.index(out, [place(at.astype(np.int64), out.device)], (d,))
+        out = fn.resample_dim(out, d, (mode, n, before + n + after, before), False)
     return out
 
 

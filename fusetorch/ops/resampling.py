@@ -1,4 +1,4 @@
-"""Linear maps along one dimension in which each result reads a few neighbours: interpolation, averages over windows.
+"""Linear maps along one dimension in which each result reads a few neighbours: interpolation, averages over windows, padding.
 
 Which positions a result reads, and with what weights, depends on the sizes alone. So the map is a *rule*, a tuple that describes it, and
 :func:`taps` is its table. The gradient is the same operation with the transposed table.
@@ -13,6 +13,8 @@ Interpolation in several dimensions is one such map after the other. The rules:
                                                 shrinking loses no element
 ``("adaptive", n_in, n_out)``                   the mean of the i-th of ``n_out`` near-equal parts
 ``("window", n_in, n_out, size, step, pad)``    the sum of ``size`` elements every ``step``, from ``-pad``; nothing beyond the ends
+``("reflect", n_in, n_out, before)``            the elements with ``before`` in front: mirrored at the ends; or ``"replicate"``: the end
+                                                elements repeated; or ``"circular"``: going on at the other end
 ==============================================  ===================================================================================
 
 Keys, "Cubic convolution interpolation for digital image processing", 1981.
@@ -81,6 +83,12 @@ def taps(rule: tuple, back: bool, double: bool) -> Table:
     if back:
         return _transposed(*taps(rule, False, double), rule[1])
     kind, n_in, n_out = rule[:3]
+    if kind in ("reflect", "replicate", "circular"):
+        at = np.arange(n_out) - rule[3]
+        if kind == "reflect":
+            at = np.abs(at)
+            at = np.where(at >= n_in, 2 * (n_in - 1) - at, at)
+        return (np.clip(at, 0, n_in - 1) if kind == "replicate" else at % n_in if kind == "circular" else at)[:, None], None
     if kind == "adaptive":
         i = np.arange(n_out)
         first, end = i * n_in // n_out, -((i + 1) * n_in // -n_out)
@@ -165,29 +173,39 @@ def _(a: np.ndarray, dim: int, rule: tuple, back: bool) -> np.ndarray:
     if count == 1 and weight is None and (index >= 0).all():
         return np.take(a, index[:, 0], dim)
     x = np.ascontiguousarray(a).reshape(-1, a.shape[dim], inner)
-    if a.size and n_out and a.dtype.kind == "f" and (pieces := _matrices(rule, back, a.dtype)):
+    dense = a.dtype.kind == "f" and 2 * (index >= 0).sum() > 3 * n_out  # a permutation with few additions needs no products
+    if a.size and n_out and dense and (pieces := _matrices(rule, back, a.dtype)):
         product = _product(x, pieces)
         if product is not None:
             return product.reshape(shape)
-    out = np.zeros((x.shape[0], n_out, inner), a.dtype)
-    for t in range(count):
+    return _gathered(x, index, weight).reshape(shape)
+
+
+def _gathered(x: np.ndarray, index: np.ndarray, weight: np.ndarray | None) -> np.ndarray:
+    """The map of ``x`` (outer, elements, inner), one tap after the other."""
+    out = np.zeros((x.shape[0], index.shape[0], x.shape[2]), x.dtype)
+    extended = None
+    for t in range(index.shape[1]):
         results = np.flatnonzero(index[:, t] >= 0)
         if not results.size:
             continue
-        source = index[results, t]
-        part = x[:, _progression(source)]
+        to, source = _progression(results), _progression(index[results, t])
+        if to is None or source is None:
+            if extended is None:  # a last element of 0, for results without this tap
+                extended = np.concatenate([x, np.zeros((x.shape[0], 1, x.shape[2]), x.dtype)], 1)
+            to, part = slice(None), np.take(extended, index[:, t] % extended.shape[1], 1)
+        else:
+            part = x[:, source]
         if weight is not None:
-            part = part * weight[results, t].astype(a.dtype)[:, None]
-        out[:, _progression(results)] += part
-    return out.reshape(shape)
+            part = part * weight[to, t].astype(x.dtype)[:, None]
+        out[:, to] += part
+    return out
 
 
-def _progression(at: np.ndarray) -> Any:
+def _progression(at: np.ndarray) -> slice | None:
     """Positions as a slice if they are evenly spaced."""
     step = int(at[1] - at[0]) if at.size > 1 else 1
-    if step > 0 and (np.diff(at) == step).all():
-        return slice(int(at[0]), int(at[-1]) + 1, step)
-    return at
+    return slice(int(at[0]), int(at[-1]) + 1, step) if step > 0 and (np.diff(at) == step).all() else None
 
 
 @functools.lru_cache(maxsize=256)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import itertools
 import math
-from typing import Any
 
 import numpy as np
-from families.pooling import averaged, parts
 from sample_makers import S, f, i
+
+from families.pooling import averaged, parts
 
 
 def keys(x: float, a: float) -> float:
@@ -35,6 +35,9 @@ def matrix(rule: tuple) -> np.ndarray:
                 at = r * rule[4] - rule[5] + k
                 if 0 <= at < n_in:
                     out[r, at] += 1
+        elif kind in ("reflect", "replicate", "circular"):
+            name = {"reflect": "reflect", "replicate": "edge", "circular": "wrap"}[kind]
+            out[r, np.pad(np.arange(n_in), (rule[3], n_out - n_in - rule[3]), name)[r]] = 1
         elif kind == "nearest":
             out[r, min(math.floor((r + rule[4]) * rule[3]), n_in - 1)] = 1
         elif kind == "smooth":
@@ -151,6 +154,9 @@ SAMPLES = {
         S(f(2, 110), 1, ("window", 110, 56, 3, 2, 1), False),
         S(f(2, 4), 1, ("nearest", 3, 4, 0.75, 0.5), True),
         S(i(2, 7), 1, ("window", 7, 4, 3, 2, 1), False),
+        S(f(2, 4, 2), 1, ("reflect", 4, 9, 2), False),
+        S(f(2, 9, 2), 1, ("circular", 4, 9, 2), True),
+        S(f(4), 0, ("replicate", 4, 9, 2), False),
     ],
     "interpolate": lambda: [
         S(f(2, 3, 5), 7, mode="linear"),
