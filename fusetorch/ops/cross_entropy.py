@@ -199,7 +199,7 @@ def _(input, target, weight=None, size_average=None, ignore_index=-100, reduce=N
             and 0 < x.size <= SMALL and weight is size_average is reduce is None and reduction in ("mean", "sum") and not label_smoothing):
         return None
     n, classes = x.shape
-    if t.min() < 0 or t.max() >= classes:
+    if t.min() < 0 or t.max() >= classes or (ignore_index >= 0 and (t == ignore_index).any()):
         return None  # ignored rows, or an error
     rows = np.arange(n)
     top = x.max(1, keepdims=True)
