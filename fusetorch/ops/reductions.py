@@ -194,7 +194,7 @@ def _logsumexp(a: np.ndarray, dim: Any = None, keepdim: bool = False) -> np.ndar
     return scipy.special.logsumexp(a, axis=dim, keepdims=keepdim)
 
 
-@reduction(promote="float", oracle=_logsumexp, autocast="float32:cuda")
+@reduction(promote="float", oracle=_logsumexp, autocast="float32:cuda", aliases=("special.logsumexp",))
 def logsumexp(input, dim=None, keepdim=False):
     """``log(sum(exp(input)))`` without overflow."""
     m = reduce("max", P.real(input))
