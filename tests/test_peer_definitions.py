@@ -342,6 +342,8 @@ except ImportError:
 
 #: Not comparable: PyTorch draws other numbers, or leaves the result open.
 DRAWN = RANDOM | {"nn.functional." + n for n in RANDOM} | {"empty", "empty_like", "new_empty", "uniform", "exponential"}
+DRAWN |= {f"nn.functional.fractional_max_pool{n}d" for n in (2, 3)}
+DRAWN.add("nn.functional.multi_head_attention_forward")  # the sample has dropout
 #: The database calls these with operands in another order than the function.
 ORDER: dict[str, Callable] = {
     "einsum": lambda operands, equation: ft.einsum(equation, operands),

@@ -215,7 +215,7 @@ SAMPLES = {
     "lp_pool3d": lambda: [S(f(1, 2, 4, 4, 4, lo=0.2), 2.0, 2)],
     "fractional_max_pool2d": lambda: [
         S(f(1, 2, 6, 7), 2, 3, _random_samples=fractions(1, 2, 2)),
-        S(f(2, 1, 6, 7), (2, 3), output_ratio=0.5, return_indices=True, _random_samples=fractions(2, 1, 2)),
+        S(f(2, 1, 6, 7), (2, 3), output_ratio=(0.5, 0.5), return_indices=True, _random_samples=fractions(2, 1, 2)),
     ],
     "fractional_max_pool3d": lambda: [S(f(1, 2, 5, 4, 6), 2, (3, 2, 3), _random_samples=fractions(1, 2, 3))],
     "fractional_max_pool2d_with_indices": lambda: [S(f(1, 2, 5, 7), 2, (1, 3), _random_samples=fractions(1, 2, 2))],
