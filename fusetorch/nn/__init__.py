@@ -1,7 +1,7 @@
 """Layers, losses and containers, with the names and semantics of ``torch.nn``."""
 from __future__ import annotations
 
-from fusetorch.nn import functional, init, utils
+from fusetorch.nn import attention, functional, init, utils
 from fusetorch.nn.activation import (
     CELU,
     ELU,
@@ -110,8 +110,16 @@ from fusetorch.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
+from fusetorch.nn.multihead_attention import MultiheadAttention
 from fusetorch.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
 from fusetorch.nn.sparse import Embedding, EmbeddingBag
+from fusetorch.nn.transformer import (
+    Transformer,
+    TransformerDecoder,
+    TransformerDecoderLayer,
+    TransformerEncoder,
+    TransformerEncoderLayer,
+)
 from fusetorch.nn.upsampling import Upsample, UpsamplingBilinear2d, UpsamplingNearest2d
 
 __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "ConvTranspose3d", "Fold", "Unfold",
@@ -125,6 +133,8 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "
            "SiLU", "Sigmoid", "SmoothL1Loss", "SoftMarginLoss", "Softmax", "Softmax2d", "Softmin", "Softplus",
            "Softshrink", "Softsign", "Tanh", "Tanhshrink", "Threshold", "TripletMarginLoss", "Unflatten",
            "GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase",
+           "MultiheadAttention", "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
+           "TransformerEncoderLayer", "attention",
            "AdaptiveLogSoftmaxWithLoss", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Bilinear", "CTCLoss", "CrossMapLRN2d", "EmbeddingBag",
            "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LocalResponseNorm", "MultiLabelMarginLoss",
            "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss2d", "RReLU", "SyncBatchNorm", "TripletMarginWithDistanceLoss",

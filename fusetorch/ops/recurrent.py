@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ..dtypes import FROM_NUMPY, HALVES, dtype, float32
+from ..dtypes import FROM_NUMPY, HALVES, dtype
 from . import primitives as P
 from .opdef import LoopSpec, OpDef, elementwise, fn, loop_spec, opaque
 
@@ -407,7 +407,7 @@ def walk_public(x: Any, h: Any, c: Any, weight: Any, bias: Any, kind: str, sizes
     cell, first, first_c = CELLS[kind], h, c
     states, cells, saved = {}, {}, {}
     hidden = weight._a.shape[0] // cell.gates
-    for start, n, last, count in _steps(sizes, reverse):
+    for start, n, _, count in _steps(sizes, reverse):
         if count and n <= count:
             h, c = h[:n], c if c is None else c[:n]
         elif count:

@@ -48,7 +48,8 @@ def _stack(kind: str, data: Any, sizes: tuple, h: Any, c: Any, params: Sequence[
         outs = []
         for way in range(ways):
             k = layer * ways + way
-            out, hn, cn = _direction(kind, data, sizes, h[k], None if c is None else c[k], params[k * each:(k + 1) * each], biases, way == 1)
+            start = None if c is None else c[k]
+            out, hn, cn = _direction(kind, data, sizes, h[k], start, params[k * each:(k + 1) * each], biases, way == 1)
             outs.append(out)
             final_h.append(hn)
             final_c.append(cn)
