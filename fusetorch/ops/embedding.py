@@ -44,11 +44,8 @@ def _(g: np.ndarray, index: np.ndarray, rows: int, padding_idx: int) -> np.ndarr
         kept = flat != padding_idx
         flat, g = flat[kept], g[kept]
     if flat.size:
-        # rows that share an index are summed as runs of the sorted order
-        order = np.argsort(flat, kind="stable")
-        at = flat[order]
-        starts = np.flatnonzero(np.concatenate(([True], at[1:] != at[:-1])))
-        out[at[starts]] = np.add.reduceat(g[order].astype(wide, copy=False), starts, axis=0)
+        from ..codegen.scatter import add_at
+        add_at(out, [flat], g.astype(wide, copy=False))
     return out.astype(g.dtype, copy=False)
 
 

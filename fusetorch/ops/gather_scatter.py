@@ -77,7 +77,11 @@ def _scatter(out: np.ndarray, src: np.ndarray, index: np.ndarray, dim: int, redu
     wide = out.astype(np.float32) if half else out
     if not include_self:
         wide[at] = _start_value(reduce, wide.dtype)
-    _REDUCE[reduce].at(wide, at, src.astype(wide.dtype))
+    if reduce == "sum":
+        from ..codegen.scatter import add_at
+        add_at(wide, np.broadcast_arrays(*at), src.astype(wide.dtype, copy=False))
+    else:
+        _REDUCE[reduce].at(wide, at, src.astype(wide.dtype))
     if half:
         out[...] = wide.astype(out.dtype)
 

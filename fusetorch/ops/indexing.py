@@ -89,15 +89,17 @@ def put_at(input, values, indices: Tensors, dims: tuple, accumulate: bool):  # n
 
 def _put_at(out: np.ndarray, values: np.ndarray, indices: list[np.ndarray], dims: tuple, accumulate: bool) -> None:
     _check_bounds(out.shape, indices, dims)
-    at = _numpy_index(indices, dims)
     if not accumulate:
-        out[at] = values
-    elif out.dtype in (d.np for d in HALVES):
+        out[_numpy_index(indices, dims)] = values
+        return
+    from ..codegen.scatter import add_at
+    at = _per_dim(indices, dims)
+    if out.dtype in (d.np for d in HALVES):
         wide = out.astype(np.float32)
-        np.add.at(wide, at, values.astype(np.float32))
+        add_at(wide, at, values.astype(np.float32))
         out[...] = wide.astype(out.dtype)
     else:
-        np.add.at(out, at, values)
+        add_at(out, at, values)
 
 
 @put_at.cpu
