@@ -6,9 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from . import dispatch, functional
+from . import cpu_backend, dispatch, functional
 from .autograd import GradMode, edge_of, next_order
 from .dispatch import LoopNode, fast_limit
+from .dtypes import uint8
 from .ops.conversion import host_array
 from .ops.opdef import REGISTRY, OpDef, fn, op_names
 from .runtime.memory import DeviceArray
@@ -38,6 +39,8 @@ def _operator(op: OpDef, slow: Callable, reflected: bool = False) -> Callable:
             return slow(other, self) if reflected else slow(self, other)
         if slow is _eq or slow is _ne:
             return slow is _ne if other is None or isinstance(other, (str, tuple, list, dict)) else NotImplemented
+        if hasattr(type(other), "__torch_function__"):
+            return type(other).__torch_function__(slow, (type(other),), (other, self) if reflected else (self, other), {})
         return NotImplemented
     return method
 
@@ -223,13 +226,26 @@ def _format(self: Tensor, spec: str) -> str:
     return format(self.item(), spec) if self.ndim == 0 and spec else format(repr(self), spec) if not spec else format(self.item(), spec)
 
 
+def _copied(t: Tensor, memo: dict) -> Any:
+    """The array of a deep copy: a CPU memory is copied once, and its views become views of the copy."""
+    if dispatch.active_tracer() is not None or type(t._a) is not ndarray or t._a.size == 0:
+        return t.detach().clone()._a
+    from .ops.memory import from_bytes, memory_bytes, offset_in_memory
+    held = memory_bytes(t)
+    key = "memory", held.__array_interface__["data"][0], held.nbytes
+    if key not in memo:
+        memo[key] = cpu_backend.empty((held.nbytes,), uint8)
+        memo[key][...] = held
+    return from_bytes(memo[key], t.dtype, t._a.shape, t.stride(), offset_in_memory(t))
+
+
 def _deepcopy(self: Tensor, memo: dict) -> Tensor:
     if id(self) in memo:
         return memo[id(self)]
     if self.grad_fn is not None:
         raise RuntimeError("Only Tensors created explicitly by the user (graph leaves) support the deepcopy protocol at the moment.")
     new = _new(type(self))
-    new._a, new._req, new._x = self.detach().clone()._a, self._req, None
+    new._a, new._req, new._x = _copied(self, memo), self._req, None
     memo[id(self)] = announce(new)
     if self.grad is not None:
         new.grad = _deepcopy(self.grad, memo)
@@ -287,7 +303,8 @@ def _same(self: Tensor, *args: Any, **kwargs: Any) -> Tensor:
 
 
 _SPECIAL: dict[str, Any] = {
-    "__bool__": _bool, "__int__": _number(int), "__float__": _number(float), "__complex__": _number(complex), "__index__": _index, "__iter__": _iter,
+    "__bool__": _bool, "__int__": _number(int), "__float__": _number(float), "__complex__": _number(complex),
+    "__index__": _index, "__iter__": _iter,
     "__array__": _array, "__array_wrap__": _array_wrap, "__contains__": _contains, "__repr__": _repr, "__format__": _format,
     "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "T": property(_transposed), "mT": property(_matrix_transposed),
     "H": property(_adjoint), "mH": property(_matrix_adjoint), "real": property(fn.real, _set_part("real")),

@@ -193,7 +193,7 @@ class finfo:
         i = ml_dtypes.finfo(d.np)
         self.dtype, self.bits = d.name, d.bits
         self.eps, self.max, self.min, self.tiny = float(i.eps), float(i.max), float(i.min), float(i.tiny)
-        self.smallest_normal, self.resolution = self.tiny, float(i.resolution)
+        self.smallest_normal, self.resolution = self.tiny, 10.0 ** -int(i.precision)
 
     def __repr__(self) -> str:
         return (f"finfo(resolution={self.resolution:g}, min={self.min:g}, max={self.max:g}, eps={self.eps:g}, "

@@ -120,7 +120,7 @@ def tensor_repr(t: Tensor) -> str:
     """What ``print(t)`` shows."""
     from .dtypes import bool_, complex64, complex128, float64, get_default_dtype, int64
     from .ops.conversion import host_array
-    name = "tensor"
+    name = "tensor" if type(t).__module__.startswith("fusetorch.") else type(t).__name__
     prefix = name + "("
     a = host_array(t.detach())
     suffix = []

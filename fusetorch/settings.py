@@ -87,7 +87,9 @@ def set_float32_matmul_precision(precision: str) -> None:
     """Keeps PyTorch's setting (``"highest"``, ``"high"`` or ``"medium"``): float32 products may be less exact than float32 where it
     allows it; they are as exact as the kernels are in any case."""
     if precision not in ("highest", "high", "medium"):
-        raise RuntimeError(f"{precision} is not one of 'highest', 'high', or 'medium'; the current choice is {_State.precision}")
+        warnings.warn(f"{precision} is not one of 'highest', 'high', or 'medium'; this call has no effect.",
+                      UserWarning, stacklevel=2)
+        return
     _State.precision = precision
 
 

@@ -25,6 +25,14 @@ class Size(tuple):
     def __add__(self, other: tuple) -> Size:
         return Size(tuple.__add__(self, tuple(other)))
 
+    def __radd__(self, other: tuple) -> Size:
+        return Size(tuple(other) + tuple(self))
+
+    def __mul__(self, n: int) -> Size:
+        return Size(tuple.__mul__(self, n))
+
+    __rmul__ = __mul__
+
     def __getitem__(self, i):  # noqa: ANN001, ANN204 - tuple's own signature
         r = tuple.__getitem__(self, i)
         return Size(r) if isinstance(i, slice) else r

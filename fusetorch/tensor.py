@@ -84,6 +84,18 @@ class Tensor:
         from .ops.creation import legacy_constructor
         return legacy_constructor(cls, *args, **kwargs)
 
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if not cls.__module__.startswith("fusetorch."):
+            from .overrides import adopt
+            adopt(cls)
+
+    @classmethod
+    def __torch_function__(cls, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+        """Does a call for a subclass; see :mod:`fusetorch.overrides`."""
+        from .overrides import run_default
+        return run_default(cls, func, types, args, kwargs)
+
     # ---- what it is
     @property
     def shape(self) -> Size:
@@ -224,12 +236,13 @@ class Tensor:
     def grad(self, value: Tensor | None) -> None:
         if value is not None:
             if not isinstance(value, Tensor):
-                raise TypeError(f"assigned grad expected to be a Tensor or None but got {type(value).__name__}")
+                raise TypeError(f"assigned grad expected to be a Tensor or None but got grad of type {type(value).__name__}")
             if value.shape != self.shape:
-                raise RuntimeError(f"assigned grad has data of a different size: expected {list(self.shape)}, "
-                                   f"got {list(value.shape)}")
+                raise RuntimeError(f"attempting to assign a gradient of size '{list(value.shape)}' to a tensor of size "
+                                   f"'{list(self.shape)}'. Please ensure that the gradient and the tensor are the same size")
             if value.dtype is not self.dtype:
-                raise RuntimeError(f"assigned grad has data of a different type: expected {self.dtype}, got {value.dtype}")
+                raise RuntimeError(f"attempting to assign a gradient with dtype '{value.dtype}' to a tensor with grad_dtype "
+                                   f"'{self.dtype}'. Please ensure that the gradient and the tensor have the same dtype")
         meta(self).grad = value
 
     @grad.deleter
@@ -238,14 +251,22 @@ class Tensor:
 
     @property
     def data(self) -> Tensor:
-        """The same memory without history."""
+        """The same memory without history (and, unlike ``detach``, without a common version counter)."""
         t = wrap(self._a)
-        t._x = Meta()
+        x = t._x = Meta()
+        if type(t._a) is ndarray:
+            x.memory = memory_of(self)
         return t
 
     @data.setter
     def data(self, value: Tensor) -> None:
+        if not isinstance(value, Tensor):
+            raise TypeError(f"Variable data has to be a tensor, but got {type(value).__name__}")
+        if self._req and value.dtype.category < 2:
+            raise RuntimeError("data set to a tensor that requires gradients must be floating point or complex dtype")
         self._a = value._a
+        if self._x is not None or type(value._a) is ndarray:
+            meta(self).memory = memory_of(value)
 
     @property
     def _version(self) -> int:

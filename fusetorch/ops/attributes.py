@@ -50,18 +50,6 @@ def is_cpu(self: Tensor) -> bool:
 
 
 @_property
-def names(self: Tensor) -> tuple[None, ...]:
-    """Dimension names: none."""
-    return (None,) * self.ndim
-
-
-@_property
-def name(self: Tensor) -> None:
-    """No name."""
-    return None
-
-
-@_property
 def output_nr(self: Tensor) -> int:
     """Which output of its node this is."""
     return 0 if self._x is None else self._x.index
@@ -87,12 +75,6 @@ def _cdata(self: Tensor) -> int:
 @_property
 def _backward_hooks(self: Tensor) -> Any:
     return None if self._x is None else self._x.hooks
-
-
-@_method
-def has_names(self: Tensor) -> bool:
-    """Whether dimensions have names (never)."""
-    return False
 
 
 @_method
@@ -341,6 +323,7 @@ def to_dlpack(tensor):
 def from_dlpack(ext_tensor, *, device=None, copy=None):
     """A tensor over the memory of another library's array (anything with ``__dlpack__``, or a capsule)."""
     if isinstance(ext_tensor, Tensor):
+        _checked(ext_tensor)
         t = ext_tensor.detach()
     elif hasattr(ext_tensor, "__dlpack_device__") and ext_tensor.__dlpack_device__()[0] == 2:
         import cupy

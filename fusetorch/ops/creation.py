@@ -12,7 +12,7 @@ from ..dtypes import from_numpy as dtype_from_numpy
 from ..runtime.device import default_devices
 from ..runtime.device import device as device_class
 from ..tensor import Tensor, announce, wrap
-from .opdef import composite
+from .opdef import composite, fn
 
 
 def as_device(d: Any) -> device_class:
@@ -149,9 +149,23 @@ def as_tensor(data, dtype=None, device=None):
 
 @composite(method=False)
 def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=False):
-    """``obj`` as a tensor; copies only if ``copy`` or if need be."""
-    t = tensor.body(obj, dtype=dtype, device=device) if copy else as_tensor.body(obj, dtype, device)
-    return t.requires_grad_() if requires_grad else t
+    """``obj`` (tensor, array, buffer, anything with DLPack, numbers) as a tensor; copies only if ``copy`` or if need be, and raises
+    ``ValueError`` where it would have to and ``copy`` is ``False``."""
+    shares = isinstance(obj, (Tensor, np.ndarray))
+    if isinstance(obj, (bytes, bytearray, memoryview)):
+        obj, shares = fn.frombuffer(obj, dtype=dtype or get_default_dtype()), True
+    elif not shares and hasattr(obj, "__dlpack__"):
+        obj, shares = fn.from_dlpack(obj), True
+    if copy:
+        t = tensor.body(obj, dtype=dtype, device=device)
+    else:
+        t = as_tensor.body(obj, dtype, device)
+        kept = shares and (t is obj if isinstance(obj, Tensor) else t.dtype is dtype_from_numpy(obj.dtype) and t.device.type == "cpu")
+        if copy is False and not kept:
+            raise ValueError("cannot alias: " + ("can't convert the data without a copy" if shares else "can't alias arbitrary sequence"))
+    if t._req and not requires_grad:
+        t = t.detach()
+    return t.requires_grad_() if requires_grad and not t._req else t
 
 
 @composite(method=False)
@@ -179,7 +193,8 @@ def scalar_tensor(s, *, dtype=None, device=None, requires_grad=False):
 @composite(out=True, method=False)
 def empty(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, memory_format=None):
     """Uninitialised memory (filled with zeros while tracing)."""
-    return _filled(_sizes(size), None, dtype or get_default_dtype(), device, requires_grad)
+    t = _filled(_sizes(size), None, dtype or get_default_dtype(), device, requires_grad)
+    return t if memory_format is None else _in_format(t, memory_format, requires_grad)
 
 
 @composite(out=True, method=False)
@@ -204,9 +219,15 @@ def full(size, fill_value, *, dtype=None, device=None, requires_grad=False, layo
     return _filled(_sizes(tuple(size)), fill_value, dtype or dtypes.of_number(fill_value), device, requires_grad)
 
 
+def _in_format(t: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
+    from .memory import in_format
+    return in_format(t.detach(), memory_format).requires_grad_(requires_grad)
+
+
 def _like(value: Any, doc: str, name: str) -> None:
     def f(input, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None):  # noqa: ANN001, ANN202
-        return _filled(input._a.shape, value, dtype or input.dtype, device or input.device, requires_grad)
+        t = _filled(input._a.shape, value, dtype or input.dtype, device or input.device, requires_grad)
+        return t if memory_format is None else _in_format(t, memory_format, requires_grad)
     f.__doc__, f.__name__, f.__qualname__ = doc, name, name
     composite(name=name, method=False)(f)
 

@@ -154,8 +154,8 @@ def is_shared(input):
     a = real_array(input)
     if type(a) is not ndarray:
         return True
-    while isinstance(a, (ndarray, _Bytes)):
-        a = a.base
+    while isinstance(a, (ndarray, _Bytes, memoryview)):
+        a = a.obj if isinstance(a, memoryview) else a.base
     return isinstance(a, mmap.mmap)
 
 

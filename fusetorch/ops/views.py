@@ -84,7 +84,7 @@ def _(ctx: Any, g: Any) -> Any:
 def strided(a: np.ndarray, shape: tuple[int, ...], byte_strides: tuple[int, ...], byte_offset: int = 0) -> np.ndarray:
     """A NumPy view with given strides, starting ``byte_offset`` from ``a``'s first element."""
     if byte_offset:
-        a = np.lib.stride_tricks.as_strided(a, (1 + byte_offset // a.itemsize,), (a.itemsize,))[-1:]
+        a = np.lib.stride_tricks.as_strided(a, (2,), (byte_offset,))[1:]  # the offset may be negative
     return np.lib.stride_tricks.as_strided(a, shape, byte_strides)
 
 
