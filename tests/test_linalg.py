@@ -141,3 +141,42 @@ def test_compiled_training_step() -> None:
     got = a.clone().requires_grad_()
     torch.compile(loss)(got).backward()
     np.testing.assert_allclose(got.grad.numpy(), want.grad.numpy(), rtol=1e-9)
+
+
+@pytest.mark.parametrize("complex_input", [False, True])
+def test_eigenvalues_of_any_matrix(complex_input: bool) -> None:
+    a = RNG.standard_normal((2, 4, 4)) + (1j * RNG.standard_normal((2, 4, 4)) if complex_input else 0)
+    w, v = torch.linalg.eig(torch.from_numpy(a))
+    assert w.dtype is v.dtype is torch.complex128
+    np.testing.assert_allclose(a @ v.numpy(), v.numpy() * w.numpy()[:, None], atol=1e-12)
+    np.testing.assert_allclose(np.linalg.norm(v.numpy(), axis=-2), 1)
+    assert torch.linalg.eigvals(torch.eye(2)).dtype is torch.complex64
+
+
+def test_gradient_of_eigenvectors() -> None:
+    x = RNG.standard_normal((3, 3))
+
+    def f(t: torch.Tensor) -> torch.Tensor:
+        w, v = torch.linalg.eig(t)
+        return (w.abs() * WEIGHT[0]).sum() + ((v.abs() * w.abs().unsqueeze(-2)).sum(-1) * WEIGHT[1]).sum()
+
+    leaf = torch.from_numpy(x.copy()).requires_grad_()
+    f(leaf).backward()
+    np.testing.assert_allclose(leaf.grad.numpy(), numeric(f, x), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("name", ["inv", "det", "slogdet", "qr", "eigvalsh", "svdvals", "pinv", "cholesky"])
+def test_complex_gradients(name: str) -> None:
+    parts = RNG.standard_normal((2, 3, 3))
+
+    def f(t: torch.Tensor) -> torch.Tensor:
+        z = torch.complex(t[0], t[1])
+        if name in ("eigvalsh", "cholesky"):
+            z = z @ z.mH + torch.eye(3, dtype=z.dtype)
+        r = getattr(torch.linalg, name)(z)
+        r = r[1] if name in ("slogdet", "qr") else r
+        return (r.abs() * (WEIGHT if r.ndim == 2 else WEIGHT[0, 0])).sum()
+
+    leaf = torch.from_numpy(parts.copy()).requires_grad_()
+    f(leaf).backward()
+    np.testing.assert_allclose(leaf.grad.numpy(), numeric(f, parts), rtol=1e-5, atol=1e-7)

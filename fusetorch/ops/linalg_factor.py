@@ -21,6 +21,7 @@ lu_factor_ex_result = namedtuple("linalg_lu_factor_ex", "LU pivots info")
 lu_unpack_result = namedtuple("lu_unpack", "P L U")
 qr_result = namedtuple("linalg_qr", "Q R")
 geqrf_result = namedtuple("geqrf", "a tau")
+eig_result = namedtuple("linalg_eig", "eigenvalues eigenvectors")
 eigh_result = namedtuple("linalg_eigh", "eigenvalues eigenvectors")
 svd_result = namedtuple("linalg_svd", "U S Vh")
 old_qr_result = namedtuple("qr", "Q R")
@@ -236,7 +237,8 @@ def _(ctx: Any, gq: Any, gr: Any) -> Any:
     if gq is not None:
         inner = -(H(q) @ gq) if inner is None else inner - H(q) @ gq
     inner = inner.triu()
-    inner = inner + H(inner.triu(1))
+    inner = inner + H(inner)
+    inner = inner - fn.diag_embed(inner.diagonal(0, -2, -1)) * 0.5
     if n > k and gr is not None:
         inner = inner + r.narrow(-1, k, n - k) @ H(gr.narrow(-1, k, n - k))
     x = q @ inner
@@ -359,7 +361,7 @@ def ormqr(input, tau, other, left=True, transpose=False):
 @opaque(name="eigh_factors", function=False, method=False, n_outputs=2)
 def eigh_factors(input, uplo: str):
     """Ascending eigenvalues and eigenvectors of symmetric matrices, of which one triangle is read."""
-    return [(sizes(input)[:-1], input.dtype), (sizes(input), input.dtype)]
+    return [(sizes(input)[:-1], input.dtype.to_real()), (sizes(input), input.dtype)]
 
 
 @kernel(eigh_factors)
@@ -405,6 +407,53 @@ def linalg_eigvalsh(A, UPLO="L"):
     return _eigh("linalg.eigvalsh", A, UPLO)[0]
 
 
+@opaque(name="eig_factors", function=False, method=False, n_outputs=2)
+def eig_factors(input):
+    """Complex eigenvalues, and eigenvectors of norm 1, of square matrices."""
+    d = input.dtype.to_complex()
+    return [(sizes(input)[:-1], d), (sizes(input), d)]
+
+
+@kernel(eig_factors)
+def _(xp: Any, a: Any) -> Any:
+    return solver.eig(xp, a)
+
+
+@eig_factors.vjp("out", "out1")
+def _(ctx: Any, gw: Any, gv: Any) -> Any:
+    # C. Boeddeker et al., "On the computation of complex-valued gradients with application to statistically optimum beamforming" (2017),
+    # 4.77, with the part taken off that would change the eigenvectors' norms
+    w, v = ctx["out"], ctx["out1"]
+    x = None if gw is None else fn.diag_embed(gw)
+    if gv is not None:
+        turn = H(v) @ gv
+        turn = turn - (H(v) @ v) * turn.diagonal(0, -2, -1).real.unsqueeze(-2)
+        turn = (turn - fn.diag_embed(turn.diagonal(0, -2, -1))) / _apart(w).conj()
+        x = turn if x is None else turn + x
+    g = fn.general_system(H(v), x @ H(v), "")[0]
+    return g if ctx.dtype(0).is_complex else g.real
+
+
+def _eig(name: str, a: Any) -> tuple[Any, Any]:
+    square(name, a)
+    return fn.eig_factors(a)
+
+
+@composite(name="linalg_eig", function=False, method=False, aliases=("linalg.eig",), out=True)
+def linalg_eig(A):
+    """``(eigenvalues, eigenvectors)`` of square matrices: complex, in no order.
+
+    The gradient of eigenvectors is finite only where the eigenvalues differ.
+    """
+    return eig_result(*_eig("linalg.eig", A))
+
+
+@composite(name="linalg_eigvals", function=False, method=False, aliases=("linalg.eigvals",), out=True)
+def linalg_eigvals(A):
+    """The eigenvalues of square matrices: complex, in no order."""
+    return _eig("linalg.eigvals", A)[0]
+
+
 # ---------------------------------------------------------------------------------------------------- singular values
 
 
@@ -413,7 +462,7 @@ def svd_factors(input, full: bool):
     """``(U, S, Vh)`` with descending singular values."""
     m, n = sizes(input)[-2:]
     k, shape = min(m, n), sizes(input)
-    return [(batched(shape, m, m if full else k), input.dtype), ((*shape[:-2], k), input.dtype),
+    return [(batched(shape, m, m if full else k), input.dtype), ((*shape[:-2], k), input.dtype.to_real()),
             (batched(shape, n if full else k, n), input.dtype)]
 
 
@@ -438,7 +487,10 @@ def _(ctx: Any, gu: Any, gs: Any, gvh: Any) -> Any:
     square_gaps = _apart(s * s)
     x = None if gs is None else fn.diag_embed(gs)
     if gu is not None:
-        part = _skew(H(u) @ gu) / square_gaps * s.unsqueeze(-2)
+        turn = _skew(H(u) @ gu)
+        part = turn / square_gaps * s.unsqueeze(-2)
+        if turn.dtype.is_complex:
+            part = part + fn.diag_embed(turn.diagonal(0, -2, -1) / (s * 2.0))
         x = part if x is None else x + part
     if gvh is not None:
         part = s.unsqueeze(-1) * (_skew(vh @ H(gvh)) / square_gaps)
@@ -456,7 +508,7 @@ def _(ctx: Any, gu: Any, gs: Any, gvh: Any) -> Any:
 def singular_values(input):
     """The singular values, descending."""
     shape = sizes(input)
-    return [((*shape[:-2], min(shape[-2:])), input.dtype)]
+    return [((*shape[:-2], min(shape[-2:])), input.dtype.to_real())]
 
 
 @kernel(singular_values)

@@ -44,6 +44,11 @@ def linalg_vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
     return _vector_norm(_norm_input("linalg.vector_norm", x, dtype), float(ord), dim, keepdim)
 
 
+def _largest(x: Any) -> Any:
+    """The largest along the last dimension; 0 of none."""
+    return x.amax(-1) if sizes(x)[-1] else x.sum(-1)
+
+
 def _matrix_norm(a: Any, ord: Any, dim: tuple[int, int], keepdim: bool) -> Any:
     one, two = (wrap_dim(d, a.ndim) for d in dim)
     if one == two:
@@ -59,10 +64,10 @@ def _matrix_norm(a: Any, ord: Any, dim: tuple[int, int], keepdim: bool) -> Any:
     if ord == "nuc" or abs(ord) == 2:
         floating("linalg.matrix_norm", x)
         s = fn.singular_values(x)
-        r = s.sum(-1) if ord == "nuc" else (s.amax(-1) if ord > 0 else s.amin(-1))
+        r = s.sum(-1) if ord == "nuc" else _largest(s) if ord > 0 else s.amin(-1)
     else:
         sums = fn.vector_norm_dims(x, 1.0, (x.ndim - (2 if abs(ord) == 1 else 1),), False)
-        r = sums.amax(-1) if ord > 0 else sums.amin(-1)
+        r = _largest(sums) if ord > 0 else sums.amin(-1)
     return r.reshape([1 if d in (one, two) else n for d, n in enumerate(sizes(a))]) if keepdim else r
 
 
@@ -135,7 +140,7 @@ def linalg_cond(A, p=None):
         s = fn.singular_values(A)
         if not A.numel():
             if min(sizes(A)[-2:]) == 0:
-                return fn.zeros(sizes(A)[:-2], dtype=A.dtype, device=A.device)
+                return fn.zeros(sizes(A)[:-2], dtype=s.dtype, device=A.device)
             return s.sum(-1)
         big, small = s.amax(-1), s.amin(-1)
         return small / big if p == -2 else big / small
@@ -143,7 +148,7 @@ def linalg_cond(A, p=None):
         raise RuntimeError(f"linalg.cond got an invalid norm type: {p}")
     square("linalg.cond", A)
     if not A.numel():
-        return fn.zeros(sizes(A)[:-2], dtype=A.dtype, device=A.device)
+        return fn.zeros(sizes(A)[:-2], dtype=A.dtype.to_real(), device=A.device)
     inv, info = fn.inverse_matrix(A, "")
     r = _matrix_norm(A, p, (-2, -1), False) * _matrix_norm(fn.where((info == 0).unsqueeze(-1).unsqueeze(-1), inv, 0.0), p, (-2, -1), False)
     return fn.where(info == 0, r, inf)

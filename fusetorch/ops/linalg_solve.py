@@ -288,14 +288,14 @@ def _(xp: Any, a: Any) -> Any:
 def _(ctx: Any, g: Any) -> Any:
     a = ctx["input"]
     d, y = fn.determinant(a).unsqueeze(-1).unsqueeze(-1), H(fn.inverse_matrix(a, "")[0])
-    inner = (y.conj() * g).sum((-1, -2), keepdim=True)
-    return d.conj() * (inner * y - y @ H(g) @ y)
+    inner = (y * g).sum((-1, -2), keepdim=True)
+    return d.conj() * (inner * y - y @ g.transpose(-1, -2) @ y)
 
 
 @opaque(name="sign_and_log_determinant", function=False, method=False, n_outputs=2)
 def sign_and_log_determinant(input):
     """The determinant's sign and the logarithm of its absolute value."""
-    return [(batched(sizes(input)), input.dtype)] * 2
+    return [(batched(sizes(input)), input.dtype), (batched(sizes(input)), input.dtype.to_real())]
 
 
 @kernel(sign_and_log_determinant)
@@ -303,9 +303,12 @@ def _(xp: Any, a: Any) -> Any:
     return solver.slogdet(xp, a)
 
 
-@sign_and_log_determinant.vjp("input")
-def _(ctx: Any, _: Any, g: Any) -> Any:
+@sign_and_log_determinant.vjp("input", "out")
+def _(ctx: Any, g_sign: Any, g: Any) -> Any:
     a = ctx["input"]
+    if a.dtype.is_complex and g_sign is not None:  # the sign of real matrices is constant
+        turn = (g_sign * ctx["out"].conj()).imag * 1j
+        g = turn if g is None else g + turn
     if g is None:
         return fn.zeros_like(a)
     return g.unsqueeze(-1).unsqueeze(-1) * H(fn.inverse_matrix(a, "")[0])
@@ -330,6 +333,8 @@ def logdet(input):
     """The logarithm of the determinant: NaN where that is negative."""
     square("logdet", input)
     sign, logabs = fn.sign_and_log_determinant(input)
+    if input.dtype.is_complex:
+        return sign.log() + logabs
     return fn.where(sign < 0, float("nan"), logabs)
 
 
@@ -365,8 +370,8 @@ def _tolerances(name: str, a: Any, atol: Any, rtol: Any) -> tuple[Any, Any]:
     if rtol is None:
         small = finfo(a.dtype).eps * max(sizes(a)[-2:])
         rtol = fn.where(atol > 0, 0.0, small) if isinstance(atol, Tensor) else 0.0 if atol else small
-    return tuple(t.to(a.dtype) if isinstance(t, Tensor) else fn.full((), float(t or 0.0), dtype=a.dtype, device=a.device)
-                 for t in (atol, rtol))
+    d = a.dtype.to_real()
+    return tuple(t.to(d) if isinstance(t, Tensor) else fn.full((), float(t or 0.0), dtype=d, device=a.device) for t in (atol, rtol))
 
 
 @composite(name="linalg_pinv", function=False, method=False, aliases=("linalg.pinv",), out=True, autocast="float32:cpu")
@@ -442,7 +447,7 @@ def linalg_lstsq(A, B, rcond=None, *, driver=None):
     batch = broadcast_shapes(sizes(A)[:-2], sizes(b)[:-2])
     x = fn.pseudo_inverse(A, low, high, False) @ b
     x = x.expand(*batch, *sizes(x)[-2:]) if tuple(x.shape[:-2]) != tuple(batch) else x
-    empty = x.reshape(-1).narrow(0, 0, 0)
+    empty = (x.real if x.dtype.is_complex else x).reshape(-1).narrow(0, 0, 0)
     whole = fn.empty(0, dtype=int64, device=A.device)
     rank, values = whole, empty
     full = True
@@ -451,5 +456,5 @@ def linalg_lstsq(A, B, rcond=None, *, driver=None):
         rank = (s > s.amax(-1, keepdim=True) * eps).sum(-1) if min(m, n) else s.sum(-1).long()
         full = prod(sizes(rank)) == 0 or bool((rank == n).all())
         values = s if driver in ("gelsd", "gelss") else empty
-    residuals = (A @ x - b).square().sum(-2) if m > n and full and driver != "gelsy" else empty
+    residuals = (A @ x - b).abs().square().sum(-2) if m > n and full and driver != "gelsy" else empty
     return lstsq_result(x.squeeze(-1) if vector else x, residuals.squeeze(-1) if vector and residuals.ndim else residuals, rank, values)

@@ -123,7 +123,7 @@ def lu_factor(xp: Any, a: Any, pivot: bool, name: str = "") -> tuple[Any, Any, A
         stop = min(start + BLOCK, k)
         for j in range(start, stop):
             if pivot:
-                p = abs(w[:, j:, j]).argmax(1) + j
+                p = _size(w[:, j:, j]).argmax(1) + j
                 pivots[:, j] = p + 1
                 row = w[each, p].copy()
                 w[each, p] = w[:, j]
@@ -140,6 +140,11 @@ def lu_factor(xp: Any, a: Any, pivot: bool, name: str = "") -> tuple[Any, Any, A
     _refuse(name, info, "U[{0},{0}] is zero and using it on lu_solve would result in a division by zero. If you still want to perform the "
                         "factorization, consider calling linalg.lu(A, pivot) or linalg.lu_factor_ex(A, pivot)")
     return w.reshape(shape), pivots.reshape(*batch, k), info
+
+
+def _size(a: Any) -> Any:
+    """What LAPACK compares pivots by: of complex numbers the sum of both parts' sizes."""
+    return abs(a.real) + abs(a.imag) if a.dtype.kind == "c" else abs(a)
 
 
 def permutation(xp: Any, pivots: Any, m: int) -> Any:
@@ -211,7 +216,7 @@ def cofactors(xp: Any, a: Any) -> Any:
     u, s, vh = xp.linalg.svd(a)
     rest = xp.where(xp.eye(n, dtype=bool), xp.ones_like(s[..., None, :]), s[..., None, :]).prod(-1)
     turn = xp.linalg.det(u) * xp.linalg.det(vh)
-    return ((u * (rest * xp.asarray(turn)[..., None])[..., None, :]) @ vh).astype(a.dtype)
+    return ((u.conj() * (rest * xp.asarray(turn)[..., None])[..., None, :]) @ vh.conj()).astype(a.dtype)
 
 
 # ---------------------------------------------------------------------------------------------------- factors
@@ -261,7 +266,7 @@ def geqrf(xp: Any, a: Any) -> tuple[Any, Any]:
         x = w[:, j:, j]
         alpha, tail = x[:, 0], (abs(x[:, 1:]) ** 2).sum(1)
         beta = -xp.where(alpha.real < 0, -1.0, 1.0).astype(tail.dtype) * xp.sqrt(abs(alpha) ** 2 + tail)
-        still = tail == 0
+        still = (tail == 0) & (alpha.imag == 0)
         beta = xp.where(still, alpha, beta)
         t = xp.where(still, xp.zeros_like(alpha), (beta - alpha) / xp.where(beta == 0, xp.ones_like(beta), beta))
         v = x / xp.where(still, xp.ones_like(alpha), alpha - beta)[:, None]
@@ -278,6 +283,18 @@ def eigh(xp: Any, a: Any, uplo: str) -> tuple[Any, Any]:
     if not a.size:
         return xp.zeros(a.shape[:-1], a.real.dtype), xp.zeros(a.shape, a.dtype)
     return tuple(_converges("linalg.eigh", lambda: xp.linalg.eigh(a, uplo)))
+
+
+def eig(xp: Any, a: Any) -> tuple[Any, Any]:
+    """Complex eigenvalues and eigenvectors of square matrices."""
+    if not hasattr(xp.linalg, "eig"):
+        raise NotImplementedError(f"linalg.eig: {a.dtype}{list(a.shape)} on cuda needs a CuPy that has cupy.linalg.eig (14 or later); move "
+                                  "the matrix with .cpu()")
+    d = np.complex64 if a.dtype in (np.float32, np.complex64) else np.complex128
+    if not a.size:
+        return xp.zeros(a.shape[:-1], d), xp.zeros(a.shape, d)
+    w, v = _converges("linalg.eig", lambda: xp.linalg.eig(a))
+    return w.astype(d), v.astype(d)
 
 
 def svd(xp: Any, a: Any, full: bool) -> tuple[Any, Any, Any]:

@@ -320,6 +320,8 @@ def whole(lu: np.ndarray, p: np.ndarray) -> np.ndarray:
     return out
 
 
+#: complex results: tests/test_linalg.py
+ELSEWHERE = {"eig_factors", "linalg_eig", "linalg_eigvals"}
 NO_GRADIENT = {"geqrf", "linalg_matrix_rank"}
 #: no low precision, as in PyTorch
 NO_HALVES = set(SAMPLES) - {
