@@ -135,7 +135,6 @@ def _gathered(d: dtype, count: int, more: bool) -> LoopSpec:
     return LoopSpec("max_windows_grad", None, loads, [total], [d], [True], [], False)
 
 
-@functools.lru_cache(maxsize=256)
 def _classes(n: int, k: int, s: int, p: int, d: int) -> tuple[list[tuple[slice, np.ndarray, list[int], int]], int, int]:
     """One dimension's elements by their place within a stride: elements of a class are seen by windows at the same distances.
 
@@ -152,10 +151,26 @@ def _classes(n: int, k: int, s: int, p: int, d: int) -> tuple[list[tuple[slice, 
     return out, reach, total
 
 
+@functools.lru_cache(maxsize=256)
+def _groups(size: tuple, kernel: tuple, stride: tuple, padding: tuple,
+            dilation: tuple) -> tuple[list[tuple[tuple, np.ndarray, list[tuple]]], tuple[int, ...], tuple[int, ...]]:
+    """The plane's elements in groups that are seen by windows at the same distances: where they are, their positions, and where in the
+    padded windows those that see them are; and the padding as in :func:`_classes`, per dimension."""
+    classes, reach, total = zip(*[_classes(*each) for each in zip(size, kernel, stride, padding, dilation)])
+    out = []
+    for group in itertools.product(*classes):
+        here = np.zeros((1,) * len(size), np.int64)
+        for k, (_, x, _, _) in enumerate(group):
+            here = here + (x * math.prod(size[k + 1:])).reshape([-1 if j == k else 1 for j in range(len(size))])
+        seen = [(..., *[slice(a, a + c[3]) for a, c in zip(at, group)]) for at in itertools.product(*[c[2] for c in group])]
+        out.append(((..., *[c[0] for c in group]), here, seen))
+    return out, reach, total
+
+
 @max_windows_grad.cpu
 def _(g: np.ndarray, indices: np.ndarray, size: tuple, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple) -> np.ndarray:
     from .. import cpu_backend
-    n, kept, lead = len(size), g.dtype, g.ndim - len(size)
+    kept, lead = g.dtype, g.ndim - len(size)
     if not g.size:
         return np.zeros((*g.shape[:lead], *size), kept)
     g = wide(g)
@@ -164,17 +179,13 @@ def _(g: np.ndarray, indices: np.ndarray, size: tuple, kernel: tuple, stride: tu
         np.add.at(out, (np.arange(out.shape[0])[:, None], indices.reshape(out.shape[0], -1)), g.reshape(out.shape[0], -1))
         return out.reshape((*g.shape[:lead], *size)).astype(kept, copy=False)
     d = FROM_NUMPY[g.dtype]
-    classes, reach, total = zip(*[_classes(*each) for each in zip(size, kernel, stride, padding, dilation)])
+    groups, reach, total = _groups(size, kernel, stride, padding, dilation)
     if any(reach) or any(t > m for t, m in zip(total, g.shape[lead:])):
         around = [(0, 0)] * lead + [(r, max(t - r - m, 0)) for r, t, m in zip(reach, total, g.shape[lead:])]
         g, indices = np.pad(g, around), np.pad(indices, around, constant_values=-1)
     out = cpu_backend.empty((*g.shape[:lead], *size), d)
-    for group in itertools.product(*classes):
-        part = out[(..., *[c[0] for c in group])]
-        here = np.zeros((1,) * n, np.int64)
-        for k, (_, x, _, _) in enumerate(group):
-            here = here + (x * math.prod(size[k + 1:])).reshape([-1 if j == k else 1 for j in range(n)])
-        seen = [(..., *[slice(a, a + c[3]) for a, c in zip(at, group)]) for at in itertools.product(*[c[2] for c in group])]
+    for place, here, seen in groups:
+        part = out[place]
         if not seen:
             part[...] = 0
         for k in range(0, len(seen), _MOST // 2):
