@@ -39,7 +39,7 @@ class ShortNode(Node):
         for s in self.saved:
             s.get(self)
         if not GradMode.enabled and type(grads[0]._a) is np.ndarray:
-            return [g if g is None else wrap(g) for g in self.vjp(grads[0]._a)]
+            return [g if g is None else wrap(np.asarray(g)) for g in self.vjp(grads[0]._a)]  # NumPy makes numbers of 0-d arrays
         args, kwargs = self.call
         wanted = [t for t, e in zip(self.operands, self.edges) if e is not None]
         with enable_grad():

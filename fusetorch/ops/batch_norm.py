@@ -92,6 +92,19 @@ def channel_norm_affine(input, mean, rstd, weight, bias):
     return y if bias is None else y + cast(bias, y.dtype)
 
 
+@channel_norm_affine.vjp("input", "mean", "rstd", "weight")
+def _(ctx: Any, g: Any) -> Any:
+    x, mean, rstd, w = (ctx[k] for k in ("input", "mean", "rstd", "weight"))
+    along = [d for d, n in enumerate(mean._a.shape) if n == 1 and d != 1]
+    scale = rstd if w is None else rstd * w.to(rstd.dtype)
+    sum_gx = sum_g = None
+    if any(ctx.needed[1:]):
+        sum_gx, sum_g = fn.channel_norm_sums(g, x, mean, rstd, along, True)
+    found = [(lambda: (g * scale).to(x.dtype)), (lambda: -scale * sum_g), (lambda: sum_gx / rstd * (1.0 if w is None else w))]
+    found += ([] if w is None else [lambda: sum_gx]) + [lambda: sum_g]
+    return [f().to(ctx.dtype(k)) if needed else None for k, (needed, f) in enumerate(zip(ctx.needed, found))]
+
+
 @elementwise(function=False, method=False, inplace=True, promote="float", differentiable=False,
              oracle=lambda old, new, momentum, scale=1.0: old * (1 - momentum) + new * scale * momentum)
 def _moving_average(input, other, momentum, scale: float = 1.0):
