@@ -5,6 +5,7 @@ fuse with what is around them. Maxima are :mod:`max_windows`.
 """
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Sequence
 from typing import Any
@@ -217,8 +218,9 @@ for _n in (1, 2, 3):
     _define_adaptive(_n)
 
 
-def _divisors(size: Sequence[int], windows: tuple, include_pad: bool) -> np.ndarray:
-    """How many elements each window counts."""
+@functools.lru_cache(maxsize=256)
+def _divisors(size: tuple[int, ...], windows: tuple, include_pad: bool) -> int | np.ndarray:
+    """How many elements each window counts; one number if all are equal."""
     total = np.ones((), np.int64)
     for m, k, s, p, _, count in zip(size, *windows):
         start = np.arange(count) * s - p
@@ -226,7 +228,7 @@ def _divisors(size: Sequence[int], windows: tuple, include_pad: bool) -> np.ndar
         if not include_pad:
             start, end = np.maximum(start, 0), np.minimum(end, m)
         total = total[..., None] * (end - start)
-    return total
+    return int(total.flat[0]) if (total == total.flat[0]).all() else total
 
 
 def _avg_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: Any, ceil_mode: bool, include_pad: bool,
@@ -239,7 +241,7 @@ def _avg_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: 
     kernel, stride, padding, _, out = windows
     if input.dtype.category == 0 or (input.dtype.category == 1 and input.dtype is not int64):
         raise RuntimeError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
-    count = _divisors(size, windows, include_pad) if divisor is None else np.full((1,) * n, divisor)
+    count = _divisors(size, windows, include_pad) if divisor is None else divisor
     tiles = kernel == stride and not any(padding) and all(m == k * c for m, k, c in zip(size, kernel, out))
     if input.device.type == "cpu" and math.prod(kernel) <= _FEW:
         tiles = False  # reductions of so few elements do not vectorise
@@ -253,7 +255,7 @@ def _avg_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: 
         total = x.sum(dims)
     else:
         total = resample(x, [("window", m, c, k, s, p) for m, k, s, p, _, c in zip(size, *windows)])
-    by = int(count.flat[0]) if (count == count.flat[0]).all() else place(count, input.device)
+    by = count if isinstance(count, int) else place(count, input.device)
     if not floating:
         return fn.div(total, by, rounding_mode="trunc")
     return (total / (by if isinstance(by, int) else by.to(total.dtype))).to(input.dtype)
