@@ -88,6 +88,11 @@ assert e.kernels == 1 and e.groups[0].ops == ["mul", "squareplus", "add"], e
 """
     out = python(use + check, tmp_path, tmp_path)
     assert "torch.float32" in out
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    run = subprocess.run([sys.executable, "-m", "pytest", "-q", "tests/test_definitions.py", "-k", "squareplus"], cwd=tmp_path, check=False,
+                         capture_output=True, text=True, timeout=240, env={**os.environ, "PYTHONPATH": str(tmp_path)})
+    assert run.returncode == 0 and int(re.search(r"(\d+) passed", run.stdout)[1]) > 8, run.stdout
 
 
 def test_the_first_program_learns():
