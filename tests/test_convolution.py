@@ -104,6 +104,28 @@ def test_integers_and_layouts() -> None:
     assert F.conv2d(torch.ones(2, 3, 4, 4)[:, :, ::2], torch.ones(2, 3, 2, 2)).flatten().tolist() == [12.0] * 12
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_complex(compiled: bool) -> None:
+    rng = np.random.default_rng(0)
+
+    def new(*shape: int) -> Any:
+        return torch.from_numpy(rng.standard_normal(shape) + 1j * rng.standard_normal(shape)).requires_grad_()
+    x, w, b = new(2, 3, 6), new(4, 3, 3), new(4)
+
+    def run(x: Any, w: Any, b: Any) -> Any:
+        y = F.conv1d(x, w, b, padding=1)
+        return y, torch.autograd.grad((y * y.conj()).real.sum(), [x, w])
+    y, grads = (torch.compile(run) if compiled else run)(x, w, b)
+    xs, ws = x.detach().numpy(), w.detach().numpy()
+    seen = windows.windows(xs, (3,), (1,), (1,), (1,))
+    want = np.einsum("nckl,ock->nol", seen, ws) + b.detach().numpy()[:, None]
+    np.testing.assert_allclose(y.detach().numpy(), want, rtol=1e-10)
+    # the gradient of a real function is that of the conjugate
+    np.testing.assert_allclose(grads[1].numpy(), 2 * np.einsum("nol,nckl->ock", want, seen.conj()), rtol=1e-10)
+    back = windows.overlap_add(np.einsum("nol,ock->nckl", want, ws.conj()), (6,), (1,), (1,), (1,))
+    np.testing.assert_allclose(grads[0].numpy(), 2 * back, rtol=1e-10)
+
+
 # ---- layers
 
 LAYERS = [(torch.nn.Conv1d, 1), (torch.nn.Conv2d, 2), (torch.nn.Conv3d, 3)]

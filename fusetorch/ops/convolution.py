@@ -129,6 +129,12 @@ def _type(t: Any) -> str:
     return _TYPES.get(t.dtype.name) or t.dtype.name.capitalize()
 
 
+def _check_dimensions(x: Any, w: Any) -> None:
+    if w.ndim != x.ndim:
+        raise RuntimeError(f"Expected {w.ndim}-dimensional input for {w.ndim}-dimensional weight {list(w.shape)}, but got "
+                           f"{x.ndim}-dimensional input of size {list(x.shape)} instead")
+
+
 def _check(name: str, x: Any, w: Any, bias: Any, stride: tuple, padding: tuple, output_padding: tuple, dilation: tuple, groups: int,
            transposed: bool) -> None:
     for t, what in ((x, "input"), (w, "weight")):
@@ -152,9 +158,7 @@ def _check(name: str, x: Any, w: Any, bias: Any, stride: tuple, padding: tuple, 
             known = "; dilation should be greater than zero" if what == "dilation" else ""
             raise RuntimeError(f"{'non-positive' if lowest else 'negative'} {what} is not supported{known}, but got {list(values)}")
     size, shape = list(x.shape), list(w.shape)
-    if w.ndim != x.ndim:
-        raise RuntimeError(f"Expected {w.ndim}-dimensional input for {w.ndim}-dimensional weight {shape}, but got {x.ndim}-dimensional "
-                           f"input of size {size} instead")
+    _check_dimensions(x, w)
     if shape[0] < groups:
         raise RuntimeError(f"Given groups={groups}, expected weight to be at least {groups} at dimension 0, but got weight of size "
                            f"{shape} instead")
@@ -199,14 +203,24 @@ def _convolution(name: str, x: Any, w: Any, bias: Any, stride: Any, padding: Any
         raise RuntimeError(f"{name}: weight should have at least three dimensions, and at most five, but got size {list(w.shape)}")
     _check(name, x, w, bias, stride, padding, output_padding, dilation, groups, transposed)
     if not transposed:
-        return fn.convolution_forward(x, w, bias, stride, padding, dilation, groups)
+        return _of_parts(lambda x, w, b: fn.convolution_forward(x, w, b, stride, padding, dilation, groups), x, w, bias)
     kernel = w._a.shape[2:]
     size = tuple((a - 1) * s - 2 * p + d * (k - 1) + o + 1
                  for a, k, s, p, d, o in zip(x._a.shape[2:], kernel, stride, padding, dilation, output_padding))
     if min(size) < 0 or 0 in kernel or 0 in x._a.shape[2:]:
         raise RuntimeError(f"Given input size per channel: ({' x '.join(map(str, x.shape[2:]))}). Calculated output size per channel: "
                            f"({' x '.join(map(str, size))}). Output size is too small")
-    return fn.convolution_input_grad(x, w, bias, size, stride, padding, dilation, groups)
+    return _of_parts(lambda x, w, b: fn.convolution_input_grad(x, w, b, size, stride, padding, dilation, groups), x, w, bias)
+
+
+def _of_parts(convolve: Any, x: Any, w: Any, bias: Any) -> Any:
+    """``convolve(x, w, bias)``; of complex tensors by three real ones, as complex numbers can be multiplied."""
+    if not x.dtype.is_complex:
+        return convolve(x, w, bias)
+    a, b = convolve(x.real, w.real, None), convolve(x.imag, w.imag, None)
+    both = convolve(x.real + x.imag, w.real + w.imag, None)
+    out = fn.complex(a - b, both - a - b)
+    return out if bias is None else out + bias.reshape(-1, *(1,) * (x.ndim - 2))
 
 
 def _batched(name: str, n: int, x: Any, call: Any) -> Any:
@@ -230,6 +244,7 @@ def _forward(name: str, n: int, x: Any, w: Any, bias: Any, stride: Any, padding:
             if padding == "same":
                 if any(s != 1 for s in stride):
                     raise RuntimeError("padding='same' is not supported for strided convolutions")
+                _check_dimensions(x, w)
                 total = [d * (k - 1) for d, k in zip(dilation, w._a.shape[2:])]
                 amounts = tuple(t // 2 for t in total)
                 if any(t % 2 for t in total):  # the odd one goes behind

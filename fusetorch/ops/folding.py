@@ -104,9 +104,14 @@ def nn_unfold(input, kernel_size, dilation=1, padding=0, stride=1):
         raise RuntimeError(f"Given input with spatial size {tuple(shape[-2:])}, kernel_size={k}, dilation={d}, padding={p}, calculated "
                            f"shape of the array of sliding blocks as {tuple(max(a, 0) for a in at)}, but its components must be at "
                            "least one.")
-    if input.ndim == 3:
-        return fn.im2col(input.unsqueeze(0), k, d, p, s).squeeze(0)
-    return fn.im2col(input, k, d, p, s)
+    x = input.unsqueeze(0) if input.ndim == 3 else input
+    out = _of_parts(lambda x: fn.im2col(x, k, d, p, s), x)
+    return out.squeeze(0) if input.ndim == 3 else out
+
+
+def _of_parts(f: Any, x: Any) -> Any:
+    """``f(x)``, which is linear; of a complex tensor, by real and imaginary parts."""
+    return fn.complex(f(x.real), f(x.imag)) if x.dtype.is_complex else f(x)
 
 
 @composite(nn=True, function=False, method=False)
@@ -132,5 +137,5 @@ def fold(input, output_size, kernel_size, dilation=1, padding=0, stride=1):
     if x.dtype is bool_:  # a sum of bools is an or
         out = fn.col2im(x.float(), size, k, d, p, s) != 0
     else:
-        out = fn.col2im(x, size, k, d, p, s)
+        out = _of_parts(lambda x: fn.col2im(x, size, k, d, p, s), x)
     return out.squeeze(0) if input.ndim == 2 else out
