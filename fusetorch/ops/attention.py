@@ -10,7 +10,7 @@ from typing import Any
 from ..dtypes import HALVES, bool_, float32
 from ..shapes import broadcast_shapes
 from . import primitives as P
-from .expr import cast, iota, reduce
+from .expr import cast, reduce
 from .opdef import composite, fn, reduction
 from .views import sum_to_size
 
@@ -52,7 +52,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     scores = fn.matmul(query, key.transpose(-1, -2))
     if scale is None:
         scale = 1.0 / math.sqrt(query._a.shape[-1]) if query._a.shape[-1] else 1.0
-    weights = fn.attention_weights(scores, attn_mask, scale, is_causal, scores.ndim, -1, True)
+    mask = _added(attn_mask, is_causal, query, key)
+    weights = fn.attention_weights(scores, mask, scale, -1, True)
     if dropout_p > 0.0:
         weights = fn.dropout(weights, dropout_p, True)
     out = fn.matmul(weights, value)
@@ -67,17 +68,27 @@ def _shared_heads(query: Any, x: Any) -> Any:
     return x if own == heads else fn.repeat_interleave(x, heads // own, -3)
 
 
+def _added(mask: Any, is_causal: bool, query: Any, key: Any) -> Any:
+    """Both masks as one to be added to the scores: once here, not for every head."""
+    d, device = query.dtype, query.device
+    causal = None
+    if is_causal:
+        rows = fn.arange(query._a.shape[-2], device=device).unsqueeze(-1)
+        causal = rows >= fn.arange(key._a.shape[-2], device=device)
+    if mask is not None and mask.dtype is bool_:
+        mask, causal = None, mask if causal is None else mask & causal
+    if causal is not None:
+        zero, never = (fn.full((), v, dtype=d, device=device) for v in (0.0, -math.inf))
+        causal = fn.where(causal, zero, never)
+    return causal if mask is None else mask if causal is None else mask + causal
+
+
 @reduction(name="attention_weights", function=False, method=False, promote="floating", keep=("mask",))
-def attention_weights(scores, mask, scale: float, causal: bool, rank: int, dim=None, keepdim=False):
-    """``softmax(scores * scale + mask)``, zero in rows that attend to nothing. ``mask``: bool (True takes part) or added; ``causal``: the
-    second to last of ``rank`` dimensions attends to positions up to its own."""
-    s = scores * scale
-    if mask is not None:
-        s = P.where(mask, s, -math.inf) if mask.dtype is bool_ else s + cast(mask, s.dtype)
-    if causal:
-        s = P.where(iota("inner") <= iota(("dim", rank - 2)), s, -math.inf)
-    m = reduce("max", s)
-    e = P.exp(s - P.where(P.eq(m, -math.inf), 0.0, m))
+def attention_weights(scores, mask, scale: float, dim=None, keepdim=False):
+    """``softmax(scores * scale + mask)``, zero in rows that attend to nothing."""
+    s = scores * scale if mask is None else scores * scale + cast(mask, scores.dtype)
+    gone = P.eq(s, -math.inf)  # told apart, because exp is slow where it underflows
+    e = P.where(gone, 0.0, P.exp(P.where(gone, 0.0, s - reduce("max", s))))
     total = reduce("sum", e)
     return e / P.where(P.eq(total, 0.0), 1.0, total)
 

@@ -8,12 +8,8 @@ import numpy as np
 from sample_makers import S, b, f
 
 
-def _weights(scores, mask, scale, causal, rank, dim, keepdim):
-    s = scores * scale
-    if mask is not None:
-        s = np.where(mask, s, -np.inf) if mask.dtype == bool else s + mask
-    if causal:
-        s = np.where(np.tril(np.ones(s.shape[-2:], bool)), s, -np.inf)
+def _weights(scores, mask, scale, dim, keepdim):
+    s = scores * scale + (0 if mask is None else mask)
     m = s.max(-1, keepdims=True, initial=-np.inf)
     e = np.exp(s - np.where(np.isinf(m), 0, m))
     total = e.sum(-1, keepdims=True)
@@ -44,7 +40,7 @@ def _heads(q, k, v, e, heads, w, bias, bias_k, bias_v, zero, p, out_w, out_b, tr
                 s[:, : attn_mask.shape[1]] += np.where(attn_mask, -np.inf, 0) if attn_mask.dtype == bool else attn_mask
             if key_padding_mask is not None:
                 s[:, : key_padding_mask.shape[1]] += np.where(key_padding_mask[j], -np.inf, 0)
-            weights[j, h] = _weights(s, None, 1.0, False, 2, -1, True)
+            weights[j, h] = _weights(s, None, 1.0, -1, True)
             out[:, j, at] = weights[j, h] @ v[:, j, at]
     out = out @ out_w.T + out_b
     return out, (weights.mean(1) if average_attn_weights else weights) if need_weights else None
@@ -67,11 +63,10 @@ def _own(n: int, e: int) -> list:
 
 SAMPLES = {
     "attention_weights": lambda: [
-        S(f(2, 3, 5), None, 0.5, False, 3, -1, True),
-        S(f(2, 4, 4), None, 0.7, True, 3, -1, True),
-        S(f(2, 3, 5), _first_true(3, 5), 1.0, False, 3, -1, True),
-        S(f(2, 3, 4), f(2, 1, 4), 2.0, True, 3, -1, True),
-        S(f(2, 3), np.zeros((2, 3), bool), 1.0, False, 2, -1, True),
+        S(f(2, 3, 5), None, 0.5, -1, True),
+        S(f(2, 3, 5), f(3, 5), 1.0, -1, True),
+        S(f(2, 3, 4), f(2, 1, 4), 2.0, -1, True),
+        S(f(2, 3), np.array([[0, -np.inf, 0], [-np.inf] * 3]), 1.0, -1, True, grad=False),
     ],
     "attention_weights_grad": lambda: [S(f(3, 4), f(3, 4, lo=0, hi=1), 0.5, -1, True)],
     "multi_head_attention_forward": lambda: [
