@@ -294,7 +294,11 @@ def test_load_assign_and_extra_state():
 
 def test_state_dict_hooks():
     net = nn.Linear(2, 2)
-    net.register_state_dict_post_hook(lambda m, state, prefix, meta: state.pop(prefix + "bias"))
+
+    def without_bias(module, state, prefix, metadata):
+        del state[prefix + "bias"]
+
+    net.register_state_dict_post_hook(without_bias)
     assert list(net.state_dict()) == ["weight"]
     net.register_load_state_dict_pre_hook(lambda m, state, prefix, *rest: state.setdefault(prefix + "bias", torch.ones(2)))
     loaded = []

@@ -45,8 +45,8 @@ class StateDict:
         return RemovableHandle(self._state_dict_pre_hooks, hook)
 
     def register_state_dict_post_hook(self, hook: Callable[[Module, dict, str, dict], None]) -> RemovableHandle:
-        """Calls ``hook(module, state_dict, prefix, local_metadata)`` after this module was collected."""
-        return RemovableHandle(self._state_dict_hooks, hook)
+        """Calls ``hook(module, state_dict, prefix, local_metadata)`` after this module was collected; it changes the dict in place."""
+        return RemovableHandle(self._state_dict_hooks, (hook, False))
 
     def register_load_state_dict_pre_hook(self, hook: Callable[..., None]) -> RemovableHandle:
         """Calls ``hook(module, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)``
@@ -59,7 +59,7 @@ class StateDict:
 
     def _register_state_dict_hook(self, hook: Callable[..., Any]) -> RemovableHandle:
         """As :meth:`register_state_dict_post_hook`; a dict that ``hook`` returns takes the place of the state dict."""
-        return RemovableHandle(self._state_dict_hooks, hook)
+        return RemovableHandle(self._state_dict_hooks, (hook, True))
 
     def _register_load_state_dict_pre_hook(self, hook: Callable[..., None], with_module: bool = False) -> RemovableHandle:
         """As :meth:`register_load_state_dict_pre_hook`, without the module unless ``with_module``."""
@@ -108,8 +108,10 @@ class StateDict:
         for name, module in self._modules.items():
             if module is not None:
                 module.state_dict(destination=destination, prefix=prefix + name + ".", keep_vars=keep_vars)
-        for hook in self._state_dict_hooks.values():
+        for hook, may_replace in self._state_dict_hooks.values():
             changed = hook(self, destination, prefix, local)
+            if changed is not None and not may_replace:
+                raise RuntimeError("state_dict post-hook must return None")
             destination = destination if changed is None else changed
         return destination
 
