@@ -54,6 +54,11 @@ def test_resample(stub: StubDriver, dt: dtypes.dtype) -> None:
             check(launched(stub, lambda dim=dim: resample.resample(x, dim, index, weight)), "_resample")
 
 
+def test_resample_bytes(stub: StubDriver) -> None:
+    x, index, weight = empty((8, 3, 32, 32), u8), empty((64, 4), i32), empty((64, 4), i32)
+    check(launched(stub, lambda: resample.resample_bytes(x, 2, index, weight, 14)), "_resample_bytes")
+
+
 @pytest.mark.parametrize("dt", [f32, f64, f16, bf16], ids=lambda d: d.name)
 def test_weighted_gather(stub: StubDriver, dt: dtypes.dtype) -> None:
     x, g, at, w = empty((8, 16, 1000), dt), empty((8, 16, 500), dt), empty((8, 4, 500), i64), empty((8, 4, 500), dt)

@@ -108,7 +108,7 @@ def _weighted(input: Any, rules: Sequence[tuple]) -> Any:
         raise NotImplementedError(f"\"interpolate\" not implemented for {d}; convert the tensor with .float() first")
     if d is uint8:  # as Pillow: along the rows first, and each pass gives bytes
         for k in reversed(range(len(rules))):
-            input = fn.resample_dim(input.to(float32), 2 + k, rules[k], False).round().clamp(0, 255).to(uint8)
+            input = fn.resample_bytes(input, 2 + k, rules[k])
         return input
     return resample(input.to(float32) if d.itemsize == 2 else input, rules).to(d)
 

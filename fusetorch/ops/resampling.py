@@ -228,3 +228,54 @@ def _(a: Any, dim: int, rule: tuple, back: bool) -> Any:
 @resample_dim.vjp()
 def _(ctx: Any, g: Any) -> Any:
     return fn.resample_dim(g, ctx.attrs["dim"], ctx.attrs["rule"], not ctx.attrs["back"])
+
+
+# ---- bytes
+
+
+@functools.lru_cache(maxsize=256)
+def byte_taps(rule: tuple) -> tuple[np.ndarray, np.ndarray, int]:
+    """``(positions, weights, shift)`` of a weighted rule in fixed point, as in Pillow: weights of 15 bits, times ``2 ** shift``."""
+    index, weight = taps(rule, False, True)
+    index, weight = index.copy(), weight.copy()
+    for t in range(1, index.shape[1]):  # what an end element gets twice is one weight
+        for before in range(t):
+            again = (index[:, t] == index[:, before]) & (index[:, t] >= 0)
+            weight[again, before] += weight[again, t]
+            index[again, t] = -1
+    weight = np.where(index >= 0, weight, 0)
+    top, shift = float(weight.max(initial=0)), 0
+    while shift < 22 and int(0.5 + top * 2 ** (shift + 1)) < 2**15:
+        shift += 1
+    return index, np.trunc(weight * 2**shift + np.where(weight < 0, -0.5, 0.5)).astype(np.int32), shift
+
+
+@opaque(name="resample_bytes", function=False, method=False, differentiable=False)
+def resample_bytes(input, dim: int, rule: tuple):
+    """The map of a weighted ``rule`` along ``dim`` for uint8: in fixed point, rounded, and cut to what a byte holds."""
+    return [((*input.shape[:dim], rule[2], *input.shape[dim + 1:]), input.dtype)]
+
+
+@resample_bytes.cpu
+def _(a: np.ndarray, dim: int, rule: tuple) -> np.ndarray:
+    index, weight, shift = byte_taps(rule)
+    inner = math.prod(a.shape[dim + 1:])
+    x = np.ascontiguousarray(a).reshape(-1, a.shape[dim], inner)
+    total = np.full((x.shape[0], rule[2], inner), 1 << (shift - 1), np.int32)
+    for t in range(index.shape[1]):
+        total += np.take(x, np.maximum(index[:, t], 0), 1) * weight[:, t, None]
+    return np.clip(total >> shift, 0, 255).astype(np.uint8).reshape((*a.shape[:dim], rule[2], *a.shape[dim + 1:]))
+
+
+@functools.lru_cache(maxsize=256)
+def _bytes_on_device(rule: tuple, device_index: int, simulated: bool) -> tuple[Any, Any]:
+    from ..runtime.memory import from_numpy
+    index, weight, _ = byte_taps(rule)
+    return from_numpy(index.astype(np.int32), device_index), from_numpy(weight, device_index)
+
+
+@resample_bytes.cuda
+def _(a: Any, dim: int, rule: tuple) -> Any:
+    from ..runtime.device import simulated
+    from ..triton_kernels.resample import resample_bytes
+    return resample_bytes(a, dim, *_bytes_on_device(rule, a.storage.device_index, simulated()), byte_taps(rule)[2])

@@ -158,6 +158,11 @@ SAMPLES = {
         S(f(2, 9, 2), 1, ("circular", 4, 9, 2), True),
         S(f(4), 0, ("replicate", 4, 9, 2), False),
     ],
+    "resample_bytes": lambda: [
+        S(i(2, 5, hi=256).astype(np.uint8), 1, ("linear", 5, 9, 5 / 9, False)),
+        S(i(6, 3, hi=256).astype(np.uint8), 0, ("cubic", 6, 10, 0.6, False)),
+        S(i(2, 9, 2, hi=256).astype(np.uint8), 1, ("smooth", 9, 4, 9 / 4, 2)),
+    ],
     "interpolate": lambda: [
         S(f(2, 3, 5), 7, mode="linear"),
         S(f(1, 2, 4, 5), scale_factor=2.0),
@@ -198,6 +203,7 @@ SAMPLES = {
 
 ORACLES = {
     "resample_dim": resampled,
+    "resample_bytes": lambda a, dim, rule: np.clip(np.floor(resampled(a.astype(float), dim, rule, False) + 0.5), 0, 255),
     "interpolate": interpolated,
     "upsample": interpolated,
     "upsample_nearest": interpolated,
