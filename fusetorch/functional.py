@@ -52,10 +52,13 @@ def derive(op: OpDef) -> Callable[..., Any]:
             "reduction": f"call(op, {operands}, {rest}, dim, keepdim, out)",
             "view": f"call(op, input, {rest})",
             "opaque": f"call(op, {operands}, {rest}, out)"}[op.kind]
+    usual = call
+    if op.kind == "elementwise" and len(op.params) == 1:
+        env["unary"], usual = dispatch.unary, f"unary(op, {op.params[0].name}, out)"
     if op.autocast:
         env.update(on=casting.on, autocast=casting.dispatched)
-        call = f"{call} if not on[0] else {call.replace('call(op', 'autocast(call, op')}"
-    return _build(op.name, sig, call, env, op)
+        usual = f"{usual} if not on[0] else {call.replace('call(op', 'autocast(call, op')}"
+    return _build(op.name, sig, usual, env, op)
 
 
 def _with_short(op: OpDef) -> Callable[..., Any]:
@@ -146,7 +149,8 @@ def functions(nn: bool) -> dict[str, Callable[..., Any]]:
         if op.nn if nn else op.function:
             f = derive_nn(op) if nn else getattr(fn, op.name)
             out.update(dict.fromkeys(op_names(op), f))
-            if nn and op.inplace:
+            alone = op.kind == "elementwise" and sum(p.default is _EMPTY for p in op.params) == 1  # torch.exp_, but no torch.add_
+            if op.inplace and (nn or alone):
                 out.update({name + "_": getattr(fn, name + "_") for name in op_names(op)})
     return out
 

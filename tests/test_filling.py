@@ -56,3 +56,11 @@ def test_low_rank_approximations(shape: tuple[int, ...]) -> None:
     m = torch.ones(shape[-1], dtype=torch.float64)
     u, s, v = torch.svd_lowrank(a, q=6, M=m)
     np.testing.assert_allclose((u * s.unsqueeze(-2) @ v.mT).numpy(), (a - m).numpy(), atol=1e-9)
+
+
+def test_functions_in_place() -> None:
+    x = torch.tensor([1.0, 4.0])
+    assert torch.sqrt_(x) is x and x.tolist() == [1.0, 2.0]
+    assert torch.clamp_(x, max=1.5).tolist() == [1.0, 1.5]
+    assert torch.fill_(x, 3).tolist() == [3.0, 3.0] and torch.zero_(x) is x and not x.any()
+    assert not hasattr(torch, "add_")

@@ -20,7 +20,7 @@ LAYERS = [
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
     ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "short", "attach", "functional", "random", "printing", "linalg", "fft",
-     "signal", "special"),
+     "signal", "special", "masked"),
     ("compiler",),
     ("cuda", "cpu", "mps", "xpu", "accelerator", "hub", "onnx", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",
      "version", "testing", "types", "serialization", "unpickling", "storage", "legacy", "settings", "transforms", "overrides"),

@@ -211,6 +211,7 @@ NOT_COMPARED = {
     "detach",
     "new_tensor",
     "type",
+    "svd",
 }
 POSITIONS_UNDEFINED = {"kthvalue", "topk", "mode", "median", "nanmedian"}
 OURS = [
@@ -357,7 +358,7 @@ ORDER: dict[str, Callable] = {
     "zero_": lambda x: x.clone().zero_(),
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
-    "linalg.lstsq.grad_oriented": lambda a, b, **k: ft.linalg.lstsq(a, b, **k)[:2],
+    "linalg.lstsq.grad_oriented": lambda *a, **k: ft.linalg.lstsq(*a, **k)[:2],
     "linalg.pinv.singular": lambda a, b: ft.linalg.pinv(a @ b.mT),
 }
 

@@ -142,7 +142,7 @@ def detach(input):
     return t
 
 
-@composite(function=False)
+@composite()
 def detach_(input):
     """Forgets the history in place."""
     if input._x is not None:
@@ -287,7 +287,7 @@ def copy_(input, src, non_blocking=False):
     return input
 
 
-@composite(function=False)
+@composite()
 def fill_(input, value):
     """Writes one value everywhere."""
     if isinstance(value, Tensor):
@@ -298,7 +298,7 @@ def fill_(input, value):
     return input
 
 
-@composite(function=False)
+@composite()
 def zero_(input):
     """Writes zeros everywhere."""
     return fn.fill_(input, 0)

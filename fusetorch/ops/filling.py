@@ -115,7 +115,7 @@ def slice_copy(input, dim=0, start=None, end=None, step=1):
 @composite(out=True)
 def narrow_copy(input, dim, start, length):
     """``narrow`` with a copy of its own as result."""
-    if not -input.ndim <= dim < max(input.ndim, 1):
+    if dim >= max(input.ndim, 1):
         raise RuntimeError(f"narrow_copy: dim {dim} is not one of the {input.ndim} dimensions of a tensor of shape {list(input.shape)}")
     return fn.narrow(input, dim, start, length).clone()
 

@@ -135,18 +135,17 @@ def _slope(f: Any, d: int, spacing: Any, edge_order: int) -> Any:
 
 
 @composite(method=False)
-def gradient(input, *, spacing=1, dim=None, edge_order=1):
+def gradient(input, *, spacing=None, dim=None, edge_order=1):
     """The derivative of samples of a function along each dimension of ``dim`` (all by default), as a list.
 
-    ``spacing`` is the distance of the samples, one for each dimension, or their coordinates as tensors.
+    ``spacing`` is the distance of the samples (1 by default), one for each dimension, or their coordinates as tensors.
     """
     if edge_order not in (1, 2):
         raise RuntimeError(f"torch.gradient only supports edge_order=1 and edge_order=2, got {edge_order}")
     dims = list(indices(input.ndim)) if dim is None else [wrap_dim(d, input.ndim) for d in ([dim] if isinstance(dim, int) else dim)]
     if len(set(dims)) != len(dims):
         raise RuntimeError(f"torch.gradient: dim {dims} appears multiple times in the list of dims")
-    if isinstance(spacing, Tensor):
-        spacing = [spacing]
+    spacing = [spacing] if isinstance(spacing, Tensor) else 1 if spacing is None else spacing
     each = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
     if len(each) != len(dims):
         raise RuntimeError(f"torch.gradient expected spacing to be unspecified, a scalar, or a list of length {len(dims)}, but got "

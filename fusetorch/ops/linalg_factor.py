@@ -343,8 +343,8 @@ def ormqr(input, tau, other, left=True, transpose=False):
     if sizes(other)[-2 if left else -1] != m:
         raise RuntimeError(f"torch.ormqr: other.shape[{-2 if left else -1}] must be equal to input.shape[-2], got shapes "
                            f"{list(other.shape)} and {list(input.shape)}")
-    if k > sizes(input)[-1]:
-        raise RuntimeError("torch.ormqr: tau.shape[-1] must be less than or equal to input.shape[-1]")
+    if k != min(m, sizes(input)[-1]):
+        raise RuntimeError(f"torch.ormqr: tau.shape[-1] must be equal to min(other.shape[{-2 if left else -1}], input.shape[-1])")
     if other.dtype is not input.dtype:
         raise RuntimeError(f"torch.ormqr: Expected input and other to have the same dtype, but got {input.dtype} and {other.dtype}")
     # other @ Q = (Q.mH @ other.mH).mH

@@ -121,7 +121,7 @@ def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
 
 
 @composite(method=False, out=True, autocast="float32:cuda")
-def frobenius_norm(input, dim=(), keepdim=False):
+def frobenius_norm(input, dim, keepdim=False):
     """The 2-norm over ``dim``."""
     return norm.body(input, "fro", dim, keepdim)
 
