@@ -34,7 +34,8 @@ def memory_stats(device: Any = None) -> OrderedDict[str, int]:
     """The numbers that are known, under PyTorch's names; empty without a GPU."""
     if not is_available():
         return OrderedDict()
-    return OrderedDict([("allocated_bytes.all.current", memory_allocated(device)), ("allocated_bytes.all.peak", max_memory_allocated(device)),
+    return OrderedDict([("allocated_bytes.all.current", memory_allocated(device)),
+                        ("allocated_bytes.all.peak", max_memory_allocated(device)),
                         ("reserved_bytes.all.current", memory_reserved(device)), ("reserved_bytes.all.peak", max_memory_reserved(device))])
 
 
