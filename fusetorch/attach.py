@@ -69,12 +69,14 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
                         t._x = None
                         return t
                     return record(a, b, x, y)
-            elif numbers and type(b) is float and x.dtype.kind == "f" and x.itemsize > 2 and not (a._req and recorded and GradMode.enabled):
+            elif numbers and (type(b) is float or type(b) is int) and x.dtype.kind == "f" and x.itemsize > 2 and x.ndim:
                 r = ufunc(x, b)
                 t = _new(Tensor)
-                t._a = r if type(r) is ndarray else np.asarray(r)
+                t._a = r
                 t._req = False
                 t._x = None
+                if a._req and recorded and GradMode.enabled:
+                    record_number(a, b, x, t)
                 return t
         if type(x) is DeviceArray and fast_limit[0] >= 0:
             t = on_device(a, b, x)
@@ -133,7 +135,25 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
             node.save((a, b), (t,))
         return t
 
+    def record_number(a: Tensor, b: float, x: ndarray, t: Tensor) -> None:
+        key = x.dtype.num, type(b)
+        plan = with_number.get(key)
+        if plan is None:
+            spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
+            plan = with_number[key] = dispatch.grad_plan(spec, (0,), (True,)), spec
+        t._req = True
+        t._x = m = _new(Meta)
+        m.node = node = _new(LoopNode)
+        node.order = next_order()
+        node.edges = (edge_of(a),)
+        node.plan, node.spec = plan
+        node.shapes = (x.shape,)
+        node.scalars = (b,)
+        if any([kind != "grad" for kind, _ in node.plan.reads]):
+            node.save((a,), (t,))
+
     specs: dict[int, Any] = {}
+    with_number: dict[tuple, Any] = {}
     shorts: dict[tuple, Any] = {}
     general = _operator(op, slow)
     return method

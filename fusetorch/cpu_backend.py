@@ -38,7 +38,7 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
         for o in outs:
             if o.shape != shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
-    if n * spec.passes < config.native_threshold or (spec.single and n < config.parallel_threshold and outs is None) or (
+    if by_numpy(spec, n) or (spec.single and n < config.parallel_threshold and outs is None) or (
             spec.complex and (spec.single or outs is not None)):
         results = spec.numpy(shape, axes, *arrays, *scalars)
         if axes is None:
@@ -49,6 +49,12 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
             copy(o, r)
         return list(outs)
     return native(spec, arrays, scalars, shape, axes, outs)
+
+
+def by_numpy(spec: LoopSpec, n: int) -> bool:
+    """Whether ``n`` elements are so few that NumPy calls are the cheaper way: a native loop costs about as much as eight of them."""
+    threshold = config.native_threshold
+    return n * spec.passes < threshold or (n + 1250) * spec.passes < 5 * threshold
 
 
 def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], shape: tuple[int, ...],

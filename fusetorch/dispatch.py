@@ -16,7 +16,7 @@ from .autograd import GradMode, Node, Saved, check_inplace, edge_of, rebase, set
 from .dtypes import can_cast, dtype
 from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
-from .ops.opdef import LoopSpec, OpDef, fn, loop_spec
+from .ops.opdef import LoopSpec, OpDef, fn, loop_spec, no_complex
 from .shapes import broadcast_shapes, wrap_dims
 from .tensor import Meta, Tensor, memory_of, meta, version_of, wrap
 
@@ -374,6 +374,22 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
     return result if out is None else write_out(op.name, result, out)
 
 
+def unary(op: OpDef, t: Any, out: Tensor | None = None) -> Any:
+    """:func:`elementwise` for one operand and no parameters: small CPU tensors go straight to NumPy."""
+    if out is None and isinstance(t, Tensor) and type(t._a) is ndarray and t._a.ndim and fast_limit[0] >= 0:
+        a = t._a
+        spec = op.specs.get((a.dtype.num << 2 | 2,))
+        if spec is not None and spec.direct and (cpu_backend.by_numpy(spec, a.size) or (spec.single and a.size <= fast_limit[0])):
+            r = wrap(spec.numpy(a.shape, None, a)[0])
+            if t._req and GradMode.enabled:
+                if op.vjp_fn is not None:
+                    _record(op, (t,), {op.operands[0]: t}, {}, (r,))
+                elif op.differentiable:
+                    record_loop(spec, (t,), (), (r,))
+            return r
+    return elementwise(op, (t,), (), out)
+
+
 def _attrs(op: OpDef, params: Sequence[Any]) -> dict[str, Any]:
     return dict(zip([p.name for p in op.params if p.role in ("scalar", "static")], params))
 
@@ -586,6 +602,10 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple, out: Any = None) ->
             tensors.extend(o)
         elif o is not None:
             raise TypeError(f"{op.name}(): argument '{name}' must be Tensor, not {type(o).__name__}")
+    if op.real:
+        for t in tensors:
+            if t.dtype.is_complex:
+                raise no_complex(op.name.removesuffix("_dim"), t.dtype)
     backend = backend_for(tensors, op.name)
     results = backend.opaque(op, operands, attrs)
     outs = [wrap(a) for a in results]

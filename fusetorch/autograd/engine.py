@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any
 
-from numpy import ndarray
+from numpy import ndarray, ones
 
 from .. import casting
 from ..tensor import Meta, Tensor, meta, wrap
@@ -321,6 +321,8 @@ def _root_grad(t: Tensor, g: Tensor | None) -> Tensor:
                                "pass gradient= of that shape)")
         if t.dtype.is_complex:
             raise RuntimeError(f"grad can be implicitly created only for real scalar outputs but got {t.dtype}")
+        if type(t._a) is ndarray:
+            return wrap(ones(t._a.shape, t._a.dtype))
         from ..ops.opdef import fn
         return fn.ones_like(t)
     if g.shape != t.shape:

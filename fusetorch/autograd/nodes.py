@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from threading import get_ident
 from typing import Any
 
-from ..tensor import Tensor, meta, version_of, wrap
+from ..tensor import Meta, Tensor, meta, wrap
 from .modes import GradMode, no_grad
 
 _sequence = itertools.count()
@@ -200,13 +200,18 @@ class Saved:
 
     def __init__(self, t: Tensor, output: int | None = None) -> None:
         self.output = output
+        x = t._x
         if output is not None:
             # a node's own output is kept without its history, or the node would keep itself alive
-            kept = wrap(t._a)
-            meta(kept).version = version_of(t)
-            t = kept
+            if x is None:
+                x = t._x = Meta()
+            if x.version is None:
+                x.version = [0]
+            t = wrap(t._a)
+            t._x = Meta()
+            t._x.version = x.version
         self.tensor = t
-        self.version = t._version
+        self.version = 0 if x is None or x.version is None else x.version[0]
 
     def get(self, node: Node) -> Tensor:
         """The tensor, or PyTorch's error if it was modified since."""

@@ -107,6 +107,7 @@ class OpDef:
     numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
     out: bool = False                   # a composite that takes ``out=``, as the other kinds do
     nonempty: bool = False              # a reduction without a value for no elements
+    real: bool = False                  # takes no complex numbers, though its body or kernel would
     retype: Callable[[dtype], dtype] | None = None  # a view of another dtype: its dtype; strides and offset are in elements of that
     autocast: str = ""                  # what autocast does to operands: lower | float32 | promote; see fusetorch/casting.py
     writes: bool = False                # elementwise over lists: the outputs are written into the first operands
@@ -246,7 +247,7 @@ class LoopSpec:
     """
 
     __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
-                 "grads", "kernel_cache", "primitives", "differentiable", "passes", "complex", "_parts")
+                 "grads", "kernel_cache", "primitives", "differentiable", "passes", "direct", "complex", "_parts")
 
     def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
                  out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
@@ -260,6 +261,9 @@ class LoopSpec:
         self.numpy = numpy_function(self.values, self.out_dtypes, len(in_dtypes), len(scalars), reduces)
         #: which outputs can have a gradient
         self.differentiable = tuple([d.category >= 2 for d in out_dtypes])
+        #: an operation that is nothing but its loop: one result, in the layout that NumPy gives it
+        self.direct = op is not None and len(values) == 1 and not (op.row_major or op.check_fn or op.instead_fn) and any(
+            e.op == "load" for e in walk(values))
         #: how many passes over the elements NumPy makes
         self.passes = max(1, sum(1 for e in walk(self.values) if e.args))
         self.plans: dict[Any, Any] = {}
@@ -369,12 +373,20 @@ def _promote(op: OpDef, kinds: Sequence[Any]) -> dtype:
     result = result_type(dims, zero, numbers)
     if result.category == 0 and not op.bools:
         raise NotImplementedError(f"\"{op.name}\" not implemented for {result}; convert the tensor to an integer dtype first")
+    if op.real and result.is_complex:
+        raise no_complex(op.name, result)
     if result.category < 2:
         if op.promote == "float":
             result = get_default_dtype()
         elif op.promote == "floating":
             raise NotImplementedError(f"\"{op.name}\" not implemented for {result}; convert the tensor with .float() first")
     return result
+
+
+def no_complex(name: str, d: dtype) -> NotImplementedError:
+    """The error of an operation that does not take complex numbers."""
+    return NotImplementedError(f"\"{name}\" not implemented for '{'ComplexFloat' if d.itemsize == 8 else 'ComplexDouble'}'; it takes real "
+                               "numbers: .abs(), .real or .imag gives them")
 
 
 def _number_dtype(kind: type) -> dtype:

@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import dtype, int64, uint8
+from ..shapes import numel
+from ..tensor import wrap
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, compute_dtype, fn, reduction
@@ -16,8 +18,20 @@ def spread(ctx: Any, g: Any) -> Any:
     if not ctx.attrs["keepdim"]:
         shape = ctx.shape(0)
         dims = ctx.attrs["dim"]
+        if type(g._a) is np.ndarray and len(dims) == len(shape):
+            return g  # one number broadcasts as it is
         g = g.reshape(tuple(1 if d in dims else n for d, n in enumerate(shape)))
     return g
+
+
+def _expanded(g: Any, shape: tuple[int, ...]) -> Any:
+    from ..autograd import GradMode
+    a = g._a
+    if type(a) is np.ndarray and not GradMode.enabled and numel(shape) <= 4096:
+        full = np.empty(shape, a.dtype)  # cheaper than a view, and what follows reads it faster
+        full[...] = a
+        return wrap(full)
+    return g.expand(shape)
 
 
 def _back_to(g: Any, d: dtype) -> Any:
@@ -44,7 +58,7 @@ def sum(input, dim=None, keepdim=False, *, dtype: dtype = None):
 
 @sum.vjp()
 def _(ctx: Any, g: Any) -> Any:
-    return _back_to(spread(ctx, g), ctx.dtype(0)).expand(ctx.shape(0))
+    return _expanded(_back_to(spread(ctx, g), ctx.dtype(0)), ctx.shape(0))
 
 
 @reduction(oracle=lambda a, dim=None, keepdim=False: np.mean(a, axis=dim, keepdims=keepdim))
@@ -62,7 +76,7 @@ def _(ctx: Any, g: Any) -> Any:
     n = 1
     for d in ctx.attrs["dim"]:
         n *= ctx.shape(0)[d]
-    return _back_to(spread(ctx, g) / n, ctx.dtype(0)).expand(ctx.shape(0))
+    return _expanded(_back_to(spread(ctx, g) / n, ctx.dtype(0)), ctx.shape(0))
 
 
 @reduction(name="prod_dims", function=False, method=False, oracle=lambda a, dim=None, keepdim=False: np.prod(a, axis=dim, keepdims=keepdim))
@@ -160,7 +174,7 @@ def all(input, dim=None, keepdim=False):
 
 @reduction(name="var_mean_dims", function=False, method=False, n_outputs=2)
 def var_mean_dims(input, dim=None, keepdim=False, *, correction: float = 1.0):
-    """Variance (of complex numbers: of both parts, added up), with ``correction`` taken from the count, and mean; two passes over the row."""
+    """Variance (of complex numbers: both parts' added up), with ``correction`` taken from the count, and mean; two passes over the row."""
     if input.dtype.category < 2:
         raise RuntimeError(f"std and var only support floating point and complex dtypes, got {input.dtype}")
     n = cast(count(), input.dtype)
