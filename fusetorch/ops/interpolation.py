@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import float32, uint8
+from ..dtypes import dtype, float32, uint8
 from .opdef import composite, fn
 from .pooling import resample
 from .resampling import taps
@@ -88,7 +88,13 @@ def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corne
     return _nearest(input, rules) if rules[0][0] == "nearest" else _weighted(input, rules)
 
 
+def _check_dtype(d: dtype, bytes_too: bool) -> None:
+    if not d.is_floating_point and not (bytes_too and d is uint8):
+        raise NotImplementedError(f"\"interpolate\" not implemented for {d}; convert the tensor with .float() first")
+
+
 def _nearest(input: Any, rules: Sequence[tuple]) -> Any:
+    _check_dtype(input.dtype, True)
     repeats = []
     for rule in rules:
         index = taps(rule, False, input.dtype.itemsize == 8)[0][:, 0]
@@ -104,8 +110,7 @@ def _nearest(input: Any, rules: Sequence[tuple]) -> Any:
 
 def _weighted(input: Any, rules: Sequence[tuple]) -> Any:
     d = input.dtype
-    if not d.is_floating_point and d is not uint8:
-        raise NotImplementedError(f"\"interpolate\" not implemented for {d}; convert the tensor with .float() first")
+    _check_dtype(d, len(rules) == 2)
     if d is uint8:  # as Pillow: along the rows first, and each pass gives bytes
         for k in reversed(range(len(rules))):
             input = fn.resample_bytes(input, 2 + k, rules[k])

@@ -80,6 +80,8 @@ def _windows(name: str, size: Sequence[int], kernel: Any, stride: Any, padding: 
 
 def _max_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
     _check_input(name, input, n)
+    if input.dtype.category == 0 or (n == 1 and not input.dtype.is_floating_point):
+        raise NotImplementedError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
     return fn.max_windows(input, *_windows(name, input._a.shape[-n:], kernel, stride, padding, dilation, ceil_mode))
 
 
@@ -127,6 +129,8 @@ def _result_sizes(name: str, input: Any, output_size: Any, n: int) -> tuple[int,
 def _adaptive_max(name: str, n: int, input: Any, output_size: Any) -> tuple[Any, Any]:
     out = _result_sizes(name, input, output_size, n)
     _check_input(name, input, n, whole=True)
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
     size = tuple(input._a.shape[-n:])
     if 0 in out or 0 in input._a.shape:
         empty = input.new_zeros((*input._a.shape[:-n], *out))
@@ -204,6 +208,8 @@ def resample(input: Any, rules: Sequence[tuple]) -> Any:
 def _adaptive_average(name: str, n: int, input: Any, output_size: Any) -> Any:
     out = _result_sizes(name, input, output_size, n)
     _check_input(name, input, n, whole=True)
+    if not input.dtype.is_floating_point:
+        raise NotImplementedError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
     size = input._a.shape[-n:]
     if 0 in out:
         return input.new_zeros((*input._a.shape[:-n], *out))
@@ -240,7 +246,7 @@ def _avg_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: 
     windows = _windows(name, size, kernel, stride, padding, 1, ceil_mode)
     kernel, stride, padding, _, out = windows
     if input.dtype.category == 0 or (input.dtype.category == 1 and input.dtype is not int64):
-        raise RuntimeError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
+        raise NotImplementedError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
     count = _divisors(size, windows, include_pad) if divisor is None else divisor
     tiles = kernel == stride and not any(padding) and all(m == k * c for m, k, c in zip(size, kernel, out))
     if input.device.type == "cpu" and math.prod(kernel) <= _FEW:
@@ -283,6 +289,9 @@ def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
 
 
 def _lp_pool(n: int, input: Any, norm_type: float, kernel_size: Any, stride: Any, ceil_mode: bool) -> Any:
+    if math.isinf(norm_type):
+        x = input.abs() * math.copysign(1, norm_type)
+        return getattr(fn, f"max_pool{n}d")(x, kernel_size, stride, 0, 1, ceil_mode) * math.copysign(1, norm_type)
     kernel = _spread(f"lp_pool{n}d", "kernel_size", kernel_size, n)
     mean = _avg_pool(f"lp_pool{n}d", n, input.pow(norm_type), kernel, stride, 0, ceil_mode, True, None)
     return (mean.sign() * fn.relu(mean.abs()) * math.prod(kernel)).pow(1.0 / norm_type)
