@@ -13,6 +13,7 @@ import numpy as np
 
 from . import cpu_backend
 from .autograd import GradMode, Node, Saved, check_inplace, edge_of, rebase, set_history
+from .autograd.nodes import node_name
 from .dtypes import can_cast, dtype
 from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
@@ -124,7 +125,7 @@ class OpNode(Node):
 
     def name(self) -> str:
         """Such as ``SumBackward0``."""
-        return "".join(p.capitalize() for p in self.op.name.strip("_").split("_")) + "Backward0"
+        return node_name(self.op.name)
 
 
 class GradPlan:
@@ -251,7 +252,7 @@ class LoopNode(Node):
 
     def name(self) -> str:
         """Such as ``MulBackward0``."""
-        return "".join(p.capitalize() for p in self.spec.name.strip("_").split("_")) + "Backward0"
+        return node_name(self.spec.name)
 
 
 def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:

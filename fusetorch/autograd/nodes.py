@@ -244,3 +244,21 @@ def set_history(t: Tensor, node: Node, index: int = 0) -> Tensor:
     x = meta(t)
     x.node, x.index = node, index
     return t
+
+
+#: What PyTorch's nodes are called where an operation's own name is another.
+_NAMES = {"true_divide": "Div", "square": "Pow", "cube": "Pow", "amax": "Max", "amin": "Min", "max_with_index": "Max",
+          "min_with_index": "Min",
+          "matmul_general": "Mm", "bmm_general": "Bmm", "permute_dims": "Permute", "view_as_shape": "View", "slice_dims": "Slice",
+          "diagonal_dims": "Diagonal", "unfold_dim": "Unfold", "expand_to": "Expand", "as_strided_view": "AsStrided", "cat_dim": "Cat",
+          "softmax_dims": "Softmax", "log_softmax_dims": "LogSoftmax", "convert": "ToCopy", "move_to_device": "ToCopy",
+          "clone_contiguous": "Clone", "where_elementwise": "Where", "vector_norm_dims": "LinalgVectorNorm", "cross_entropy": "NllLoss",
+          "gather_dim": "Gather", "layer_norm_stats": "NativeLayerNorm", "embedding_rows": "Embedding", "cumsum_dim": "Cumsum",
+          "prod_dims": "Prod", "var_mean_dims": "Var", "convolution_forward": "Convolution", "max_windows": "MaxPool",
+          "channel_norm_stats": "NativeBatchNorm", "dropout_draw": "NativeDropout", "linear": "Addmm"}
+
+
+def node_name(op: str) -> str:
+    """What PyTorch calls the node of an operation, such as ``MulBackward0``."""
+    found = _NAMES.get(op)
+    return (found or "".join([p.capitalize() for p in op.strip("_").split("_")])) + "Backward0"

@@ -1,0 +1,77 @@
+"""Subclasses of Tensor and __torch_function__. In a process of their own: the first subclass wraps the public functions."""
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+PROGRAMS = {
+    "results_are_of_the_class": """
+        class My(torch.Tensor):
+            pass
+        y = torch.ones(2).as_subclass(My)
+        for r in (y + 1, 1 + y, torch.ones(2) + y, torch.sin(y), y[0], y.sum(), torch.stack([y, y]), y.T, y.max(0).values, My([1, 2])):
+            assert type(r) is My, r
+        assert repr(My([1, 2])) == "My([1., 2.])" and type(y.shape) is torch.Size and y.dtype is torch.float32
+        assert type(torch.Tensor._make_subclass(My, torch.ones(2), True)) is My
+        assert type(torch.ones(2) + 1) is torch.Tensor
+        x = torch.ones(2, requires_grad=True)
+        (x.as_subclass(My) * 3).sum().backward()
+        assert x.grad.tolist() == [3, 3]
+    """,
+    "calls_are_seen": """
+        log = []
+        class Log(torch.Tensor):
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                log.append(func.__name__)
+                return super().__torch_function__(func, types, args, kwargs or {})
+        z = torch.ones(2).as_subclass(Log)
+        r = torch.nn.functional.relu(torch.add(z, 1) * 2)
+        assert log == ["add", "mul", "relu"] and type(r) is Log
+        with torch.overrides.DisableTorchFunctionSubclass():
+            assert type(z + 1) is torch.Tensor
+        assert len(log) == 3
+    """,
+    "a_call_can_be_replaced": """
+        handled = {}
+        class Scalar:
+            def __init__(self, v): self.v = v
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                return handled[func](*args) if func in handled else NotImplemented
+        torch.overrides.enable()
+        handled[torch.mean] = lambda s: s.v
+        assert torch.mean(Scalar(5)) == 5 and torch.overrides.is_tensor_like(Scalar(1))
+        try:
+            torch.sum(Scalar(5))
+        except TypeError as e:
+            assert "no implementation found for 'fusetorch.sum'" in str(e)
+        else:
+            raise AssertionError
+    """,
+    "methods_of_a_subclass_are_kept": """
+        class Mine(torch.Tensor):
+            def add(self, other):
+                return "mine"
+        m = torch.ones(2).as_subclass(Mine)
+        assert m.add(1) == "mine" and type(m.mul(2)) is Mine
+        class More(Mine):
+            pass
+        assert torch.ones(2).as_subclass(More).add(1) == "mine" and type(torch.ones(2).as_subclass(More) * m) is More
+    """,
+    "nothing_is_wrapped_without_subclasses": """
+        plain = torch.sin
+        torch.nn.Parameter(torch.ones(2)) * 2
+        assert torch.sin is plain and not hasattr(torch.sin, "__wrapped__")
+    """,
+}
+
+
+@pytest.mark.parametrize("name", PROGRAMS)
+def test_program(name, tmp_path):
+    import textwrap
+    program = "import fusetorch as torch\n" + textwrap.dedent(PROGRAMS[name])
+    run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert run.returncode == 0, run.stderr
