@@ -24,6 +24,7 @@ from .autograd import (  # noqa: E402
 )
 from .dtypes import (  # noqa: E402
     bfloat16,
+    can_cast,
     complex64,
     complex128,
     dtype,

@@ -363,13 +363,15 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[DeviceArray
     try:
         out = kernel(*arrays, *attrs)
     except NoTritonType as error:
-        raise NotImplementedError(f"{op.name}: {error} (operands {', '.join(f'{a.dtype}{list(a.shape)}' for a in given)}). Move the operands "
-                                  "with .cpu(), and the result back with .cuda()") from None
+        found = ", ".join(f"{a.dtype}{list(a.shape)}" for a in given)
+        raise NotImplementedError(f"{op.name}: {error} (operands {found}). Move the operands with .cpu(), and the result back with "
+                                  ".cuda()") from None
     return list(out) if isinstance(out, (tuple, list)) else [out]
 
 
 #: Operations that move elements or add them up: what they do to a complex array, they do to either part.
-_PART_BY_PART = frozenset({"gather_dim", "scatter_dim", "index", "put_at", "cumsum_dim", "im2col", "col2im", "embedding_rows", "embedding_grad"})
+_PART_BY_PART = frozenset({"gather_dim", "scatter_dim", "index", "put_at", "cumsum_dim", "im2col", "col2im", "embedding_rows",
+                           "embedding_grad"})
 
 
 def _by_parts(kernel: Callable[..., Any], arrays: list[Any], attrs: tuple, d: dtype) -> list[DeviceArray]:

@@ -67,8 +67,8 @@ float64 = dtype("float64", np.float64, 2, "f64")
 complex64 = dtype("complex64", np.complex64, 3, "c64")
 complex128 = dtype("complex128", np.complex128, 3, "c128")
 
-_NO_HALF = ("complex32 (chalf) is not supported by fusetorch: complex64 and complex128 are. Convert the half-precision operand with .float() "
-            "first")
+_NO_HALF = ("complex32 (chalf) is not supported by fusetorch: complex64 and complex128 are. Convert the half-precision operand with "
+            ".float() first")
 
 ALL: tuple[dtype, ...] = (bool_, uint8, int8, int16, int32, int64, float16, bfloat16, float32, float64, complex64,
                           complex128)

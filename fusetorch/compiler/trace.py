@@ -84,7 +84,8 @@ class TracedArray:
     @property
     def whole(self) -> bool:
         """Whether this covers its storage in order."""
-        return self.offset == 0 and numel(self.shape) == self.storage.value.size and self.dtype is self.storage.value.dtype and same_strides(
+        held = self.storage.value
+        return self.offset == 0 and numel(self.shape) == held.size and self.dtype is held.dtype and same_strides(
             self.shape, self.strides, contiguous_strides(self.shape))
 
 

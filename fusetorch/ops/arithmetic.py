@@ -18,19 +18,19 @@ from .opdef import composite, elementwise, fn
 # ---- elementwise
 
 
-@elementwise(promote="float", inplace=True, oracle=np.deg2rad)
+@elementwise(real=True, promote="float", inplace=True, oracle=np.deg2rad)
 def deg2rad(input):
     """Degrees as radians."""
     return input * (math.pi / 180.0)
 
 
-@elementwise(promote="float", inplace=True, oracle=np.rad2deg)
+@elementwise(real=True, promote="float", inplace=True, oracle=np.rad2deg)
 def rad2deg(input):
     """Radians as degrees."""
     return input * (180.0 / math.pi)
 
 
-@elementwise(promote="float", inplace=True, oracle=np.sinc)
+@elementwise(promote="float", inplace=True, oracle=np.sinc, aliases=("special.sinc",))
 def sinc(input):
     """``sin(pi x) / (pi x)``, 1 at 0."""
     z = input * math.pi
@@ -51,13 +51,13 @@ def ldexp(input, other):
     return input * P.exp2(other)
 
 
-@elementwise(differentiable=False, oracle=np.isposinf)
+@elementwise(real=True, differentiable=False, oracle=np.isposinf)
 def isposinf(input):
     """Whether each element is plus infinity."""
     return P.eq(input, math.inf) if input.dtype.is_floating_point else P.ne(input, input)
 
 
-@elementwise(differentiable=False, oracle=np.isneginf)
+@elementwise(real=True, differentiable=False, oracle=np.isneginf)
 def isneginf(input):
     """Whether each element is minus infinity."""
     return P.eq(input, -math.inf) if input.dtype.is_floating_point else P.ne(input, input)
@@ -91,6 +91,8 @@ def float_power(input, exponent):
 @composite()
 def nansum(input, dim=None, keepdim=False, *, dtype=None):
     """The sum without the NaNs."""
+    if input.dtype.is_complex:
+        raise RuntimeError("nansum does not support complex inputs")
     x = input if dtype is None else input.to(dtype)
     return fn.sum(fn.where(x.isnan(), fn.zeros((), dtype=x.dtype, device=x.device), x), dim, keepdim)
 

@@ -85,7 +85,7 @@ def _(ctx: Any, g: Any, g_mean: Any, g_rstd: Any, g_var: Any) -> Any:
     return [None if dx is None else dx.to(x.dtype), *rest]
 
 
-@elementwise(name="channel_norm_affine", function=False, method=False, promote="float", keep=("mean", "rstd", "weight", "bias"))
+@elementwise(real=True, name="channel_norm_affine", function=False, method=False, promote="float", keep=("mean", "rstd", "weight", "bias"))
 def channel_norm_affine(input, mean, rstd, weight, bias):
     """``(x - mean) * rstd * weight + bias`` with given statistics."""
     y = (input - mean) * (rstd if weight is None else rstd * cast(weight, rstd.dtype))

@@ -79,7 +79,8 @@ def fmod(input, other):
     return P.fmod(input, other)
 
 
-@elementwise(bools=False, inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0))
+@elementwise(bools=False, inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0),
+           autocast="float32:cuda")
 def pow(input, exponent):
     """``input ** exponent``."""
     return P.pow(input, exponent)
@@ -129,7 +130,7 @@ def sgn(input):
     return P.sign(input)
 
 
-@elementwise(inplace=True, promote="float", oracle=lambda a: 1 / a, domain=(0.3, 3.0))
+@elementwise(inplace=True, promote="float", oracle=lambda a: 1 / a, domain=(0.3, 3.0), autocast="float32:cuda")
 def reciprocal(input):
     """``1 / input``."""
     return 1.0 / input
@@ -179,20 +180,21 @@ def lerp(input, end, weight):
     return P.where(P.abs(weight) < 0.5, input + weight * (end - input), end - (end - input) * (1 - weight))
 
 
-@elementwise(bools=False, inplace=True, oracle=lambda a, b, c, value=1: a + value * b * c)
+@elementwise(bools=False, inplace=True, oracle=lambda a, b, c, value=1: a + value * b * c, autocast="promote:cuda")
 def addcmul(input, tensor1, tensor2, *, value: float = None):
     """``input + value * tensor1 * tensor2``."""
     product = tensor1 * tensor2
     return input + (product if value is None else cast(value, product.dtype) * product)
 
 
-@elementwise(inplace=True, promote="floating", oracle=lambda a, b, c, value=1: a + value * b / c, domain=(0.3, 3.0))
+@elementwise(inplace=True, promote="floating", oracle=lambda a, b, c, value=1: a + value * b / c, domain=(0.3, 3.0),
+           autocast="promote:cuda")
 def addcdiv(input, tensor1, tensor2, *, value: float = None):
     """``input + value * tensor1 / tensor2``."""
     return input + (tensor1 / tensor2 if value is None else cast(value, tensor1.dtype) * (tensor1 / tensor2))
 
 
-@elementwise(numbers="none", promote="floating", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
+@elementwise(real=True, numbers="none", promote="floating", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
 def hypot(input, other):
     """``sqrt(input**2 + other**2)`` without overflow on the way."""
     a, b = P.abs(input), P.abs(other)
@@ -212,32 +214,36 @@ def _unary(name: str, body: Any, oracle: Any, doc: str, domain: tuple[float, flo
 
 
 _unary("sqrt", P.sqrt, np.sqrt, "The square root.", (0.1, 3.0))
-_unary("rsqrt", P.rsqrt, lambda a: 1 / np.sqrt(a), "``1 / sqrt(input)``.", (0.2, 3.0))
-_unary("exp", P.exp, np.exp, "e to the power ``input``.")
-_unary("exp2", P.exp2, np.exp2, "2 to the power ``input``.")
-_unary("expm1", P.expm1, np.expm1, "``exp(input) - 1``, accurate near zero.")
-_unary("log", P.log, np.log, "The natural logarithm.", (0.1, 3.0))
-_unary("log2", P.log2, np.log2, "The logarithm to base 2.", (0.1, 3.0))
-_unary("log10", P.log10, np.log10, "The logarithm to base 10.", (0.1, 3.0))
-_unary("log1p", P.log1p, np.log1p, "``log(1 + input)``, accurate near zero.", (-0.8, 3.0))
+_unary("rsqrt", P.rsqrt, lambda a: 1 / np.sqrt(a), "``1 / sqrt(input)``.", (0.2, 3.0), autocast="float32:cuda")
+_unary("exp", P.exp, np.exp, "e to the power ``input``.", autocast="float32:cuda")
+_unary("exp2", P.exp2, np.exp2, "2 to the power ``input``.", aliases=("special.exp2",))
+_unary("expm1", P.expm1, np.expm1, "``exp(input) - 1``, accurate near zero.", autocast="float32:cuda", aliases=("special.expm1",))
+_unary("log", P.log, np.log, "The natural logarithm.", (0.1, 3.0), autocast="float32:cuda")
+_unary("log2", P.log2, np.log2, "The logarithm to base 2.", (0.1, 3.0), autocast="float32:cuda")
+_unary("log10", P.log10, np.log10, "The logarithm to base 10.", (0.1, 3.0), autocast="float32:cuda")
+_unary("log1p", P.log1p, np.log1p, "``log(1 + input)``, accurate near zero.", (-0.8, 3.0), autocast="float32:cuda",
+       aliases=("special.log1p",))
 _unary("sin", P.sin, np.sin, "The sine.")
 _unary("cos", P.cos, np.cos, "The cosine.")
-_unary("tan", P.tan, np.tan, "The tangent.", (-1.2, 1.2))
-_unary("asin", P.asin, np.arcsin, "The inverse sine.", (-0.9, 0.9), aliases=("arcsin",))
-_unary("acos", P.acos, np.arccos, "The inverse cosine.", (-0.9, 0.9), aliases=("arccos",))
+_unary("tan", P.tan, np.tan, "The tangent.", (-1.2, 1.2), autocast="float32:cuda")
+_unary("asin", P.asin, np.arcsin, "The inverse sine.", (-0.9, 0.9), aliases=("arcsin",), autocast="float32:cuda")
+_unary("acos", P.acos, np.arccos, "The inverse cosine.", (-0.9, 0.9), aliases=("arccos",), autocast="float32:cuda")
 _unary("atan", P.atan, np.arctan, "The inverse tangent.", aliases=("arctan",))
-_unary("sinh", P.sinh, np.sinh, "The hyperbolic sine.")
-_unary("cosh", P.cosh, np.cosh, "The hyperbolic cosine.")
+_unary("sinh", P.sinh, np.sinh, "The hyperbolic sine.", autocast="float32:cuda")
+_unary("cosh", P.cosh, np.cosh, "The hyperbolic cosine.", autocast="float32:cuda")
 _unary("tanh", P.tanh, np.tanh, "The hyperbolic tangent.", nn=True)
 _unary("asinh", P.asinh, np.arcsinh, "The inverse hyperbolic sine.", aliases=("arcsinh",))
 _unary("acosh", P.acosh, np.arccosh, "The inverse hyperbolic cosine.", (1.2, 3.0), aliases=("arccosh",))
 _unary("atanh", P.atanh, np.arctanh, "The inverse hyperbolic tangent.", (-0.9, 0.9), aliases=("arctanh",))
-_unary("erf", P.erf, lambda a: _scipy("erf")(a), "The error function.")
-_unary("erfc", P.erfc, lambda a: _scipy("erfc")(a), "``1 - erf(input)``.")
-_unary("erfinv", P.erfinv, lambda a: _scipy("erfinv")(a), "The inverse of ``erf``.", (-0.9, 0.9))
-_unary("lgamma", P.lgamma, lambda a: _scipy("gammaln")(a), "The logarithm of the absolute gamma function.", (0.3, 3.0))
-_unary("digamma", P.digamma, lambda a: _scipy("digamma")(a), "The derivative of ``lgamma``.", (0.3, 3.0))
-_unary("sigmoid", P.sigmoid, lambda a: 1 / (1 + np.exp(-a)), "``1 / (1 + exp(-input))``.", nn=True)
+_unary("erf", P.erf, lambda a: _scipy("erf")(a), "The error function.", aliases=("special.erf",))
+_unary("erfc", P.erfc, lambda a: _scipy("erfc")(a), "``1 - erf(input)``.", aliases=("special.erfc",))
+_unary("erfinv", P.erfinv, lambda a: _scipy("erfinv")(a), "The inverse of ``erf``.", (-0.9, 0.9), autocast="float32:cuda",
+       aliases=("special.erfinv",))
+_unary("lgamma", P.lgamma, lambda a: _scipy("gammaln")(a), "The logarithm of the absolute gamma function.", (0.3, 3.0),
+       aliases=("special.gammaln",))
+_unary("digamma", P.digamma, lambda a: _scipy("digamma")(a), "The derivative of ``lgamma``.", (0.3, 3.0),
+       aliases=("special.digamma", "special.psi"))
+_unary("sigmoid", P.sigmoid, lambda a: 1 / (1 + np.exp(-a)), "``1 / (1 + exp(-input))``.", nn=True, aliases=("special.expit",))
 
 
 def _scipy(name: str) -> Any:
@@ -245,13 +251,14 @@ def _scipy(name: str) -> Any:
     return getattr(scipy.special, name)
 
 
-@elementwise(numbers="none", promote="float", inplace=True, aliases=("arctan2",), oracle=np.arctan2)
+@elementwise(numbers="none", promote="float", inplace=True, aliases=("arctan2",), oracle=np.arctan2, autocast="promote:cuda")
 def atan2(input, other):
     """The angle of the point (other, input)."""
     return P.atan2(input, other)
 
 
-@elementwise(promote="float", inplace=True, oracle=lambda a, eps=None: np.log(a / (1 - a)), domain=(0.1, 0.9))
+@elementwise(real=True, promote="float", inplace=True, oracle=lambda a, eps=None: np.log(a / (1 - a)), domain=(0.1, 0.9),
+             aliases=("special.logit",))
 def logit(input, eps: float = None):
     """``log(x / (1 - x))``, with x limited to [eps, 1 - eps] if ``eps`` is given."""
     x = input if eps is None else P.clip(input, eps, 1 - eps)
@@ -269,7 +276,8 @@ def logaddexp(input, other):
     return P.where(P.isinf(m) & P.eq(input, other), input, m + P.log1p(P.exp(-P.abs(input - other))))
 
 
-@elementwise(numbers="any", promote="float", inplace=True, oracle=lambda a, b: _scipy("xlogy")(a, b), domain=(0.2, 3.0))
+@elementwise(real=True, numbers="any", promote="float", inplace=True, oracle=lambda a, b: _scipy("xlogy")(a, b), domain=(0.2, 3.0),
+             aliases=("special.xlogy",))
 def xlogy(input, other):
     """``input * log(other)``, 0 where ``input`` is 0 (and ``other`` is not NaN)."""
     return P.where(P.eq(input, 0) & ~P.isnan(other), P.where(P.isnan(other), other, 0.0), input * P.log(other))
@@ -296,7 +304,7 @@ def trunc(input):
     return P.trunc(input)
 
 
-@elementwise(inplace=True, oracle=lambda a, decimals=0: np.round(a, decimals))
+@elementwise(inplace=True, oracle=lambda a, decimals=0: np.round(a, decimals), aliases=("special.round",))
 def round(input, *, decimals: int = 0):
     """Rounded to the nearest, ties to even, at ``decimals`` digits after the point."""
     if decimals == 0 or not input.dtype.is_floating_point:

@@ -67,7 +67,7 @@ def _(ctx: Any, h: Any) -> Any:
     return (r if pad < 0 else r.masked_fill((index == pad).unsqueeze(-1), 0.0)), None
 
 
-@elementwise(name="scale_gradient", function=False, method=False, keep=("factor",))
+@elementwise(real=True, name="scale_gradient", function=False, method=False, keep=("factor",))
 def scale_gradient(input, factor):
     """``input``; its gradient is multiplied by ``factor``."""
     return input * 1

@@ -279,7 +279,7 @@ def ihfft(input, n=None, dim=-1, norm=None):
 
 @_define
 def fftn(input, s=None, dim=None, norm=None):
-    """:func:`fft` over several dimensions: ``dim``, or the last ``len(s)``, or all. ``s``: points in each, -1 for as many as there are."""
+    """:func:`fft` over several dimensions: ``dim``, or the last ``len(s)``, or all. ``s``: points in each, -1 for as many as are there."""
     x = _complex("fftn", input)
     dims, sizes = _many(x, s, dim)
     return fn.fft_c2c(_all_resized(x, dims, sizes), dims, _scale(norm, True), True)

@@ -49,7 +49,8 @@ class Primitive:
         if self.name != "philox":
             es = [cast(es[0], bool_)] * skip + [cast(e, dt) for e in es[skip:]]
         if dt.category == 3 and self.name not in COMPLEX:
-            raise NotImplementedError(f"\"{self.name}\" not implemented for '{'ComplexFloat' if dt.itemsize == 8 else 'ComplexDouble'}'")
+            from .opdef import no_complex
+            raise no_complex(self.name, dt)
         return Expr(self.name, tuple(es), None, self.result(dt) if callable(self.result) else self.result or dt)
 
 

@@ -127,7 +127,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.where(first, fn.ones_like(before), before) * _reverse_scan(x, g, d)
 
 
-@opaque(name="cum_extremum", function=False, method=False, n_outputs=2)
+@opaque(real=True, name="cum_extremum", function=False, method=False, n_outputs=2)
 def cum_extremum(input, dim: int, largest: bool):
     """The largest (or smallest) element up to each position and where it (last) was."""
     return [(tuple(input.shape), input.dtype), (tuple(input.shape), int64)]

@@ -13,7 +13,7 @@ from .opdef import composite, fn, opaque
 from .sorting import wide
 
 
-@opaque(name="search_sorted", function=False, method=False, differentiable=False)
+@opaque(real=True, name="search_sorted", function=False, method=False, differentiable=False)
 def search_sorted(sequence, values, right: bool):
     """Where each value would be inserted into its (sorted) row of ``sequence``; one row serves all values if it is 1-D."""
     return [(tuple(values.shape), int64)]

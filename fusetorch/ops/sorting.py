@@ -36,7 +36,7 @@ def pick_vjp(ctx: Any, g: Any, _: Any) -> Any:
 # ---- sorting
 
 
-@opaque(name="sort_dim", function=False, method=False, n_outputs=2)
+@opaque(real=True, name="sort_dim", function=False, method=False, n_outputs=2)
 def sort_dim(input, dim: int, descending: bool):
     """The elements in order along ``dim`` (equal ones stay in order; NaN counts as largest), and where each was."""
     return [(tuple(input.shape), input.dtype), (tuple(input.shape), int64)]
@@ -95,7 +95,7 @@ def _sort_by_rank(x: Any, dim: int, descending: bool) -> tuple[Any, Any]:
 sort_dim.vjp("out1")(pick_vjp)
 
 
-@opaque(name="topk_dim", function=False, method=False, n_outputs=2)
+@opaque(real=True, name="topk_dim", function=False, method=False, n_outputs=2)
 def topk_dim(input, k: int, dim: int, largest: bool):
     """The ``k`` largest (or smallest) elements along ``dim`` in order, and where they were."""
     shape = tuple(k if d == dim else n for d, n in enumerate(input.shape))

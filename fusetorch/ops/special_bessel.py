@@ -239,7 +239,7 @@ _function("airy_ai", _airy, lambda a: _scipy("airy")(a)[0], "The Airy function A
 # ---------------------------------------------------------------------------------------------------- with gradients
 
 
-@elementwise(promote="float", inplace=True, aliases=("special.i0",), oracle=_scipy("i0"), domain=(-5.0, 12.0))
+@elementwise(real=True, promote="float", inplace=True, aliases=("special.i0",), oracle=_scipy("i0"), domain=(-5.0, 12.0))
 def i0(input):
     """The modified Bessel function of the first kind, order 0."""
     a = P.abs(input)
@@ -251,7 +251,7 @@ def _(ctx: Any, g: Any) -> Any:
     return g * fn.special_i1(ctx["input"])
 
 
-@elementwise(name="special_i0e", promote="float", function=False, method=False, aliases=("special.i0e",), oracle=_scipy("i0e"),
+@elementwise(real=True, name="special_i0e", promote="float", function=False, method=False, aliases=("special.i0e",), oracle=_scipy("i0e"),
              domain=(-5.0, 12.0))
 def special_i0e(input):
     """``exp(-abs(input)) * i0(input)``."""

@@ -105,7 +105,7 @@ def _(ctx: Any, g: Any) -> Any:
     return g * (-ctx["input"].log() - 1.0)
 
 
-@elementwise(name="special_xlog1py", numbers="any", promote="float", function=False, method=False, aliases=("special.xlog1py",),
+@elementwise(real=True, name="special_xlog1py", numbers="any", promote="float", function=False, method=False, aliases=("special.xlog1py",),
              oracle=_scipy("xlog1py"), domain=(0.2, 3.0))
 def special_xlog1py(input, other):
     """``input * log1p(other)``, 0 where ``input`` is 0 (and ``other`` is not NaN)."""

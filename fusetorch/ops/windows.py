@@ -138,8 +138,9 @@ def exponential(M, *, center=None, tau=1.0, sym=True, dtype=None, layout=None, d
         raise ValueError(f"Tau must be positive, got: {tau} instead.")
     if sym and center is not None:
         raise ValueError("Center must be None for symmetric windows")
-    return _signal("exponential", lambda k, last: np.exp(-np.abs(k - (last / 2 if center is None else center)) / tau), M, sym, dtype, layout,
-                   device, requires_grad)
+    def points(k: np.ndarray, last: int) -> np.ndarray:
+        return np.exp(-np.abs(k - (last / 2 if center is None else center)) / tau)
+    return _signal("exponential", points, M, sym, dtype, layout, device, requires_grad)
 
 
 @_define

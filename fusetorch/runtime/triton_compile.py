@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from fusetorch import config, dtypes
-from fusetorch.errors import CompileError
+from fusetorch.errors import CompileError, NoTritonType
 from fusetorch.runtime.interpreter import compiling
 from fusetorch.runtime.memory import DeviceArray
 
@@ -72,6 +72,13 @@ def type_of(value: Any, param: Any = None) -> str:
     return "constexpr" if kind in ("none", "1") else kind.partition(":")[0]
 
 
+def _type_name(d: dtypes.dtype) -> str:
+    try:
+        return TYPE_NAMES[d]
+    except KeyError:
+        raise NoTritonType(f"not implemented for {d} on device 'cuda' yet") from None
+
+
 def spec_of(value: Any, aligned: bool, param: Any = None) -> str:
     """The argument description of ``value`` (see the module). ``aligned``: all pointers of the launch are 16-byte
     aligned.
@@ -80,7 +87,7 @@ def spec_of(value: Any, aligned: bool, param: Any = None) -> str:
     value that no kernel can take.
     """
     if isinstance(value, DeviceArray):
-        return "*" + TYPE_NAMES[value.dtype] + (":16" if aligned else "")
+        return "*" + _type_name(value.dtype) + (":16" if aligned else "")
     if value is None:
         return "none"
     annotated = param.annotation_type if param is not None else ""

@@ -14,6 +14,7 @@ from fusetorch.runtime import device
 from fusetorch.runtime.memory import DeviceArray
 from fusetorch.shapes import broadcast_shapes
 
+
 class _Types(dict):
     def __missing__(self, d: dtype) -> tl.dtype:
         raise NoTritonType(f"not implemented for {d} on device 'cuda' yet")

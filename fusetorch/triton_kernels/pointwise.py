@@ -360,7 +360,8 @@ def _copy_complex(src: DeviceArray, dst: DeviceArray) -> None:
         copy(src, dst.part(0))
         fill(dst.part(1), 0.0)
     elif dst.dtype is dtypes.bool_:
-        pointwise_into("bitwise_or", [pointwise("ne", [src.part(k), 0.0], dtypes.bool_, src.dtype.to_real()) for k in (0, 1)], dst, dst.dtype)
+        parts = [pointwise("ne", [src.part(k), 0.0], dtypes.bool_, src.dtype.to_real()) for k in (0, 1)]
+        pointwise_into("bitwise_or", parts, dst, dst.dtype)
     else:
         copy(src.part(0), dst)
 

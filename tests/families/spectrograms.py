@@ -65,7 +65,8 @@ SAMPLES = {
     **{n: lambda: [S(6), S(5, False), S(1), S(0)] for n in ("hann_window", "bartlett_window", "blackman_window")},
     "hamming_window": lambda: [S(6), S(5, False, 0.6, 0.4), S(1), S(0)],
     "kaiser_window": lambda: [S(6), S(5, False, 3.0), S(1), S(0)],
-    **{"window_" + n: lambda: [S(6), S(5, sym=False), S(1), S(0)] for n in ("bartlett", "blackman", "cosine", "hamming", "hann", "nuttall")},
+    **{"window_" + n: lambda: [S(6), S(5, sym=False), S(1), S(0)]
+       for n in ("bartlett", "blackman", "cosine", "hamming", "hann", "nuttall")},
     "window_exponential": lambda: [S(6), S(5, sym=False, center=1.0, tau=2.0)],
     "window_gaussian": lambda: [S(6), S(5, sym=False, std=2.0)],
     "window_general_cosine": lambda: [S(6, a=[0.4, 0.5, 0.1]), S(5, a=[1.0], sym=False)],
