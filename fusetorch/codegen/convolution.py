@@ -258,13 +258,15 @@ class SumPlan:
                 if v not in self.packs:
                     self.packs[v] = self._pack(vl, blocks, taps, flipped), groups * blocks * c * taps * vl, groups * blocks * vl
             self.keep += [pa, po, ta, tb]
+            # large weights: a block of them should stay in the cache while all images pass by
+            variant = variant._replace(by_block=groups * o * c * taps * self.item > _CACHED)
             made = {}
             for m in self._chunks():
                 whole = m * groups * blocks
                 per = len(tiles) if whole >= 16 else max(1, -(-len(tiles) * whole // 16))
                 parts = -(-len(tiles) // per)
                 made[m] = _launch(variant, whole * parts, self.threads, **common, ta=address(ta), tb=address(tb), blocks=blocks,
-                                  groups_of_tiles=parts, per_group=per)
+                                  images=m, groups_of_tiles=parts, per_group=per)
             self.launches.append((0 if narrow else v, made))
 
     def _chunks(self) -> set[int]:
@@ -322,7 +324,8 @@ def _lanes_tile(count: Triple, o: int, steps: int, double: bool) -> tuple[float,
             fetch = v * n * (8 if double else 4) / 24 if steps * v * n * 4 > 32768 else 0  # weights from the second cache
             step = max(r * q * v / 2, (r * q + v + 2) / 2, 4, fetch)
             store = v * n * (1 + n.bit_length()) / max(steps, 1)  # shuffles and stores of a tile, for each of its steps
-            cost = (step + store) * -(-lines // r) / (count[0] * count[1]) * -(-o // (v * n))
+            # several lines at once cost addresses
+            cost = (step * (1 + (r - 1) / 30) + store) * -(-lines // r) / (count[0] * count[1]) * -(-o // (v * n))
             best = min(best, (cost, q, v, r))
     return best
 
@@ -339,7 +342,8 @@ def _wide_tile(line: int, o: int, double: bool, gathers: bool, scatters: bool) -
                 continue
             q = -(-line // -(-line // min(v * n, line)))
             vectors = -(-q // n)
-            step = max(r * vectors / 2, (r + vectors + 2) / 2, 2) + (n * vectors if gathers else 0)
+            # most loads along a line straddle two lines of the cache
+            step = 1.25 * max(r * vectors / 2, (r + 2 * vectors + 2) / 2, 2) + (n * vectors if gathers else 0)
             best = min(best, (step * -(-line // q) * (o // r), r, q))
     return best
 

@@ -23,7 +23,7 @@ FIELDS = {
     "turn": ("src", "dst", "n1", "n2", "s0", "s1", "s2", "d0", "d1", "d2", "src_row", "dst_row", "rows", "max_rows", "row_step", "fill",
              "cols", "max_cols", "col_step", "parts", "part"),
     "lanes": ("a", "b", "out", "bias", "ta", "tb", "pa", "po", "kc", "kt", "a_c", "b_c", "tiles", "groups_of_tiles", "per_group",
-              "blocks", "n_groups", "a_n", "a_g", "b_block", "out_n", "out_g", "out_block", "out_row", "channels", "out_step"),
+              "blocks", "n_groups", "a_n", "a_g", "b_block", "out_n", "out_g", "out_block", "out_row", "channels", "out_step", "images"),
     "weight_lanes": ("a", "b", "out", "ta", "tb", "ro", "rt", "kt", "a_c", "b_c", "n", "per_part", "tiles", "blocks", "n_groups", "a_g",
                      "b_block", "out_part", "out_block"),
 }
@@ -43,6 +43,7 @@ class Variant(NamedTuple):
     full: bool = False  # every block of channels is whole
     apart: bool = False  # neighbours in the line are not adjacent in memory
     one: bool = False   # one tap
+    by_block: bool = False  # all images with one block of weights, rather than all blocks with one image
 
 
 def emit(variant: Variant, name: str, width: int) -> str:
@@ -276,8 +277,12 @@ class _Writer:
         """``body(n, g, block, tile)`` for the tiles of each unit (n, g, block, group of tiles)."""
         def unit(u: str) -> None:
             u1, part = self.split(u, self["groups_of_tiles"])
-            u2, block = self.split(u1, self["blocks"])
-            n, g = self.split(u2, self["n_groups"])
+            if self.k.by_block:
+                u2, n = self.split(u1, self["images"])
+                g, block = self.split(u2, self["blocks"])
+            else:
+                u2, block = self.split(u1, self["blocks"])
+                n, g = self.split(u2, self["n_groups"])
             lo = self.mul(part, self["per_group"])
             body(n, g, block, lo, self.least(self["tiles"], self.add(lo, self["per_group"])))
         self.units(unit)
