@@ -84,7 +84,8 @@ SCIPY = {
     "Exponential": stats.expon(scale=1 / POS), "Laplace": stats.laplace(LOC, POS), "Cauchy": stats.cauchy(LOC, POS),
     "HalfCauchy": stats.halfcauchy(scale=POS), "Gumbel": stats.gumbel_r(LOC, POS), "Geometric": stats.geom(PROB, loc=-1),
     "NegativeBinomial": stats.nbinom(POS, 1 - PROB), "Pareto": stats.pareto(POS2 + 2, scale=POS), "Poisson": stats.poisson(POS),
-    "StudentT": stats.t(POS + 2, LOC, POS2), "FisherSnedecor": stats.f(POS + 2, POS2 + 4), "Weibull": stats.weibull_min(POS2 + 1, scale=POS),
+    "StudentT": stats.t(POS + 2, LOC, POS2), "FisherSnedecor": stats.f(POS + 2, POS2 + 4),
+    "Weibull": stats.weibull_min(POS2 + 1, scale=POS),
 }
 DISCRETE = {"Bernoulli", "Binomial", "Geometric", "NegativeBinomial", "Poisson"}
 
@@ -138,8 +139,18 @@ def test_gamma_numbers(a):
     assert stats.kstest(x, stats.gamma(a).cdf).pvalue > 1e-4
 
 
+@pytest.mark.parametrize("a", [8.1, 30.0, 500.0])
+def test_gradient_of_large_gamma_numbers(a):
+    q = np.array([0.01, 0.3, 0.5, 0.8, 0.99])
+    x = special.gammaincinv(a, q)
+    exact = (special.gammaincinv(a * 1.0001, q) - special.gammaincinv(a * 0.9999, q)) / (a * 2e-4)
+    got = torch._standard_gamma_grad(torch.full((5,), a, dtype=torch.float64), torch.tensor(x))
+    np.testing.assert_allclose(got.numpy(), exact, rtol=5e-4)
+
+
 @pytest.mark.parametrize(("make", "law"), [
-    (lambda: torch.poisson(torch.full((40000,), 3.5)), stats.poisson(3.5)), (lambda: torch.poisson(torch.full((40000,), 60.0)), stats.poisson(60)),
+    (lambda: torch.poisson(torch.full((40000,), 3.5)), stats.poisson(3.5)),
+    (lambda: torch.poisson(torch.full((40000,), 60.0)), stats.poisson(60)),
     (lambda: torch.binomial(torch.full((40000,), 9.0), torch.full((40000,), 0.9)), stats.binom(9, 0.9)),
     (lambda: torch.binomial(torch.full((40000,), 90.0), torch.full((40000,), 0.4)), stats.binom(90, 0.4)),
     (lambda: torch.empty(40000).geometric_(0.3), stats.geom(0.3))])

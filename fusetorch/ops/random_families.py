@@ -84,8 +84,8 @@ def _standard_gamma_grad(input, output):
     series = -at * total
     # near the mode, and away from it
     b = P.maximum(a, const(8.0, float64))
-    near = ((1.0 + 24.0 * b * (1.0 + 12.0 * b)) * (1440.0 * b * b + 6.0 * x * (53.0 - 120.0 * x) - 65.0 * x * x / b + b * (107.0 + 3600.0 * x))
-            / (1244160.0 * b * b * b * b))
+    squares = 1440.0 * b * b + 6.0 * x * (53.0 - 120.0 * x) - 65.0 * x * x / b + b * (107.0 + 3600.0 * x)
+    near = (1.0 + 24.0 * b * (1.0 + 12.0 * b)) * squares / (1244160.0 * b * b * b * b)
     middle = P.abs(x - b) <= b * 0.1
     away = P.where(middle, b * 2.0, x)
     ratio = P.log(away / b)
@@ -189,7 +189,8 @@ def draw_binomial(count, prob, seed, offset):
         k = P.floor((2.0 * a / edge + b) * at + n2 * p2 + 0.5)
         inside = (k >= 0.0) & (k <= n2)
         safe = P.where(inside, k, mode)
-        exact = P.log(v * scale / (a / (edge * edge) + b)) <= h - P.lgamma(safe + 1.0) - P.lgamma(n2 - safe + 1.0) + (safe - mode) * log_odds
+        level = h - P.lgamma(safe + 1.0) - P.lgamma(n2 - safe + 1.0) + (safe - mode) * log_odds
+        exact = P.log(v * scale / (a / (edge * edge) + b)) <= level
         made = P.where(inside & (((edge >= 0.07) & (v <= certain)) | exact), k, made)
     made = P.where(big, made, found)
     return cast(P.where(flipped, n - made, made), prob.dtype)
