@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 import fusetorch as torch
+from fusetorch import config
 from fusetorch.nn import functional as F
 
 
@@ -47,6 +48,22 @@ def test_ctc(blank, form):
     mean = F.ctc_loss(x, given, *lengths, blank, zero_infinity=True).item()
     assert mean == pytest.approx((kept / LENGTHS).mean())
     assert np.isinf(want[3])  # two equal labels need a blank between them
+
+
+@pytest.mark.parametrize("zero_infinity", [False, True])
+def test_ctc_on_simulated_cuda(zero_infinity):
+    pytest.importorskip("triton")
+    inputs, lengths = torch.tensor([4, 4, 3, 2, 0]), torch.tensor([2, 2, 1, 2, 0])
+    targets = torch.tensor([*TARGETS, [1, 1]])
+    results = {}
+    for device in ("cpu", "cuda"):
+        with config.override(simulate_cuda=True):
+            x = torch.from_numpy(log_probs(4, 5, 4)).to(device).requires_grad_()
+            loss = F.ctc_loss(x, targets.to(device), inputs, lengths, reduction="none", zero_infinity=zero_infinity)
+            loss[:4 if zero_infinity else 3].sum().backward()
+            results[device] = loss.detach().cpu().numpy(), x.grad.cpu().numpy()
+    for cpu, cuda in zip(*results.values()):
+        np.testing.assert_allclose(cuda, cpu, rtol=1e-9, atol=1e-12)
 
 
 def test_ctc_of_one_sample_and_of_empty_targets():

@@ -108,8 +108,15 @@ def _(grad: np.ndarray, log_probs: np.ndarray, targets: np.ndarray, inputs: np.n
 
 
 @ctc_rows.cuda
-def _(log_probs: Any, *rest: Any) -> Any:
-    raise NotImplementedError(f"ctc_loss of {log_probs.dtype} is not implemented on cuda; move log_probs and the targets to the CPU")
+def _(log_probs: Any, targets: Any, inputs: Any, labels: Any, blank: int, zero_infinity: bool) -> Any:
+    from ..triton_kernels import ctc
+    return ctc.ctc(log_probs, targets, inputs, labels, blank)
+
+
+@ctc_grad.cuda
+def _(*args: Any) -> Any:
+    from ..triton_kernels import ctc
+    return ctc.ctc_backward(*args)
 
 
 @ctc_rows.vjp("log_probs", "targets", "input_lengths", "target_lengths", "out0", "out1")
@@ -153,8 +160,6 @@ def ctc_loss(log_probs, targets, input_lengths, target_lengths, blank=0, reducti
         input_lengths, target_lengths: (N,), how much of each sample counts.
         reduction: ``"mean"`` divides by the target lengths first.
         zero_infinity: 0, with no gradient, where no alignment is possible.
-
-    Runs on the CPU.
     """
     reduction = loss_reduction(reduction, None, None)
     if log_probs.dtype.name not in ("float32", "float64"):
