@@ -123,6 +123,7 @@ def test_state_dict_hooks():
 def test_paths_of_layers():
     from fusetorch.nn.modules.batchnorm import _BatchNorm
     from fusetorch.nn.modules.loss import _Loss, _WeightedLoss
+
     from fusetorch.nn.modules.utils import _ntuple, _pair, _single, _triple
     assert issubclass(nn.BatchNorm2d, _BatchNorm) and torch.nn.modules.batchnorm._BatchNorm is _BatchNorm
     assert issubclass(_WeightedLoss, _Loss) and nn.modules.Linear is nn.Linear and nn.modules.Module is nn.Module

@@ -109,7 +109,8 @@ def test_parametrisations():
     m = nn.Linear(3, 3)
     original = m.weight
     parametrize.register_parametrization(m, "weight", Symmetric())
-    assert m.parametrizations.weight.original is original and list(dict(m.named_parameters())) == ["bias", "parametrizations.weight.original"]
+    assert m.parametrizations.weight.original is original
+    assert list(dict(m.named_parameters())) == ["bias", "parametrizations.weight.original"]
     assert parametrize.is_parametrized(m) and parametrize.is_parametrized(m, "weight") and not parametrize.is_parametrized(m, "bias")
     assert type(m).__name__ == "ParametrizedLinear" and parametrize.type_before_parametrizations(m) is nn.Linear
     same(m.weight, m.weight.T)

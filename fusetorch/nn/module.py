@@ -68,7 +68,8 @@ class Module(Calls, StateDict):
             given = f"got an unexpected keyword argument '{next(iter(kwargs))}'" if kwargs else (
                 f"takes 1 positional argument but {len(args) + 1} were given")
             raise TypeError(f"{type(self).__name__}.__init__() {given}")
-        self.__dict__.update(training=True, _is_full_backward_hook=None, _parameters={}, _buffers={}, _non_persistent_buffers_set=set(), _modules={})
+        self.__dict__.update(training=True, _is_full_backward_hook=None, _parameters={}, _buffers={}, _non_persistent_buffers_set=set(),
+                             _modules={})
         for table in _HOOKS:
             self.__dict__[table] = OrderedDict()
         if self.call_super_init:

@@ -40,12 +40,8 @@ def _check(input: Any, weight: Any, offsets: Any, mode: str, per_sample_weights:
         raise ValueError(f"input has to be 1D or 2D Tensor, but got Tensor of dimension {input.ndim}")
     if mode not in ("sum", "mean", "max"):
         raise ValueError("mode has to be one of sum, mean or max")
-    if mode == "max" and per_sample_weights is not None:
-        raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' (got "
-                                  "mode='max'). Please open a feature request on GitHub.")
-    if mode == "mean" and per_sample_weights is not None:
-        raise NotImplementedError("embedding_bag: per_sample_weights was not None. per_sample_weights is only supported for mode='sum' (got "
-                                  "mode='mean'). Please open a feature request on GitHub.")
+    if mode != "sum" and per_sample_weights is not None:
+        raise NotImplementedError(f"embedding_bag: per_sample_weights is only supported for mode='sum' (got mode={mode!r})")
     if per_sample_weights is not None and per_sample_weights.dtype is not weight.dtype:
         raise RuntimeError(f"expected scalar type {weight.dtype} but found {per_sample_weights.dtype}")
     if include_last_offset and offsets is not None and not offsets._a.shape[0]:

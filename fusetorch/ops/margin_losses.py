@@ -1,4 +1,4 @@
-"""Losses over several classes or labels at once, and the CTC loss's relatives that need no kernel of their own.
+"""Losses over several classes or labels at once, distances between rows, Gumbel softmax, the bilinear map.
 
 Sources: multi-class hinge loss, Crammer and Singer 2001; Gumbel softmax, Jang et al. and Maddison et al. 2017.
 """

@@ -50,8 +50,8 @@ def _bilinear(x: Any, y: Any, w: Any, b: Any = None) -> np.ndarray:
     return np.einsum("...i,kij,...j->...k", x, w, y) + (0 if b is None else b)
 
 
-def _bags(index: Any, table: Any, offsets: Any = None, mode: str = "mean", per_sample_weights: Any = None, include_last_offset: bool = False,
-          padding_idx: int | None = None) -> np.ndarray:
+def _bags(index: Any, table: Any, offsets: Any = None, mode: str = "mean", per_sample_weights: Any = None,
+          include_last_offset: bool = False, padding_idx: int | None = None) -> np.ndarray:
     if index.ndim == 2:
         bags = [(row, slice(k * len(row), (k + 1) * len(row))) for k, row in enumerate(index)]
     else:

@@ -18,7 +18,8 @@ def _fused(layer: M, bn: Module, transpose: bool) -> M:
     if bn.running_mean is None or bn.running_var is None:
         raise AssertionError("the batch normalisation has no running statistics")
     new = copy.deepcopy(layer)
-    new.weight, new.bias = fuse_conv_bn_weights(new.weight, new.bias, bn.running_mean, bn.running_var, bn.eps, bn.weight, bn.bias, transpose)
+    statistics = bn.running_mean, bn.running_var, bn.eps
+    new.weight, new.bias = fuse_conv_bn_weights(new.weight, new.bias, *statistics, bn.weight, bn.bias, transpose)
     return new
 
 
