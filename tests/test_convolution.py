@@ -29,6 +29,8 @@ GEOMETRIES = {  # batch, groups, channels in and out of a group, size, kernel, s
     "one by one, padded and strided": (2, 1, 8, 20, (6, 7), (1, 1), (2, 2), (1, 1), (1, 1)),
     "depthwise": (2, 24, 1, 1, (14, 33), (3, 3), (1, 1), (1, 1), (1, 1)),
     "depthwise, strided": (2, 24, 1, 1, (14, 15), (3, 3), (2, 2), (1, 1), (1, 1)),
+    "depthwise, strided, long": (2, 3, 1, 1, (3, 91), (2, 4), (1, 2), (0, 1), (1, 2)),
+    "depthwise, every third": (2, 6, 1, 1, (50,), (3,), (3,), (1,), (1,)),
     "depthwise with a multiplier": (2, 5, 1, 3, (9, 20), (5, 5), (1, 1), (2, 2), (1, 1)),
     "groups": (2, 3, 4, 8, (9, 40), (3, 5), (1, 2), (2, 1), (2, 1)),
     "a long line": (2, 1, 16, 32, (200,), (5,), (1,), (2,), (1,)),
@@ -65,6 +67,24 @@ def test_native_kernels(name: str, d: Any, monkeypatch: pytest.MonkeyPatch) -> N
     tolerance = 1e-5 if d is np.float32 else 1e-13
     for got, expected in zip(_three(GEOMETRIES[name], d), want):
         np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
+
+
+@pytest.mark.parametrize("bits", [128, 256])
+@pytest.mark.parametrize("name", ["odd channels", "strided", "depthwise, strided, long", "groups"])
+def test_narrower_vectors(name: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    caches = (native._forward_plan, native._input_plan, native._weight_plan, native._lanes, native._registers)
+    want = _three(GEOMETRIES[name], np.float32)
+    monkeypatch.setattr(native.cpu_jit, "vector_bits", lambda: bits)
+    monkeypatch.setattr(native, "_functions", {})
+    for cache in caches:
+        cache.cache_clear()
+    try:
+        got = _three(GEOMETRIES[name], np.float32)
+    finally:
+        for cache in caches:
+            cache.cache_clear()
+    for a, b in zip(got, want):
+        np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 
 
 @pytest.mark.parametrize("name", ["digits", "depthwise", "strided", "a volume"])

@@ -227,7 +227,7 @@ class SumPlan:
         self.launches: list[tuple[int, dict[int, Step]]] = []   # vectors of packed weights (0: as they are), and the kernel
         for p in phases:
             steps = sum(1 for _ in p.taps) * c
-            lanes, wide = _lanes_tile(p.count, o, steps, double), _wide_tile(p.count[2], o, double, move[2] != 1, p.step[2] != 1)
+            lanes, wide = _lanes_tile(p.count, o, steps, double), _wide_tile(p.count[2], o, double, move[2])
             narrow = wide[0] < lanes[0]
             q = wide[2] if narrow else lanes[1]
             starts = [min(i * q, p.count[2] - q) for i in range(-(-p.count[2] // q))]
@@ -243,7 +243,8 @@ class SumPlan:
                       "out_row": self.out_plane, "channels": o, "out_step": p.step[2]}
             if narrow:
                 r, v = wide[1], -(-q // _lanes(double))
-                variant = Variant("wide", double, r=r, q=q, v=v, full=p.step[2] == 1, apart=move[2] != 1, one=len(p.taps) == 1)
+                variant = Variant("wide", double, r=r, q=q, v=v, full=p.step[2] == 1, apart=move[2] > 2, pairs=move[2] == 2,
+                                  one=len(p.taps) == 1)
                 ta, tb, blocks = _table(numbers), _table(offsets), o // r
                 common |= {"b_c": b.plane, "b_block": o * c * taps, "x_step": move[2],
                            **({"a_row": taps, "a_c": o * taps} if flipped else {"a_row": c * taps, "a_c": taps})}
@@ -330,10 +331,9 @@ def _lanes_tile(count: Triple, o: int, steps: int, double: bool) -> tuple[float,
     return best
 
 
-def _wide_tile(line: int, o: int, double: bool, gathers: bool, scatters: bool) -> tuple[float, int, int]:
+def _wide_tile(line: int, o: int, double: bool, stride: int) -> tuple[float, int, int]:
     """(cycles for each line and step, channels R, positions Q) of the best tile in the form ``wide``."""
     n, best = _lanes(double), (float("inf"), 1, 1)
-    del scatters
     for r in (8, 6, 4, 3, 2, 1):
         if o % r:
             continue
@@ -343,7 +343,7 @@ def _wide_tile(line: int, o: int, double: bool, gathers: bool, scatters: bool) -
             q = -(-line // -(-line // min(v * n, line)))
             vectors = -(-q // n)
             # most loads along a line straddle two lines of the cache
-            step = 1.25 * max(r * vectors / 2, (r + 2 * vectors + 2) / 2, 2) + (n * vectors if gathers else 0)
+            step = 1.25 * max(r * vectors / 2, (r + 2 * vectors * min(stride, 2) + 2) / 2, 2) + (n * vectors if stride > 2 else 0)
             best = min(best, (step * -(-line // q) * (o // r), r, q))
     return best
 
@@ -388,7 +388,7 @@ class WeightPlan:
         self.double, self.shape = double, (n, groups, c, o)
         self.padding = b.launch(n * groups * c, double, self.threads) if b.needed else None
         lanes, wide = _weight_tile(kernel[2], c * kernel[0] * kernel[1], o, double), _weight_wide_tile(
-            kernel[2], c * kernel[0] * kernel[1], double, stride[2] != 1)
+            kernel[2], c * kernel[0] * kernel[1], double, stride[2])
         # cycles for each position
         self.narrow = wide[0] * o * -(-out[2] // _lanes(double)) < lanes[0] * out[2]
         _, r, q, v = wide if self.narrow else lanes
@@ -411,7 +411,8 @@ class WeightPlan:
             lines = list(product(range(out[0]), range(out[1])))
             ta = _table([sum(i * s * e for i, s, e in zip(line, stride, b.steps)) for line in lines])
             tb = _table([i * out[2] for i in range(len(lines))])
-            variant = Variant("weight_wide", double, r=r, q=q, step=dilation[2], apart=stride[2] != 1, one=len(lines) == 1)
+            variant = Variant("weight_wide", double, r=r, q=q, step=dilation[2], apart=stride[2] > 2, pairs=stride[2] == 2,
+                              one=len(lines) == 1)
             common |= {"kt": len(lines), "b_c": groups * o * positions, "blocks": blocks, "per_group": o, "g_row": positions,
                        "line": out[2], "x_step": stride[2], "out_part": blocks * kk, "out_block": kk}
             self.sums = parts * blocks * kk
@@ -470,14 +471,14 @@ def _weight_tile(line: int, rows: int, o: int, double: bool) -> tuple[float, int
     return best
 
 
-def _weight_wide_tile(line: int, rows: int, double: bool, gathers: bool) -> tuple[float, int, int, int]:
+def _weight_wide_tile(line: int, rows: int, double: bool, stride: int) -> tuple[float, int, int, int]:
     """(cycles for each vector of positions and channel, rows R, taps Q, 1) of the best tile in the form ``weight_wide``."""
     best = (float("inf"), 1, 1, 1)
     for q, r in product(_divisors(line, 16), range(1, 7)):
         total = rows * (line // q)
         if r > total or r * q + 2 > _registers():
             continue
-        step = max((r * q + 1) / 2 * (_lanes(double) if gathers else 1), 4)
+        step = max((r * q * min(stride, 2) + 1) / 2 * (_lanes(double) if stride > 2 else 1), 4)
         best = min(best, (step * -(-total // r), r, q, 1))
     return best
 

@@ -43,6 +43,7 @@ class Variant(NamedTuple):
     full: bool = False  # every block of channels is whole
     apart: bool = False  # neighbours in the line are not adjacent in memory
     one: bool = False   # one tap
+    pairs: bool = False  # every second one along the line is read
     by_block: bool = False  # all images with one block of weights, rather than all blocks with one image
 
 
@@ -339,16 +340,26 @@ class _Writer:
                     else:
                         self.masked_store(line, p, kept)
 
-    def line(self, p: str, v: int, tail: str) -> str:
-        """Vector ``v`` of the numbers along a line from ``p`` on."""
+    def every_second(self, p: str, mask: str, more: str) -> str:
+        """Numbers 0, 2, 4, ... from ``p`` on; the masks are of the two vectors that hold them."""
+        both = [self.masked_load(self.at(p, i * self.n), m) for i, m in enumerate((mask, more))]
+        lanes = ", ".join(f"i32 {2 * i}" for i in range(self.n))
+        return self.b.op(f"shufflevector {self.vector} {both[0]}, {self.vector} {both[1]}, <{self.n} x i32> <{lanes}>")
+
+    def line(self, p: str, v: int, count: int) -> str:
+        """Vector ``v``, of which ``count`` lanes matter, of the numbers along a line from ``p`` on."""
+        if self.k.pairs:
+            reach = 2 * count - 1
+            return self.every_second(self.at(p, 2 * v * self.n), self.first(min(reach, self.n)), self.first(max(0, reach - self.n)))
         if self.k.apart:
-            return self.gather(self.at(p, self.mul(self["x_step"], str(v * self.n))), self["x_step"], tail)
-        return self.masked_load(self.at(p, v * self.n), tail)
+            return self.gather(self.at(p, self.mul(self["x_step"], str(v * self.n))), self["x_step"], self.first(count))
+        return self.masked_load(self.at(p, v * self.n), self.first(count))
 
     def wide(self) -> None:
         b, k = self.b, self.k
         a, x0, out, bias, pa, po = (self.pointer(f) for f in ("a", "b", "out", "bias", "pa", "po"))
-        tails = [self.first(min(self.n, k.q - v * self.n)) for v in range(k.v)]
+        counts = [min(self.n, k.q - v * self.n) for v in range(k.v)]
+        tails = [self.first(c) for c in counts]
 
         def unit(n: str, g: str, block: str, lo: str, hi: str) -> None:
             x = self.at(x0, self.add(self.mul(n, self["a_n"]), self.mul(g, self["a_g"])))
@@ -360,7 +371,7 @@ class _Writer:
             o = self.at(out, self.add(self.mul(n, self["out_n"]), self.mul(number, self["out_row"])))
 
             def step(p: str, z: str, sums: list[str]) -> list[str]:
-                lines = [self.line(z, v, tails[v]) for v in range(k.v)]
+                lines = [self.line(z, v, counts[v]) for v in range(k.v)]
                 new = []
                 for r in range(k.r):
                     s = self.splat(self.number(self.at(p, rows[r])))
@@ -431,7 +442,10 @@ class _Writer:
             def step(x: str, y: str, sums: list[str]) -> list[str]:
                 def chunk(c: str, sums: list[str]) -> list[str]:
                     i = self.mul(c, str(self.n))
-                    mask = self.below(b.op(f"sub i64 {self['line']}, {i}"))
+                    left = b.op(f"sub i64 {self['line']}, {i}")
+                    mask = self.below(left)
+                    reach = self.add(left, left, "-1")
+                    twice = [self.below(r) for r in (reach, self.add(reach, str(-self.n)))] if k.pairs else []
                     slope = self.masked_load(self.at(y, i), mask)
                     here = self.at(x, self.mul(i, self["x_step"]))
                     new = []
@@ -439,7 +453,8 @@ class _Writer:
                         row = self.at(here, starts[r])
                         for q in range(k.q):
                             p = self.at(row, q * k.step)
-                            v = self.gather(p, self["x_step"], mask) if k.apart else self.masked_load(p, mask)
+                            v = (self.every_second(p, *twice) if k.pairs else self.gather(p, self["x_step"], mask) if k.apart else
+                                 self.masked_load(p, mask))
                             new.append(self.fma(v, slope, sums[r * k.q + q]))
                     return new
                 return b.loop("0", chunks, [(self.vector, s) for s in sums], chunk)
