@@ -358,7 +358,10 @@ ORDER: dict[str, Callable] = {
     "zero_": lambda x: x.clone().zero_(),
     "T": lambda x: x.T,
     "mT": lambda x: x.mT,
+    "H": lambda x: x.H,
+    "mH": lambda x: x.mH,
     "linalg.lstsq.grad_oriented": lambda *a, **k: ft.linalg.lstsq(*a, **k)[:2],
+    "_segment_reduce": ft.segment_reduce,
     "linalg.pinv.singular": lambda a, b: ft.linalg.pinv(a @ b.mT),
 }
 
@@ -393,7 +396,7 @@ def entry(op: Any) -> Callable | None:
         return ORDER.get(label(op)) or ORDER[name]
     if name == "normal" and op.variant_test_name == "in_place":
         return ft.Tensor.normal_
-    if name in ("float", "double", "half", "bfloat16", "long", "int", "short", "char", "byte", "bool"):
+    if name in ("float", "double", "half", "bfloat16", "long", "int", "short", "char", "byte", "bool", "cfloat", "cdouble"):
         return getattr(ft.Tensor, name)
     if name.startswith("nn.functional."):
         return getattr(ft.nn.functional, name[14:], None)
@@ -414,14 +417,21 @@ def label(op: Any) -> str:
 KNOWN = [op for op in op_db if label(op) not in EXEMPT and entry(op) is not None]
 
 
-@pytest.mark.parametrize("d", [torch.float32, torch.int64], ids=str)
+#: Of complex numbers: a window's slice that gets no gradient in PyTorch, NaN where the norm's is finite, phases of eigenvectors; and
+#: what takes real numbers only, with an error that says so.
+REAL_ONLY = {"istft", "renorm", "linalg.eig", "linalg.eigh", "masked.var", "masked.std", "masked.logsumexp"}
+
+
+@pytest.mark.parametrize("d", [torch.float32, torch.int64, torch.complex64], ids=str)
 @pytest.mark.parametrize("op", KNOWN, ids=label)
 def test_operator_database(op: Any, d: Any) -> None:
     if d not in op.dtypes:
         pytest.skip("PyTorch does not have it for this dtype")
+    if d.is_complex and label(op) in REAL_ONLY:
+        pytest.skip("real numbers only")
     torch.manual_seed(0)
     limit = int(os.environ.get("FUSETORCH_PEER_SAMPLES", "40"))
-    for k, s in enumerate(op.sample_inputs("cpu", d, requires_grad=d.is_floating_point and op.supports_autograd)):
+    for k, s in enumerate(op.sample_inputs("cpu", d, requires_grad=(d.is_floating_point or d.is_complex) and op.supports_autograd)):
         if k >= limit:
             break
         if s.kwargs.get("dropout_p"):

@@ -496,6 +496,10 @@ def _(input, mask, value):
     if _is_tensor(value) and value.ndim:
         raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
                            f"{value.ndim} dimension(s).")
+    d = getattr(input, "dtype", None)
+    imaginary = value.dtype.is_complex if _is_tensor(value) else isinstance(value, complex)
+    if d is not None and imaginary and not d.is_complex:
+        raise RuntimeError(f"masked_fill: value cannot be converted to type {d} without overflow")
 
 
 @elementwise(inplace=True, aliases=("clip",), oracle=lambda a, min=None, max=None: np.clip(a, min, max))

@@ -32,6 +32,19 @@ def padded(a: np.ndarray, size: int, fill_value: int = -1) -> np.ndarray:
     return np.concatenate([rows, np.full((max(size - len(rows), 0), a.ndim), fill_value)])[:size]
 
 
+def segments(a: np.ndarray, how: str, lengths: object = None, offsets: object = None, axis: int = 0, initial: object = None) -> np.ndarray:
+    """Of rows along the first dimension, or along the second with a row of lengths for each of the first."""
+    if axis:
+        return np.stack([segments(x, how, lengths=n, initial=initial) for x, n in zip(a, lengths)])
+    cuts = np.concatenate([[0], np.cumsum(lengths)]) if offsets is None else offsets
+    f = {"sum": np.sum, "prod": np.prod, "max": np.max, "min": np.min, "mean": np.mean}[how]
+    empty = {"sum": 0, "prod": 1, "max": -np.inf, "min": np.inf, "mean": np.nan}[how]
+    parts = [a[lo:hi] for lo, hi in zip(cuts[:-1], cuts[1:])]
+    if initial is not None:
+        return np.stack([f(np.concatenate([np.full_like(a[:1], initial), p]), 0) for p in parts])
+    return np.stack([f(p, 0) if len(p) else np.full(a.shape[1:], empty) for p in parts])
+
+
 def gradient(a: np.ndarray, spacing: object = 1, dim: object = None, edge_order: int = 1) -> list:
     dims = tuple(range(a.ndim)) if dim is None else (dim,) if isinstance(dim, int) else dim
     each = spacing if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
@@ -78,6 +91,12 @@ SAMPLES = {
         S(f(3, 4), 4, range=(-1.0, 1.5), weight=f(3, 4)),
     ],
     "histogramdd": lambda: [S(f(20, 2), [3, 4]), S(f(9, 2), 3, range=(-1.0, 1.0, -2.0, 2.0), density=True)],
+    "segment_reduce": lambda: [
+        *[S(f(6, 2), how, lengths=np.array([2, 0, 3, 1]), grad=how == "sum") for how in ("sum", "prod", "max", "min", "mean")],
+        *[S(f(6, 2), how, offsets=np.array([0, 2, 6])) for how in ("mean", "max", "min", "prod")],
+        S(f(2, 3, 2), "sum", lengths=np.array([[1, 2], [3, 0]]), axis=1, initial=0.5),
+        S(f(5), "max", lengths=np.array([2, 3]), initial=0.25),
+    ],
     "gradient": lambda: [
         S(f(5)),
         S(f(4, 5), spacing=0.5, edge_order=2),
@@ -119,12 +138,13 @@ ORACLES = {
         np.histogramdd(a, bins, None if range is None else [range[:2], range[2:]], density)[0],
         *np.histogramdd(a, bins, None if range is None else [range[:2], range[2:]], density)[1],
     ],
+    "segment_reduce": segments,
     "gradient": gradient,
 }
 
 #: made or written in place: tests/test_filling.py
 ELSEWHERE = {"fill_diagonal_", "empty_strided", "new_empty_strided", "empty_permuted", "svd_lowrank", "pca_lowrank"}
 #: read their operands' values
-NOT_TRACED = {"nonzero_static", "histogram", "histogramdd"}
+NOT_TRACED = {"segment_reduce", "nonzero_static", "histogram", "histogramdd"}
 NO_GRADIENT = {"nonzero_static", "histogram", "histogramdd", "detach_copy"}
 NO_HALVES = {"nextafter", "histogram", "histogramdd"}
