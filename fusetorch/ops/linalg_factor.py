@@ -28,11 +28,6 @@ old_qr_result = namedtuple("qr", "Q R")
 old_svd_result = namedtuple("svd", "U S V")
 
 
-def _halved_diagonal(x: Any) -> Any:
-    """The lower triangle with half the diagonal."""
-    return x.tril() - fn.diag_embed(x.diagonal(0, -2, -1)) * 0.5
-
-
 # ---------------------------------------------------------------------------------------------------- Cholesky
 
 
@@ -50,10 +45,10 @@ def _(xp: Any, a: Any, name: str) -> Any:
 @cholesky_lower.vjp("out")
 def _(ctx: Any, g: Any, _: Any) -> Any:
     low = ctx["out"]
-    inner = _halved_diagonal(H(low) @ g)
+    inner = H(low) @ g
+    inner = (inner.tril() + H(inner.tril(-1))) * 0.5
     x = fn.triangular_system(H(low), inner, True, False)
-    x = H(fn.triangular_system(H(low), H(x), True, False))
-    return (x + H(x)) * 0.5
+    return H(fn.triangular_system(H(low), H(x), True, False))
 
 
 def _cholesky(name: str, a: Any, upper: bool, check: bool) -> tuple[Any, Any]:
@@ -170,7 +165,7 @@ def linalg_lu_factor_ex(A, *, pivot=True, check_errors=False):
     return lu_factor_ex_result(*_lu_factor("linalg.lu_factor_ex", A, pivot, check_errors))
 
 
-@composite(function=False)
+@composite(out=True)
 def lu(input, pivot=True, get_infos=False):
     """``(LU, pivots)`` or ``(LU, pivots, infos)``: what ``torch.lu`` returns."""
     packed, pivots, info = _lu_factor("lu", input, pivot, not get_infos)
