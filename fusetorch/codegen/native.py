@@ -123,6 +123,13 @@ class BoundLoop:
         block[head:] = tail + cpu_pool.record(base, self.threads, phases)
         return block, base + 8 * (head + len(tail)), scratch
 
+    def block(self) -> tuple[int, int, int, Any]:
+        """For callers in native code: ``(function, address of an argument block, units, memory to keep)``; the block starts with the
+        pointers, which the caller writes. Only for loops of one function and no scalars."""
+        ((fn, units, _),) = self._make[2]
+        block, _, scratch = self._new_block()
+        return fn, ctypes.addressof(block), units, (block, scratch)
+
     def __call__(self, pointers: Sequence[int], scalars: Sequence[Any] = ()) -> None:
         if not self._lock.acquire(False):  # another thread is inside: a block of our own
             block, at, keep = self._new_block()

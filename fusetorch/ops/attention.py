@@ -158,7 +158,8 @@ def _check_ranks(query: Any, key: Any, value: Any, padding: Any, mask: Any, head
         _check(padding.ndim == n - 1, f"For {kind} `query`, expected `key_padding_mask` to be `None` or {n - 1}-D but found "
                                       f"{padding.ndim}-D tensor instead")
     if mask is not None:
-        _check(mask.ndim in (2, 3), f"For {kind} `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found {mask.ndim}-D tensor instead")
+        _check(mask.ndim in (2, 3), f"For {kind} `query`, expected `attn_mask` to be `None`, 2-D or 3-D but found "
+                                       f"{mask.ndim}-D tensor instead")
         if not batched and mask.ndim == 3:
             want = (heads, query._a.shape[0], key._a.shape[0])
             _check(tuple(mask.shape) == want, f"Expected `attn_mask` shape to be {want} but got {mask.shape}")
@@ -206,7 +207,8 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
     _check(e == embed_dim_to_check, f"was expecting embedding dimension of {embed_dim_to_check}, but got {e}")
     _check(e % num_heads == 0, f"embed_dim {e} not divisible by num_heads {num_heads}")
     if use_separate_proj_weight:
-        _check(key._a.shape[:2] == value._a.shape[:2], f"key's sequence and batch dims {key.shape[:2]} do not match value's {value.shape[:2]}")
+        _check(key._a.shape[:2] == value._a.shape[:2], f"key's sequence and batch dims {key.shape[:2]} do not match "
+                                                          f"value's {value.shape[:2]}")
         weights = (q_proj_weight, k_proj_weight, v_proj_weight)
         for n, w in zip("qkv", weights):
             _check(w is not None, f"use_separate_proj_weight is True but {n}_proj_weight is None")

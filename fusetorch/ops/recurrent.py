@@ -176,6 +176,48 @@ class _Numpy:
         bound([base + step * at[which] for base, step, which in numbers])
 
 
+    def natively(self, entries: Callable[[bool], list[Entry]], inputs: int, steps: Sequence[tuple[int, int, int, int]],
+                 operand: Callable[[bool], np.ndarray], w: np.ndarray, result: np.ndarray, loop_first: bool) -> bool:
+        """Does a walk of equal lengths in native code, in parts of the batch; False where that cannot be. ``entries`` and ``operand`` (of
+        the product, ``w`` its other one) are asked for the step at the start of the sequences and for the others."""
+        from ..runtime import cpu_pool, cpu_walk
+        k, n = w.shape
+        walker = cpu_walk.walker(w.dtype) if self.native and min(k, n) > 1 and len({m for _, m, _, _ in steps}) == 1 else None
+        if walker is None:
+            return False
+        b = steps[0][1]
+        parts = max(1, min(cpu_pool.get_num_threads(), b // 8, len(steps) * b * k * n // 2_000_000))
+        cuts = [b * i // parts for i in range(parts + 1)]
+        tables = {start: self.table(entries(start)) for start in (True, False)}
+        jobs = [self._part(tables, inputs, steps, operand, w, result, loop_first, lo, hi) for lo, hi in zip(cuts, cuts[1:])]
+        cpu_walk.run(walker, jobs)
+        return True
+
+    def _part(self, tables: dict[bool, Any], inputs: int, steps: Sequence[tuple[int, int, int, int]],
+              operand: Callable[[bool], np.ndarray], w: np.ndarray, result: np.ndarray, loop_first: bool, lo: int,
+              hi: int) -> dict[str, Any]:
+        from .. import cpu_backend
+        from ..runtime.cpu_memory import address
+        m, item = hi - lo, w.itemsize
+        begins = np.array([not count for *_, count in steps])
+        rows = np.array([(start, 0, last if count else 0) for start, _, last, count in steps], np.int64) + lo
+        views = [a[:m, c:c + self.hidden] for a, c, _ in tables[True][1]]
+        run, sizes, strides = cpu_backend.native_plan(self.spec, views, inputs, (m, self.hidden), None)
+        loop, block, units, keep = run.bind(sizes, strides, 1).block()
+        table = np.empty((len(steps), 2 + len(views)), np.int64)
+        for start in (True, False):
+            base, step, which = np.array(tables[start][0], np.int64).T
+            mine = begins == start
+            table[mine, 2:] = base + step * rows[mine][:, which]
+            a = operand(start)
+            table[mine, 0] = address(a) + rows[mine, OWN if loop_first else BEFORE] * (a.shape[1] * item)
+        table[:, 1] = address(result) + lo * result.shape[1] * item
+        k, n = w.shape
+        return {"steps": len(steps), "loop": loop, "block": block, "units": units, "pointers": len(views), "loop_first": int(loop_first),
+                "m": m, "n": n, "k": k, "lda": operand(False).shape[1], "b": address(w), "ldb": n, "ldc": result.shape[1],
+                "table": address(table), "keep": (keep, table)}
+
+
 class _Cuda:
     """Array work of a walk on the GPU."""
 
@@ -215,6 +257,10 @@ class _Cuda:
     def table(entries: Sequence[Entry]) -> Sequence[Entry]:
         return entries
 
+    @staticmethod
+    def natively(*args: Any) -> bool:
+        return False
+
     def step(self, table: Sequence[Entry], n: int, at: tuple[int, int, int], inputs: int) -> None:
         from .. import cuda_backend
         views = [a.view((n, self.hidden), a.strides, a.offset + at[w] * a.strides[0] + c * a.strides[1]) for a, c, w in table]
@@ -226,19 +272,14 @@ def _spec(op: OpDef, d: dtype, missing: str | None, params: tuple) -> LoopSpec:
     return loop_spec(op, [None if name == missing else (d, 2) for name in op.operands], params)
 
 
-class _Before:
-    """Where the state (and the cell) before each step is: ``at(n, last, count)`` gives arrays and their first row."""
-
-    def __init__(self, lib: Any, pairs: Sequence[tuple[Any, Any]]) -> None:
-        self.lib, self.first, self.rest = lib, [a for a, _ in pairs], [b for _, b in pairs]
-
-    def at(self, n: int, last: int, count: int, lo: int) -> tuple[list[Any], int]:
-        if not count:
-            return self.first, lo
-        if n <= count:
-            return self.rest, last
-        lib = self.lib  # sequences that begin at this step of a walk from the end
-        return [lib.join(lib.rows(b, last, count), lib.rows(a, count, n - count)) for a, b in zip(self.first, self.rest)], 0
+def _before_step(lib: Any, start: Any, rows: Any, n: int, last: int, count: int) -> tuple[Any, int]:
+    """Where the state (or cell) before a step is: an array and its first row."""
+    if not count:
+        return start, 0
+    if n <= count:
+        return rows, last
+    # sequences that begin at this step of a walk from the end
+    return lib.join(lib.rows(rows, last, count), lib.rows(start, count, n - count)), 0
 
 
 def _walk(make: Any, cell: Cell, x: Any, h0: Any, c0: Any, w: Any, bias: Any, d: dtype, sizes: Sequence[int],
@@ -249,33 +290,27 @@ def _walk(make: Any, cell: Cell, x: Any, h0: Any, c0: Any, w: Any, bias: Any, d:
     out = lib.empty((rows, hidden), x)
     cells = lib.empty((rows, hidden), x) if cell.cell else None
     saved = lib.empty((rows, cell.saved * hidden), x) if cell.saved else None
+    product = lib.empty((max(sizes), cell.gates * hidden), x)
     if bias is not None:
         bias = lib.repeat(bias, max(sizes))
-    before = _Before(lib, [(h0, out), (c0, cells)] if cell.cell else [(h0, out)])
 
-    def part(lo: int, hi: int) -> None:
-        product = lib.empty((hi - lo, cell.gates * hidden), x)
-        tables: dict[int, Any] = {}
-        for start, n, last, count in _steps(sizes, reverse):
-            if hi - lo < n and len(set(sizes)) == 1:
-                start, n, last, count = start + lo, hi - lo, last + lo, min(count, hi - lo)
-            arrays, at = before.at(n, last, count, lo)
-            lib.product(lib.rows(arrays[0], at, n), w, lib.rows(product, 0, n))
-            table = tables.get(id(arrays))
-            if table is None:
-                entries = [(x, k * hidden, OWN) for k in range(cell.gates)] + [(product, k * hidden, SCRATCH) for k in range(cell.gates)]
-                if cell.cell:
-                    entries.append((arrays[1], 0, BEFORE))
-                elif cell.saved:
-                    entries += ([] if bias is None else [(bias, 0, SCRATCH)]) + [(arrays[0], 0, BEFORE)]
-                inputs = len(entries)
-                entries += [(saved, k * hidden, OWN) for k in range(cell.saved)]
-                entries += ([(cells, 0, OWN)] if cell.cell else []) + [(out, 0, OWN)]
-                table = lib.table(entries)
-                if arrays is before.first or arrays is before.rest:
-                    tables[id(arrays)] = table
-            lib.step(table, n, (start, 0, at), inputs)
-    _in_parts(part, sizes, hidden * cell.gates, make)
+    def entries(h: Any, c: Any) -> list[Entry]:
+        found = [(a, k * hidden, which) for a, which in ((x, OWN), (product, SCRATCH)) for k in range(cell.gates)]
+        if cell.cell:
+            found.append((c, 0, BEFORE))
+        elif cell.saved:
+            found += ([] if bias is None else [(bias, 0, SCRATCH)]) + [(h, 0, BEFORE)]
+        found += [(saved, k * hidden, OWN) for k in range(cell.saved)]
+        return found + ([(cells, 0, OWN)] if cell.cell else []) + [(out, 0, OWN)]
+    steps = list(_steps(sizes, reverse))
+    inputs = len(entries(h0, c0)) - cell.saved - cell.cell - 1
+    if not lib.natively(lambda start: entries(h0, c0) if start else entries(out, cells), inputs, steps,
+                        lambda start: h0 if start else out, w, product, False):
+        for start, n, last, count in steps:
+            h, at = _before_step(lib, h0, out, n, last, count)
+            c = _before_step(lib, c0, cells, n, last, count)[0] if cell.cell else None
+            lib.product(lib.rows(h, at, n), w, lib.rows(product, 0, n))
+            lib.step(lib.table(entries(h, c)), n, (start, 0, at), inputs)
     return [a for a in (out, cells, saved) if a is not None]
 
 
@@ -287,42 +322,23 @@ def _walk_back(make: Any, cell: Cell, g_out: Any, g_cells: Any, out: Any, cells:
     grads = lib.empty((rows, cell.grads * hidden), g_out)
     g_next = lib.zeros(h0.shape, g_out)
     carry = lib.zeros(h0.shape, g_out) if cell.saved else None
-    before = _Before(lib, [(c0, cells)] if cell.cell else [(h0, out)])
+    first, rest = (c0, cells) if cell.cell else (h0, out)
+
+    def entries(before: Any) -> list[Entry]:
+        found = [(saved, k * hidden, OWN) for k in range(cell.saved)]
+        found += [(before, 0, BEFORE)] if cell.saved else []
+        found += [] if cell is GRU else [(cells if cell.cell else out, 0, OWN)]
+        found += [(g_out, 0, OWN), (g_next, 0, SCRATCH)] + ([] if g_cells is None else [(g_cells, 0, OWN)])
+        carried = [] if carry is None else [(carry, 0, SCRATCH)]
+        return found + carried + [(grads, k * hidden, OWN) for k in range(cell.grads)] + carried
     steps = list(_steps(sizes, reverse))[::-1]
-
-    def part(lo: int, hi: int) -> None:
-        tables: dict[int, Any] = {}
+    inputs = len(entries(first)) - cell.grads - (carry is not None)
+    if not lib.natively(lambda start: entries(first if start else rest), inputs, steps, lambda start: grads, w, g_next, True):
         for start, n, last, count in steps:
-            if hi - lo < n and len(set(sizes)) == 1:
-                start, n, last, count = start + lo, hi - lo, last + lo, min(count, hi - lo)
-            arrays, at = before.at(n, last, count, lo) if cell.saved else (before.rest, 0)
-            table = tables.get(id(arrays))
-            if table is None:
-                entries = [(saved, k * hidden, OWN) for k in range(cell.saved)]
-                entries += [(arrays[0], 0, BEFORE)] if cell.saved else []
-                entries += [] if cell is GRU else [(cells if cell.cell else out, 0, OWN)]
-                entries += [(g_out, 0, OWN), (g_next, 0, SCRATCH)] + ([] if g_cells is None else [(g_cells, 0, OWN)])
-                carried = [] if carry is None else [(carry, 0, SCRATCH)]
-                entries += carried
-                inputs = len(entries)
-                entries += [(grads, k * hidden, OWN) for k in range(cell.grads)] + carried
-                table = lib.table(entries)
-                if arrays is before.first or arrays is before.rest:
-                    tables[id(arrays)] = table
-            lib.step(table, n, (start, lo, at), inputs)
-            lib.product(lib.columns(lib.rows(grads, start, n), cell.gates * hidden), w, lib.rows(g_next, lo, n))
-    _in_parts(part, sizes, hidden * cell.gates, make)
+            before, at = _before_step(lib, first, rest, n, last, count)
+            lib.step(lib.table(entries(before)), n, (start, 0, at), inputs)
+            lib.product(lib.columns(lib.rows(grads, start, n), cell.gates * hidden), w, lib.rows(g_next, 0, n))
     return [a for a in (grads, g_next, carry) if a is not None]
-
-
-def _in_parts(part: Callable[[int, int], None], sizes: Sequence[int], columns: int, make: Any) -> None:
-    """Runs a walk for all sequences."""
-    if make is _Cuda:
-        part(0, max(sizes))
-        return
-    from ..runtime import blas
-    with blas.one_thread():
-        part(0, max(sizes))
 
 
 # ---- operations
@@ -369,7 +385,7 @@ def _wide(arrays: Sequence[Any]) -> tuple[list[Any], np.dtype]:
 @recurrent_layer.cpu
 def _(x, h0, c0, weight, bias, kind, sizes, reverse):  # noqa: ANN001, ANN202
     (x, h0, c0, w, bias), own = _wide([x, h0, c0, weight, bias])
-    results = _walk(_Numpy, CELLS[kind], x, h0, c0, w.T, bias, FROM_NUMPY[x.dtype], sizes, reverse)
+    results = _walk(_Numpy, CELLS[kind], x, h0, c0, np.ascontiguousarray(w.T), bias, FROM_NUMPY[x.dtype], sizes, reverse)
     return [r.astype(own, copy=False) for r in results]
 
 

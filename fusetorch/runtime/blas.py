@@ -12,12 +12,13 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from math import prod
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from ..shapes import broadcast_shapes
-from .cpu_memory import empty
+from .cpu_memory import SMALL, empty
 from .cpu_pool import get_num_threads
 
 if TYPE_CHECKING:
@@ -64,19 +65,19 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     each = a.shape[-2] * a.shape[-1] * b.shape[-1]
     total = max(a.size * b.shape[-1], b.size * a.shape[-2])
     if each <= SINGLE_UP_TO and total < PARALLEL_FROM:
-        return np.matmul(a, b)
+        return _product(a, b)
     if not _looked:
         _looked, _library = True, _find()
     if _library is None:
-        return np.matmul(a, b)
+        return _product(a, b)
     set_threads, get_threads = _library
     n, before = get_num_threads(), get_threads()
     set_threads(1)
     try:
         parts = _cut(a, b, n) if n > 1 and total >= PARALLEL_FROM else []
         if len(parts) < 2:
-            return np.matmul(a, b)
-        out = empty((*broadcast_shapes(a.shape[:-2], b.shape[:-2]), a.shape[-2], b.shape[-1]), a.dtype)
+            return _product(a, b)
+        out = empty(_shape(a, b), a.dtype)
         if _pool is None:
             from concurrent.futures import ThreadPoolExecutor
             _pool = ThreadPoolExecutor(max(n - 1, 1), "fusetorch-blas")
@@ -88,6 +89,35 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return out
     finally:
         set_threads(before)
+
+
+def product_address(kind: str) -> tuple[int, int] | None:
+    """The address of ``cblas_<kind>gemm`` of NumPy's OpenBLAS and the bits of its integers; ``None`` where there is none."""
+    try:
+        with open("/proc/self/maps") as f:
+            paths = set(re.findall(r"\S*openblas\S*\.so\S*", f.read()))
+    except OSError:
+        return None
+    for path in sorted(paths):
+        lib = ctypes.CDLL(path)
+        for name, bits in ((f"scipy_cblas_{kind}gemm64_", 64), (f"cblas_{kind}gemm64_", 64), (f"scipy_cblas_{kind}gemm", 32)):
+            found = getattr(lib, name, None)
+            if found is not None:
+                return ctypes.cast(found, ctypes.c_void_p).value or 0, bits
+    return None
+
+
+def _shape(a: np.ndarray, b: np.ndarray) -> tuple[int, ...]:
+    batch = a.shape[:-2] if a.ndim == b.ndim == 2 else tuple(broadcast_shapes(a.shape[:-2], b.shape[:-2]))
+    return (*batch, a.shape[-2], b.shape[-1])
+
+
+def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """The product in one call; a large result goes to recycled memory, as the first touch of fresh pages can take as long as the product."""
+    shape = _shape(a, b)
+    if a.dtype is not b.dtype or prod(shape) * a.itemsize < SMALL:
+        return np.matmul(a, b)
+    return np.matmul(a, b, empty(shape, a.dtype))
 
 
 @contextmanager
