@@ -60,7 +60,7 @@ class Adafactor(Optimizer):
         for step, params, grads in self._by_step(group, lr):
             fresh = step ** decay
             largest = 1 / step ** 0.5
-            rate = torch.minimum(lr, largest) if isinstance(largest, Tensor) else min(float(lr), largest)
+            rate = largest.clamp(max=lr) if isinstance(largest, Tensor) else min(float(lr), largest)
             for p, grad in zip(params, grads):
                 state = self.state[p]
                 grad = -grad if group["maximize"] else grad

@@ -32,7 +32,9 @@ class Adagrad(Optimizer):
                                       maximize=maximize, differentiable=differentiable, fused=fused))
         for group in self.param_groups:
             for p in group["params"]:
-                self.state[p].update(step=self._zero_step(p), sum=torch.full_like(p, group["initial_accumulator_value"]).detach())
+                start = group["initial_accumulator_value"]
+                start = complex(start, start) if p.is_complex() else start
+                self.state[p].update(step=self._zero_step(p), sum=torch.full_like(p, start).detach())
 
     def share_memory(self) -> None:
         """Nothing to do: workers are threads of one process."""

@@ -38,7 +38,7 @@ class Rprop(Optimizer):
             if not state:
                 state["step"] = self._zero_step(p)
                 state["prev"] = torch.zeros_like(p).detach()
-                state["step_size"] = torch.ones_like(p).detach() * lr
+                state["step_size"] = torch.full_like(p, 1 + 1j if p.is_complex() else 1).detach() * lr
             state["step"] += 1
         down, up = self.number(group, "etas", 0), self.number(group, "etas", 1)
         low, high = self.number(group, "step_sizes", 0), self.number(group, "step_sizes", 1)
