@@ -113,7 +113,7 @@ def _shape(a: np.ndarray, b: np.ndarray) -> tuple[int, ...]:
 
 
 def _product(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """The product in one call; a large result goes to recycled memory, as the first touch of fresh pages can take as long as the product."""
+    """The product in one call. A large result goes to recycled memory: the first touch of fresh pages can take as long as the product."""
     shape = _shape(a, b)
     if a.dtype is not b.dtype or prod(shape) * a.itemsize < SMALL:
         return np.matmul(a, b)
