@@ -193,3 +193,26 @@ def test_skip_init():
     same(torch.rand(2), want, 0)
     with pytest.raises(RuntimeError, match="'device'"):
         nn.utils.skip_init(nn.ReLU)
+
+
+def test_parallel_wrappers_hand_on():
+    for wrapper in (nn.DataParallel, nn.parallel.DistributedDataParallel):
+        inner = nn.Linear(2, 1)
+        m = wrapper(inner)
+        same(m(x(3, 2)), inner(x(3, 2)), 0)
+        assert list(m.state_dict()) == ["module.weight", "module.bias"] and m.module is inner
+    with m.no_sync():
+        m(x(3, 2)).sum().backward()
+    assert inner.weight.grad is not None
+    with pytest.raises(NotImplementedError, match="2 devices"):
+        nn.DataParallel(inner, device_ids=[0, 1])
+
+
+@pytest.mark.parametrize("kind", [0.0, 0.5, 1, 2.0, 3.0, "inf", -float("inf")])
+def test_total_norms(kind):
+    grads = [x(3, 4), x(5), x()]
+    values = np.concatenate([g.numpy().reshape(-1) for g in grads])
+    want = float(kind)
+    # an infinite norm of norms is the extreme element; a zero norm counts the tensors that are not zero
+    expected = float(len(grads)) if want == 0 else np.linalg.norm(values, want)
+    assert nn.utils.get_total_norm(grads, kind).item() == pytest.approx(expected, rel=1e-5)

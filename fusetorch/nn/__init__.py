@@ -1,7 +1,7 @@
 """Layers, losses and containers, with the names and semantics of ``torch.nn``."""
 from __future__ import annotations
 
-from fusetorch.nn import attention, functional, init, utils
+from fusetorch.nn import _reduction, attention, common_types, functional, init, utils
 from fusetorch.nn.activation import (
     CELU,
     ELU,
@@ -68,6 +68,7 @@ from fusetorch.nn.loss import (
     TripletMarginWithDistanceLoss,
 )
 from fusetorch.nn.module import Module
+from fusetorch.nn.multihead_attention import MultiheadAttention
 from fusetorch.nn.normalization import CrossMapLRN2d, GroupNorm, LayerNorm, LocalResponseNorm, RMSNorm
 from fusetorch.nn.padding import (
     CircularPad1d,
@@ -86,6 +87,7 @@ from fusetorch.nn.padding import (
     ZeroPad2d,
     ZeroPad3d,
 )
+from fusetorch.nn.parallel import DataParallel
 from fusetorch.nn.parameter import Buffer, Parameter
 from fusetorch.nn.pixelshuffle import PixelShuffle, PixelUnshuffle
 from fusetorch.nn.pooling import (
@@ -110,7 +112,6 @@ from fusetorch.nn.pooling import (
     MaxUnpool2d,
     MaxUnpool3d,
 )
-from fusetorch.nn.multihead_attention import MultiheadAttention
 from fusetorch.nn.rnn import GRU, LSTM, RNN, GRUCell, LSTMCell, RNNBase, RNNCell, RNNCellBase
 from fusetorch.nn.sparse import Embedding, EmbeddingBag
 from fusetorch.nn.transformer import (
@@ -135,7 +136,8 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "
            "GRU", "GRUCell", "LSTM", "LSTMCell", "RNN", "RNNBase", "RNNCell", "RNNCellBase",
            "MultiheadAttention", "Transformer", "TransformerDecoder", "TransformerDecoderLayer", "TransformerEncoder",
            "TransformerEncoderLayer", "attention",
-           "AdaptiveLogSoftmaxWithLoss", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Bilinear", "CTCLoss", "CrossMapLRN2d", "EmbeddingBag",
+           "AdaptiveLogSoftmaxWithLoss", "BatchNorm1d", "BatchNorm2d", "BatchNorm3d", "Bilinear", "CTCLoss", "CrossMapLRN2d",
+           "DataParallel", "EmbeddingBag",
            "GroupNorm", "InstanceNorm1d", "InstanceNorm2d", "InstanceNorm3d", "LocalResponseNorm", "MultiLabelMarginLoss",
            "MultiLabelSoftMarginLoss", "MultiMarginLoss", "NLLLoss2d", "RReLU", "SyncBatchNorm", "TripletMarginWithDistanceLoss",
            "AdaptiveAvgPool1d", "AdaptiveAvgPool2d", "AdaptiveAvgPool3d", "AdaptiveMaxPool1d", "AdaptiveMaxPool2d",
