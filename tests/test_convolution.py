@@ -36,6 +36,8 @@ GEOMETRIES = {  # batch, groups, channels in and out of a group, size, kernel, s
     "a long line": (2, 1, 16, 32, (200,), (5,), (1,), (2,), (1,)),
     "a long kernel": (1, 1, 2, 17, (60,), (37,), (2,), (5,), (1,)),
     "a volume": (1, 1, 3, 20, (5, 6, 7), (2, 3, 3), (1, 2, 1), (1, 0, 2), (1, 1, 2)),
+    "a large image": (1, 1, 2, 16, (101, 150), (3, 3), (1, 1), (1, 1), (1, 1)),
+    "large planes": (1, 2, 1, 1, (300, 470), (2, 3), (1, 1), (0, 1), (1, 1)),
     "lines of one": (2, 1, 16, 16, (30, 1), (3, 1), (1, 1), (1, 0), (1, 1)),
 }
 
@@ -64,7 +66,7 @@ def test_native_kernels(name: str, d: Any, monkeypatch: pytest.MonkeyPatch) -> N
     want = [windows.forward_by_windows(x, w, *how) + b.reshape(across),
             windows.input_grad_by_windows(g, w, x.shape[2:], *how) + b_in.reshape(across),
             windows.weight_grad_by_windows(g, x, w.shape[2:], *how)]
-    tolerance = 1e-5 if d is np.float32 else 1e-13
+    tolerance = 2e-5 if d is np.float32 else 1e-13
     for got, expected in zip(_three(GEOMETRIES[name], d), want):
         np.testing.assert_allclose(got, expected, rtol=tolerance, atol=tolerance * np.abs(expected).max())
 

@@ -399,14 +399,18 @@ class WeightPlan:
         ro, rt = _table(rows), _table([min(t * r, len(rows) - r) for t in range(tiles)])
         kk, vl = c * taps, v * _lanes(double)
         blocks = o * groups if self.narrow else -(-o // vl)
-        most = max(1, _CACHED // ((prod(out) if self.narrow else positions * vl) * (8 if double else 4)))
+        steps, width = (out[0] * out[1], out[2]) if self.narrow else (positions, vl)  # of the sum over an image, and numbers in each
+        cached = max(1, _CACHED // (width * (8 if double else 4)))
         units = tiles * blocks * (1 if self.narrow else groups)
-        parts = max(-(-n // most), min(n, -(-16 // units)))
-        parts = max(1, min(parts, (64 << 20) // (blocks * groups * kk * vl * 8)))
-        per_part = -(-n // parts)
-        parts = self.parts = -(-n // per_part)
+        room = max(1, (64 << 20) // (blocks * groups * kk * vl * 8))  # parts of the result that may be kept
+        pieces = min(-(-steps // cached), room)
+        per_piece = -(-steps // pieces)
+        pieces = -(-steps // per_piece)
+        parts = max(-(-n // max(1, cached // steps)), min(n, -(-16 // (units * pieces))))
+        per_part = -(-n // max(1, min(parts, room // pieces)))
+        parts = self.parts = -(-n // per_part) * pieces
         common = {"ro": address(ro), "rt": address(rt), "a_c": groups * c * b.plane, "n": n, "per_part": per_part, "tiles": tiles,
-                  "a_g": c * b.plane}
+                  "a_g": c * b.plane, "pieces": pieces, "per_piece": per_piece}
         if self.narrow:
             lines = list(product(range(out[0]), range(out[1])))
             ta = _table([sum(i * s * e for i, s, e in zip(line, stride, b.steps)) for line in lines])

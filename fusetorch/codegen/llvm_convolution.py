@@ -25,7 +25,7 @@ FIELDS = {
     "lanes": ("a", "b", "out", "bias", "ta", "tb", "pa", "po", "kc", "kt", "a_c", "b_c", "tiles", "groups_of_tiles", "per_group",
               "blocks", "n_groups", "a_n", "a_g", "b_block", "out_n", "out_g", "out_block", "out_row", "channels", "out_step", "images"),
     "weight_lanes": ("a", "b", "out", "ta", "tb", "ro", "rt", "kt", "a_c", "b_c", "n", "per_part", "tiles", "blocks", "n_groups", "a_g",
-                     "b_block", "out_part", "out_block"),
+                     "b_block", "out_part", "out_block", "pieces", "per_piece"),
 }
 FIELDS["wide"] = (*FIELDS["lanes"], "a_row", "x_step")
 FIELDS["weight_wide"] = (*FIELDS["weight_lanes"], "g_row", "line", "x_step", "per_group")
@@ -259,8 +259,8 @@ class _Writer:
 
     # ---- sums
 
-    def summed(self, outer: tuple[str, str], start: list[str], a: str, b_: str, step: object) -> list[str]:
-        """Runs ``step(a, b, sums)`` for every channel (or image) and tap (or position)."""
+    def summed(self, outer: tuple[str, str], inner: tuple[str, str], start: list[str], a: str, b_: str, step: object) -> list[str]:
+        """Runs ``step(a, b, sums)`` for every channel (or image) and tap (or position) of the two ranges."""
         ta, tb = self.pointer("ta"), self.pointer("tb")
         carried = [(self.vector, s) for s in start]
         if self.k.one:
@@ -270,7 +270,7 @@ class _Writer:
             x, y = self.at(a, self.mul(c, self["a_c"])), self.at(b_, self.mul(c, self["b_c"]))
             if self.k.one:
                 return step(x, y, sums)
-            return self.b.loop("0", self["kt"], [(self.vector, s) for s in sums],
+            return self.b.loop(*inner, [(self.vector, s) for s in sums],
                                lambda t, sums: step(self.at(x, self.entry(ta, t)), self.at(y, self.entry(tb, t)), sums))
         return self.b.loop(*outer, carried, channel)
 
@@ -313,7 +313,7 @@ class _Writer:
                             s, i = self.splat(self.number(self.at(here, q * k.step))), (r * k.q + q) * k.v
                             new += [self.fma(s, weights[v], sums[i + v]) for v in range(k.v)]
                     return new
-                sums = self.summed(("0", self["kc"]), start * (k.r * k.q), x, y, step)
+                sums = self.summed(("0", self["kc"]), ("0", self["kt"]), start * (k.r * k.q), x, y, step)
                 for r in range(0, k.r, self.n // k.q):
                     self.store_turned(sums, range(r, min(k.r, r + self.n // k.q)), o, po, number, left)
             self.each(lo, hi, tile)
@@ -379,7 +379,7 @@ class _Writer:
                 return new
 
             def tile(t: str) -> None:
-                sums = self.summed(("0", self["kc"]), start, y, self.at(x, self.entry(pa, t)), step)
+                sums = self.summed(("0", self["kc"]), ("0", self["kt"]), start, y, self.at(x, self.entry(pa, t)), step)
                 to = self.at(o, self.entry(po, t))
                 for r in range(k.r):
                     line = self.at(to, self.mul(self["out_row"], str(r)))
@@ -393,6 +393,13 @@ class _Writer:
         del b
         self.tiles(unit)
 
+    def part(self, part: str) -> tuple[str, str, tuple[str, str]]:
+        """The images and the positions of a part."""
+        some, piece = self.split(part, self["pieces"])
+        lo, first = self.mul(some, self["per_part"]), self.mul(piece, self["per_piece"])
+        last = self.least(self["kt"], self.add(first, self["per_piece"]))
+        return lo, self.least(self["n"], self.add(lo, self["per_part"])), (first, last)
+
     def weight_lanes(self) -> None:
         k = self.k
         a, w, out, ro, rt = (self.pointer(f) for f in ("a", "b", "out", "ro", "rt"))
@@ -402,8 +409,7 @@ class _Writer:
             u2, block = self.split(u1, self["blocks"])
             part, g = self.split(u2, self["n_groups"])
             at = self.add(self.mul(g, self["blocks"]), block)
-            lo = self.mul(part, self["per_part"])
-            hi = self.least(self["n"], self.add(lo, self["per_part"]))
+            lo, hi, inner = self.part(part)
             first = self.entry(rt, tile)
             starts = [self.entry(ro, self.add(first, str(r))) for r in range(k.r)]
 
@@ -417,7 +423,7 @@ class _Writer:
                         i = (r * k.q + q) * k.v
                         new += [self.fma(s, slopes[v], sums[i + v]) for v in range(k.v)]
                 return new
-            sums = self.summed((lo, hi), ["zeroinitializer"] * (k.r * k.q * k.v), self.at(a, self.mul(g, self["a_g"])),
+            sums = self.summed((lo, hi), inner, ["zeroinitializer"] * (k.r * k.q * k.v), self.at(a, self.mul(g, self["a_g"])),
                                self.at(w, self.mul(at, self["b_block"])), step)
             to = self.at(out, self.add(self.mul(part, self["out_part"]), self.mul(at, self["out_block"]),
                                        self.mul(first, str(k.q * k.v * self.n))))
@@ -433,8 +439,7 @@ class _Writer:
             u1, tile = self.split(u, self["tiles"])
             part, channel = self.split(u1, self["blocks"])
             g, _ = self.split(channel, self["per_group"])
-            lo = self.mul(part, self["per_part"])
-            hi = self.least(self["n"], self.add(lo, self["per_part"]))
+            lo, hi, inner = self.part(part)
             first = self.entry(rt, tile)
             starts = [self.entry(ro, self.add(first, str(r))) for r in range(k.r)]
             chunks = b.op(f"udiv i64 {self.add(self['line'], str(self.n - 1))}, {self.n}")
@@ -458,7 +463,7 @@ class _Writer:
                             new.append(self.fma(v, slope, sums[r * k.q + q]))
                     return new
                 return b.loop("0", chunks, [(self.vector, s) for s in sums], chunk)
-            sums = self.summed((lo, hi), ["zeroinitializer"] * (k.r * k.q), self.at(a, self.mul(g, self["a_g"])),
+            sums = self.summed((lo, hi), inner, ["zeroinitializer"] * (k.r * k.q), self.at(a, self.mul(g, self["a_g"])),
                                self.at(w, self.mul(channel, self["g_row"])), step)
             to = self.at(out, self.add(self.mul(part, self["out_part"]), self.mul(channel, self["out_block"]), self.mul(first, str(k.q))))
             for i, s in enumerate(sums):
