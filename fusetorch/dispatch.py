@@ -14,7 +14,7 @@ import numpy as np
 from . import cpu_backend
 from .autograd import GradMode, Node, Saved, check_inplace, edge_of, rebase, set_history
 from .autograd.nodes import node_name
-from .dtypes import can_cast, dtype
+from .dtypes import COMPLEX, can_cast, dtype
 from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
 from .ops.opdef import LoopSpec, OpDef, fn, loop_spec, no_complex
@@ -453,6 +453,10 @@ def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ())
     return target
 
 
+#: Complex dtypes, as arrays of any backend name them.
+_PAIRS = {*COMPLEX, *(d.np for d in COMPLEX)}
+
+
 def update(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> None:
     """Calls an elementwise op once for each place of its operands' lists; its outputs are the new values of the first operands.
 
@@ -463,6 +467,8 @@ def update(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> No
     found: Any = None
     for place in zip(*[operands[i] for i in each]):
         tensors = list(place)
+        if tensors[0]._a.dtype in _PAIRS:  # a rule for real numbers, for either part
+            tensors = [fn.view_as_real(t) if t.dtype.is_complex else t for t in tensors]
         kind = [(a.dtype, not a.shape) for a in [t._a for t in tensors]]
         if found is None or found[0] != kind:
             row = list(operands)

@@ -270,3 +270,29 @@ def test_a_spectrogram_comes_back_as_the_signal() -> None:
     np.testing.assert_allclose(torch.istft(s, 64, window=w, length=400).numpy(), x.numpy(), 1e-4, 1e-5)
     with pytest.raises(RuntimeError, match="window overlap add"):
         torch.istft(s, 64, 64, window=w, center=False)
+
+
+@pytest.mark.parametrize("make", [torch.optim.Adam, torch.optim.RMSprop, torch.optim.Adagrad, torch.optim.Rprop, torch.optim.SGD])
+@pytest.mark.parametrize("compiled", [False, True])
+def test_an_optimizer_treats_the_parts_as_two_parameters(make: Any, compiled: bool) -> None:
+    start = np.array([0.3 - 0.7j, 1.1 + 0.2j, -0.4 - 0.9j], np.complex64)
+    w, parts = torch.nn.Parameter(torch.tensor(start)), torch.nn.Parameter(torch.view_as_real(torch.tensor(start)).clone())
+    for p in (w, parts):
+        optimizer = make([p], lr=0.05)
+
+        def step(p: Any = p, optimizer: Any = optimizer) -> None:
+            optimizer.zero_grad()
+            z = p if p.is_complex() else torch.view_as_complex(p)
+            ((z - 1j).abs() ** 3).sum().backward()
+            optimizer.step()
+
+        run = torch.compile(step) if compiled else step
+        for _ in range(4):
+            run()
+    np.testing.assert_allclose(torch.view_as_real(w.detach()).numpy(), parts.detach().numpy(), 1e-5, 1e-6)
+
+
+def test_a_module_keeps_complex_parameters_complex() -> None:
+    layer = torch.nn.Linear(2, 3, dtype=torch.cfloat)
+    assert layer(torch.ones(4, 2, dtype=torch.cfloat)).dtype is torch.complex64
+    assert layer.to(torch.cdouble).weight.dtype is torch.complex128 and layer.double().weight.dtype is torch.complex128

@@ -341,15 +341,15 @@ class Module(Calls, StateDict):
     def to(self: M, *args: Any, **kwargs: Any) -> M:
         """Moves parameters and buffers in place: ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``.
 
-        Only floating tensors change dtype. ``TypeError`` if the dtype is not a floating one.
+        Only floating and complex tensors change dtype. ``TypeError`` if the dtype is neither.
         """
         device, dtype = _parse_to(*args, **kwargs)
-        if dtype is not None and not dtype.is_floating_point:
+        if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
 
         def convert(t: Tensor) -> Tensor:
             return t.to(device=t.device if device is None else device,
-                        dtype=dtype if dtype is not None and t.is_floating_point() else t.dtype)
+                        dtype=dtype if dtype is not None and (t.is_floating_point() or t.is_complex()) else t.dtype)
 
         return self._apply(convert)
 
@@ -357,21 +357,24 @@ class Module(Calls, StateDict):
         """Casts all parameters and buffers to ``dst_type``."""
         return self._apply(lambda t: t.to(dst_type))
 
+    def _to_floating(self: M, dtype: Any) -> M:
+        return self._apply(lambda t: t.to(dtype) if t.is_floating_point() else t)
+
     def float(self: M) -> M:
         """Casts floating parameters and buffers to float32."""
-        return self.to(torch.float32)
+        return self._to_floating(torch.float32)
 
     def double(self: M) -> M:
         """Casts floating parameters and buffers to float64."""
-        return self.to(torch.float64)
+        return self._to_floating(torch.float64)
 
     def half(self: M) -> M:
         """Casts floating parameters and buffers to float16."""
-        return self.to(torch.float16)
+        return self._to_floating(torch.float16)
 
     def bfloat16(self: M) -> M:
         """Casts floating parameters and buffers to bfloat16."""
-        return self.to(torch.bfloat16)
+        return self._to_floating(torch.bfloat16)
 
     def cuda(self: M, device: Any = None) -> M:
         """Moves parameters and buffers to the GPU."""

@@ -394,6 +394,9 @@ def uniform_(input, from_=0.0, to=1.0, *, generator=None, **kwargs):
     low = kwargs.pop("from", from_)
     if low > to:
         raise RuntimeError(f"uniform_ expects to return a [from, to) range, but found from={low} > to={to}")
+    if input.dtype.is_complex:
+        t = draw("draw_uniform", (*input._a.shape, 2), input.dtype.to_real(), input.device, (input.dtype.to_real(), low, to), generator)
+        return _fill(input, fn.view_as_complex(t), "uniform_")
     d = _floating("uniform_", input.dtype)
     return _fill(input, draw("draw_uniform", input._a.shape, d, input.device, (d, low, to), generator), "uniform_")
 
