@@ -116,7 +116,7 @@ class Verifier:
 
     def _full(self, node: Node) -> None:
         self._count(node, 0)
-        if not isinstance(node.attrs["value"], (bool, int, float, np.number, np.bool_)):
+        if not isinstance(node.attrs["value"], (bool, int, float, complex, np.number, np.bool_)):
             self.fail(node, f"its value is {node.attrs['value']!r}, not a number")
 
     def _view(self, node: Node) -> None:
