@@ -118,7 +118,7 @@ class Runtime:
         return made[0] if len(made) == 1 else made
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
-        if name.startswith("_") or name not in self._specs:
+        if name == "_specs" or name not in self._specs:
             raise AttributeError(f"no loop operation {name!r} was defined")
         spec = self._specs[name]
 
