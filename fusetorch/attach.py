@@ -111,14 +111,12 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
             spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
             reads = dispatch.grad_plan(spec, (0, 1), (True,)).reads
             entry = specs[x.dtype.num] = (spec, any(kind != "grad" for kind, _ in reads))
-        if not x.ndim or not y.ndim:
-            return general(a, b)
         try:
             r = ufunc(x, y)
         except ValueError:
             return general(a, b)
         t = _new(Tensor)
-        t._a = r
+        t._a = r if type(r) is ndarray else np.asarray(r)
         t._req = True
         t._x = m = _new(Meta)
         m.node = node = _new(LoopNode)
