@@ -72,7 +72,9 @@ newaxis = None
 
 __version__ = "0.1.0"
 
-globals().update(functional.functions(nn=False))
+#: Made when first asked for; but a function goes before what was imported under its name, such as the module ``tensor``.
+_FUNCTIONS = frozenset(functional.names(nn=False))
+globals().update({_name: getattr(functional.fn, _name) for _name in _FUNCTIONS & globals().keys()})
 
 
 def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compiler.api.compile
@@ -88,7 +90,7 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
-         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked")
+         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "fx")
 
 #: Names that live in modules loaded when first asked for.
 _LAZY_NAMES = {name: module for module, names in {
@@ -111,6 +113,9 @@ _LAZY_NAMES = {name: module for module, names in {
 
 
 def __getattr__(name: str) -> object:
+    if name in _FUNCTIONS:
+        value = globals()[name] = getattr(functional.fn, name)
+        return value
     import importlib
     import importlib.util
     if name in _LAZY and importlib.util.find_spec(f"{__name__}.{name}") is not None:
@@ -120,3 +125,7 @@ def __getattr__(name: str) -> object:
         return value
     raise AttributeError(f"module 'fusetorch' has no attribute {name!r}: fusetorch does not have torch.{name}"
                          if not name.startswith("__") else name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_FUNCTIONS, *_LAZY, *_LAZY_NAMES})

@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from . import cpu_backend, dispatch, functional
+from . import cpu_backend, dispatch, functional  # noqa: F401 - functional derives what is attached here
 from .autograd import GradMode, edge_of, next_order
 from .dispatch import LoopNode, fast_limit
 from .dtypes import uint8
@@ -166,19 +166,36 @@ _FAST: dict[str, tuple[Callable, str, bool]] = {
 }
 
 
+class Method:
+    """A method that is derived when it is first used, and then takes its own place."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    @property
+    def op(self) -> OpDef:
+        """The operation."""
+        return getattr(fn, self.name).op
+
+    def __get__(self, t: Tensor | None, cls: type) -> Any:
+        f = getattr(fn, self.name)
+        if vars(Tensor).get(self.name) is self:
+            setattr(Tensor, self.name, f)
+        return f.__get__(t, cls)
+
+
 def attach() -> None:
     """Attaches every method of the registry."""
     for op in REGISTRY.values():
-        f = getattr(fn, op.name)
-        names = op_names(op)
         if op.method:
-            for name in names:
-                setattr(Tensor, name, f)
+            for name in op_names(op):
+                setattr(Tensor, name, Method(name))
         if op.inplace:
-            g = functional.derive_inplace(op)
-            for name in names:
-                setattr(Tensor, name + "_", g)
-                setattr(fn, name + "_", g)
+            for name in op_names(op):
+                setattr(Tensor, name + "_", Method(name + "_"))
+        if not op.operators:
+            continue
+        f, g = getattr(fn, op.name), getattr(fn, op.name + "_") if op.inplace else None
         for operator in op.operators:
             fast = _FAST.get(operator)
             setattr(Tensor, operator, _operator(op, f) if fast is None else _fast_binary(op, f, *fast))

@@ -3,13 +3,13 @@ from __future__ import annotations
 
 import functools
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
 from . import casting, dispatch, short
 from .ops import load_all
-from .ops.opdef import REGISTRY, OpDef, fn, op_names
+from .ops.opdef import REGISTRY, Namespace, OpDef, fn, op_names
 
 _EMPTY = inspect.Parameter.empty
 
@@ -136,23 +136,46 @@ def _build(name: str, sig: str, expression: str, env: dict[str, Any], op: OpDef)
 
 
 load_all()
-for _op in list(REGISTRY.values()):
-    _f = derive(_op)
+
+#: Every name of an operation, and whether it is the in-place form. Functions are derived when first asked for.
+_NAMES: dict[str, tuple[OpDef, bool]] = {}
+for _op in REGISTRY.values():
     for _name in op_names(_op):
-        setattr(fn, _name, _f)
+        _NAMES[_name] = _op, False
+        if _op.inplace:
+            _NAMES[_name + "_"] = _op, True
 
 
-def functions(nn: bool) -> dict[str, Callable[..., Any]]:
-    """The functions offered as ``fusetorch.<name>``, or with ``nn`` as ``fusetorch.nn.functional.<name>``."""
-    out: dict[str, Callable[..., Any]] = {}
+def _resolve(name: str) -> Callable[..., Any] | None:
+    """The function of this name, the same for all aliases; ``None`` if no operation has it."""
+    found = _NAMES.get(name)
+    if found is None:
+        return None
+    op, inplace = found
+    own = op.name + "_" if inplace else op.name
+    return (derive_inplace(op) if inplace else derive(op)) if name == own else getattr(fn, own)
+
+
+Namespace.resolve = staticmethod(_resolve)
+
+
+def names(nn: bool) -> Iterator[str]:
+    """The names offered as ``fusetorch.<name>``, or with ``nn`` as ``fusetorch.nn.functional.<name>``."""
     for op in REGISTRY.values():
         if op.nn if nn else op.function:
-            f = derive_nn(op) if nn else getattr(fn, op.name)
-            out.update(dict.fromkeys(op_names(op), f))
+            yield from op_names(op)
             alone = op.kind == "elementwise" and sum(p.default is _EMPTY for p in op.params) == 1  # torch.exp_, but no torch.add_
             if op.inplace and (nn or alone):
-                out.update({name + "_": getattr(fn, name + "_") for name in op_names(op)})
-    return out
+                yield from [name + "_" for name in op_names(op)]
+
+
+def nn_functions() -> dict[str, Callable[..., Any]]:
+    """The functions of ``fusetorch.nn.functional``."""
+    made: dict[str, Callable[..., Any]] = {}
+    for name in names(nn=True):
+        op, inplace = _NAMES[name]
+        made[name] = getattr(fn, name) if inplace else made[op.name] if op.name in made else derive_nn(op)
+    return made
 
 
 def namespace(module: str) -> dict[str, Callable[..., Any]]:

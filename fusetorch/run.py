@@ -123,7 +123,7 @@ class Usage:
                 try:
                     if more is None:
                         raise AttributeError(f"module {label!r} has no attribute {name!r}", name=name, obj=self)
-                    return more(name)
+                    return usage.note(self, label, name, more, sys._getframe(1))
                 except AttributeError:
                     if _outside(sys._getframe(1)) and not name.startswith("__"):
                         usage.missing[f"{label}.{name}"] += 1

@@ -42,16 +42,17 @@ SPACES: list[tuple[str, Any]] = [
 ]
 
 #: Modules of classes and functions that are written with operations.
-LIBRARIES = ["nn", "nn.init", "nn.utils", "nn.utils.rnn", "nn.utils.parametrize", "nn.utils.parametrizations", "optim",
-             "optim.lr_scheduler", "optim.swa_utils", "autograd", "autograd.functional", "amp", "distributions", "utils.data", "utils.checkpoint", "func", "cuda"]
+LIBRARIES = ["nn", "nn.init", "nn.utils", "nn.utils.rnn", "nn.utils.parametrize", "nn.utils.parametrizations",
+             "optim", "optim.lr_scheduler", "optim.swa_utils", "autograd", "autograd.functional", "amp",
+             "distributions", "utils.data", "utils.checkpoint", "func", "cuda"]
 
 
 def names() -> dict[str, list[str]]:
     """Each operation's public names."""
     found: dict[str, list[str]] = {}
     for label, space in SPACES:
-        for name in sorted(vars(space)):
-            op = getattr(vars(space)[name], "op", None)
+        for name in sorted(dir(space)):
+            op = getattr(getattr(space, name, None), "op", None)
             if isinstance(op, OpDef) and (not name.startswith("_") or name in ("__getitem__", "__setitem__")):
                 found.setdefault(op.name, []).append(f"{label}.{name}")
     return found

@@ -406,7 +406,7 @@ def entry(op: Any) -> Callable | None:
         for part in name.split("."):
             found = getattr(found, part, None)
         return found
-    f = ft.__dict__.get(name) or getattr(ft.Tensor, name, None)
+    f = getattr(ft, name, None) or getattr(ft.Tensor, name, None)
     return f if callable(f) else None
 
 

@@ -33,10 +33,17 @@ REGISTRY: dict[str, OpDef] = {}
 
 
 class Namespace:
-    """The public functions by name, for vjps and composite bodies: ``fn.softmax(x, -1)``. Filled by ``fusetorch.functional``."""
+    """The public functions by name, for vjps and composite bodies: ``fn.softmax(x, -1)``. ``fusetorch.functional`` says how a name is
+    resolved when it is first used."""
+
+    resolve: Callable[[str], Callable[..., Any] | None] = staticmethod(lambda name: None)
 
     def __getattr__(self, name: str) -> Any:
-        raise AttributeError(f"fusetorch has no operation named {name!r}")
+        f = type(self).resolve(name)
+        if f is None:
+            raise AttributeError(f"fusetorch has no operation named {name!r}")
+        setattr(self, name, f)
+        return f
 
 
 fn = Namespace()
