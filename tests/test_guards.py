@@ -6,11 +6,14 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import datetime
 import enum
 import gc
 import sys
 import types
 import weakref
+from datetime import date as _date
+from datetime import datetime as _datetime
 
 import numpy as np
 import pytest
@@ -682,3 +685,36 @@ def _timed(f, clock):
     t = clock()
     assert f() is None
     return clock() - t
+
+
+# ---------------------------------------------------------------------------------------------------- attributes and clocks
+
+
+def test_attributes_of_argument_tensors_are_guarded():
+    f = torch.compile(lambda x: x * x.scale)
+    x = rnd(3)
+    for scale in (2.0, 3.0, torch.tensor(4.0), 2.0):
+        x.scale = scale
+        same(x * scale, f(x))
+    g = torch.compile(lambda x: x * 2 if hasattr(x, "twice") else x)
+    y = rnd(3)
+    same(y, g(y))
+    y.twice = True
+    same(y * 2, g(y))
+
+
+class _Today:
+    def __init__(self):
+        self.clock = datetime.datetime
+
+
+def test_classes_of_clocks_are_not_frozen():
+    holder = _Today()
+    for read in (lambda x: x * datetime.datetime.now().microsecond, lambda x: x + _datetime.now().second,
+                 lambda x: x + holder.clock.utcnow().second, lambda x: x * _date.today().day):
+        f = torch.compile(read)
+        with pytest.warns(RuntimeWarning, match="may differ from call to call"):
+            f(rnd(2))
+    day = _datetime(2024, 5, 17)
+    f = torch.compile(lambda x: x * day.day, fullgraph=True)
+    same(rnd(2) * 0 + 17, f(rnd(2) * 0 + 1))

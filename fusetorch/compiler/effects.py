@@ -1,6 +1,7 @@
 """What a traced function does beside tensor operations: Python that a replay would not run again."""
 from __future__ import annotations
 
+import datetime
 import os
 import random
 import sys
@@ -14,6 +15,9 @@ IMPURE = {id(f): f"time.{n}()" for n in ("time", "time_ns", "perf_counter", "per
                                          "process_time_ns", "thread_time", "localtime", "gmtime", "strftime", "ctime")
           if (f := getattr(time, n, None)) is not None}
 IMPURE |= {id(os.urandom): "os.urandom()", id(os.getenv): "os.getenv()", id(os.environ): "os.environ", id(input): "input()"}
+
+#: Classes of the standard library with methods that read a clock.
+CLOCKS = {datetime.datetime: ("now", "utcnow", "today"), datetime.date: ("today",)}
 
 
 class _Watched:

@@ -8,6 +8,7 @@ re-read through the object that holds them.
 from __future__ import annotations
 
 import collections
+import datetime
 import enum
 import functools
 import hashlib
@@ -26,7 +27,7 @@ import numpy as np
 from .. import casting, config, dtypes
 from ..autograd import GradMode
 from ..tensor import Tensor, structure_version
-from .effects import IMPURE
+from .effects import CLOCKS, IMPURE
 
 SIMPLE = (int, float, str, bool, bytes, type(None), complex, dtypes.dtype)
 _MISSING = object()
@@ -64,6 +65,8 @@ def _summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
         wants = a._req and grad
         if wants and a._x is not None and (a._x.node is not None or a._x.hooks):  # a leaf's gradient stays with it, another's flows on
             wants = (a._x.node is not None, tuple(map(id, a._x.hooks.values())) if a._x.hooks else None)
+        if a.__dict__:  # attributes that the user gave this tensor
+            wants = (wants, tuple([(k, _attribute(v)) for k, v in a.__dict__.items()]))
         if type(x) is np.ndarray:
             return (x.dtype.num, x.shape, x.strides, wants, type(a))
         return (x.dtype, x.shape, x.strides, x.device, wants, type(a))
@@ -74,6 +77,10 @@ def _summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
     if isinstance(a, dict):
         return (dict, *[(k if isinstance(k, SIMPLE) else id(k), _summary(v, leaves, grad)) for k, v in a.items()])
     return _other_summary(a, leaves, grad)
+
+
+def _attribute(v: Any) -> Any:
+    return (type(v), repr(v) if isinstance(v, float) else v) if isinstance(v, SIMPLE) else id(v)
 
 
 def _other_summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
@@ -115,6 +122,13 @@ def _by_identity(x: Any) -> Iterator[Any]:
         yield x.__func__
     elif not isinstance(x, (Tensor, *SIMPLE, np.ndarray, np.generic)):
         yield x
+
+
+class _Clock:
+    """A method that reads a clock, in words."""
+
+    def __init__(self, call: str) -> None:
+        self.call = call
 
 
 class Unguardable(Exception):
@@ -173,6 +187,8 @@ class StateGuard:
             if value in _TOLD:
                 for n in names:
                     self._pure(value.__dict__.get(n))
+            elif value is datetime:
+                self._todo += CLOCKS
             if _package(value) not in _SKIP_MODULES and not getattr(value, "__file__", "").endswith(".so"):
                 for n in names:
                     v = value.__dict__.get(n, _MISSING)
@@ -221,6 +237,10 @@ class StateGuard:
             self._todo += (x.func, x.args, x.keywords)
         elif isinstance(x, type):
             self._class(x, None)
+            # a class of clocks, such as datetime: its methods count where code names them
+            self._waiting += [(name, None, name, _Clock(f"{x.__name__}.{name}()")) for name in CLOCKS.get(x, ())]
+        elif isinstance(x, _Clock):
+            raise Unguardable(f"it uses {x.call}, which may differ from call to call")
         elif id(x) in IMPURE:
             self._pure(x)
         elif not isinstance(x, (types.ModuleType, types.BuiltinFunctionType)):
