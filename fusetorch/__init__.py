@@ -29,6 +29,11 @@ from .dtypes import (  # noqa: E402
     complex128,
     dtype,
     finfo,
+    float8_e4m3fn,
+    float8_e4m3fnuz,
+    float8_e5m2,
+    float8_e5m2fnuz,
+    float8_e8m0fnu,
     float16,
     float32,
     float64,
@@ -41,6 +46,9 @@ from .dtypes import (  # noqa: E402
     promote_types,
     set_default_dtype,
     uint8,
+    uint16,
+    uint32,
+    uint64,
 )
 from .dtypes import bool_ as bool  # noqa: E402
 from .formats import (  # noqa: E402
@@ -90,7 +98,7 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
-         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "fx")
+         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "fx", "library", "_custom_ops", "_C")
 
 #: Names that live in modules loaded when first asked for.
 _LAZY_NAMES = {name: module for module, names in {

@@ -67,6 +67,31 @@ float64 = dtype("float64", np.float64, 2, "f64")
 complex64 = dtype("complex64", np.complex64, 3, "c64")
 complex128 = dtype("complex128", np.complex128, 3, "c128")
 
+
+class _NameOnly(dtype):
+    """A dtype of PyTorch's of which there are no tensors: programs may name it, compare it and ask for its limits."""
+
+    __slots__ = ("_np",)
+
+    def __init__(self, name: str, np_dtype: Any, category: int) -> None:
+        self.name, self._np, self.category = name, np.dtype(np_dtype), category
+        self.itemsize, self.bits, self.code = self._np.itemsize, 8 * self._np.itemsize, name
+        self.is_floating_point, self.is_complex = category == 2, False
+        self.is_signed = category == 2 and name != "float8_e8m0fnu"
+
+    @property
+    def np(self) -> np.dtype:
+        """Raises: whoever makes a tensor asks for it."""
+        raise NotImplementedError(f"torch.{self.name}: fusetorch has no tensors of this dtype; the supported dtypes are: "
+                                  + ", ".join(d.name for d in ALL))
+
+
+uint16, uint32, uint64 = (_NameOnly(name, name, 1) for name in ("uint16", "uint32", "uint64"))
+float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu = FLOAT8 = tuple(
+    _NameOnly(name, getattr(ml_dtypes, name), 2)
+    for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"))
+NAMES_ONLY = (uint16, uint32, uint64, *FLOAT8)
+
 _NO_HALF = ("complex32 (chalf) is not supported by fusetorch: complex64 and complex128 are. Convert the half-precision operand with "
             ".float() first")
 
@@ -79,7 +104,7 @@ INTEGERS = (uint8, int8, int16, int32, int64)
 
 #: NumPy dtype -> dtype; the inverse of ``dtype.np``.
 FROM_NUMPY: dict[np.dtype, dtype] = {d.np: d for d in ALL}
-_BY_NAME = {d.name: d for d in ALL} | {"half": float16, "float": float32, "double": float64, "short": int16,
+_BY_NAME = {d.name: d for d in (*ALL, *NAMES_ONLY)} | {"half": float16, "float": float32, "double": float64, "short": int16,
                                       "int": int32, "long": int64, "cfloat": complex64, "cdouble": complex128}
 
 
@@ -190,7 +215,7 @@ class finfo:
         d = d.to_real()
         if not d.is_floating_point:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{d}'")
-        i = ml_dtypes.finfo(d.np)
+        i = ml_dtypes.finfo(getattr(d, "_np", None) or d.np)
         self.dtype, self.bits = d.name, d.bits
         self.eps, self.max, self.min, self.tiny = float(i.eps), float(i.max), float(i.min), float(i.tiny)
         self.smallest_normal, self.resolution = self.tiny, 10.0 ** -int(i.precision)
@@ -206,7 +231,7 @@ class iinfo:
     def __init__(self, d: dtype) -> None:
         if d.category != 1:
             raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{d}'")
-        i = np.iinfo(d.np)
+        i = np.iinfo(getattr(d, "_np", None) or d.np)
         self.dtype, self.bits, self.max, self.min = d.name, d.bits, int(i.max), int(i.min)
 
     def __repr__(self) -> str:

@@ -20,10 +20,14 @@ _HASH = re.compile(r"-([a-f0-9]*)\.")
 _dir: list[str | None] = [None]
 
 
+def _get_torch_home() -> str:
+    """``$TORCH_HOME``, else ``~/.cache/torch``; torchvision asks for it by this name."""
+    return os.path.expanduser(os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch"))
+
+
 def get_dir() -> str:
     """Where files are kept: what :func:`set_dir` set, else ``$TORCH_HOME/hub``, else ``~/.cache/torch/hub``."""
-    home = os.environ.get("TORCH_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME", "~/.cache"), "torch")
-    return _dir[0] or os.path.join(os.path.expanduser(home), "hub")
+    return _dir[0] or os.path.join(_get_torch_home(), "hub")
 
 
 def set_dir(d: str) -> None:

@@ -167,10 +167,11 @@ def tolist(input):
 
 @composite(function=False)
 def numpy(input, *, force=False):
-    """A NumPy array sharing the tensor's memory (CPU tensors that do not require grad; ``force`` copies otherwise)."""
+    """A NumPy array sharing the tensor's memory (on the CPU, not requiring grad or under ``no_grad``; ``force`` copies otherwise)."""
+    from ..autograd import GradMode
     if force:
         return host_array(input.detach())
-    if input.requires_grad:
+    if input.requires_grad and GradMode.enabled:
         raise RuntimeError("Can't call numpy() on Tensor that requires grad. Use tensor.detach().numpy() instead.")
     if input.device.type != "cpu":
         raise TypeError(f"can't convert {input.device} device type tensor to numpy. Use Tensor.cpu() to copy the tensor to host "

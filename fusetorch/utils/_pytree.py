@@ -2,7 +2,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict, defaultdict, deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -39,9 +39,75 @@ LeafSpec = TreeSpec(None)
 _registered: dict[type, tuple[Callable, Callable]] = {}
 
 
-def register_pytree_node(cls: type, flatten_fn: Callable, unflatten_fn: Callable, **_: Any) -> None:
-    """Makes instances of ``cls`` containers: ``flatten_fn(x)`` gives children and a context, ``unflatten_fn(children, context)`` x."""
+_with_keys: dict[type, Callable] = {}
+
+
+@dataclass(frozen=True)
+class SequenceKey:
+    """The way into a list or tuple."""
+
+    idx: int
+
+    def __str__(self) -> str:
+        return f"[{self.idx!r}]"
+
+    def get(self, sequence: Any) -> Any:
+        """The element."""
+        return sequence[self.idx]
+
+
+@dataclass(frozen=True)
+class MappingKey:
+    """The way into a mapping."""
+
+    key: Any
+
+    def __str__(self) -> str:
+        return f"[{self.key!r}]"
+
+    def get(self, mapping: Any) -> Any:
+        """The value."""
+        return mapping[self.key]
+
+
+@dataclass(frozen=True)
+class GetAttrKey:
+    """The way to an attribute."""
+
+    name: str
+
+    def __str__(self) -> str:
+        return f".{self.name}"
+
+    def get(self, obj: Any) -> Any:
+        """The attribute."""
+        return getattr(obj, self.name)
+
+
+def register_pytree_node(cls: type, flatten_fn: Callable, unflatten_fn: Callable, *, serialized_type_name: str | None = None,
+                         to_dumpable_context: Callable | None = None, from_dumpable_context: Callable | None = None,
+                         flatten_with_keys_fn: Callable | None = None) -> None:
+    """Makes instances of ``cls`` containers: ``flatten_fn(x)`` gives children and a context, ``unflatten_fn(children, context)`` x, and
+    ``flatten_with_keys_fn(x)`` pairs of a key and a child, and the context. (Shapes of trees are not written to files, which is what
+    the other arguments are for.)"""
     _registered[cls] = flatten_fn, unflatten_fn
+    if flatten_with_keys_fn is not None:
+        _with_keys[cls] = flatten_with_keys_fn
+
+
+def _dict_flatten(d: dict) -> tuple[list[Any], list[Any]]:
+    """The values and the keys: what libraries register for their own kinds of dict."""
+    return list(d.values()), list(d)
+
+
+def _dict_flatten_with_keys(d: dict) -> tuple[list[tuple[MappingKey, Any]], list[Any]]:
+    """The values with the ways to them, and the keys."""
+    return [(MappingKey(k), v) for k, v in d.items()], list(d)
+
+
+def _dict_unflatten(values: Iterable[Any], context: list[Any]) -> dict:
+    """The dict of these values and keys."""
+    return dict(zip(context, values))
 
 
 def _children(x: Any) -> tuple[Any, Any, list] | None:
@@ -107,6 +173,61 @@ def _build(leaves: Any, spec: TreeSpec) -> Any:
     if spec.type is deque:
         return deque(children, spec.context)
     return spec.type(*children) if spec.context == "namedtuple" else spec.type(children)
+
+
+def tree_flatten_with_path(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> tuple[list[tuple[tuple, Any]], TreeSpec]:
+    """The leaves of a tree, each after the tuple of keys that leads to it, and the tree's shape.
+
+    Example:
+        >>> from fusetorch.utils._pytree import keystr, tree_flatten_with_path
+        >>> [(keystr(path), leaf) for path, leaf in tree_flatten_with_path({"a": 1, "b": [2, 3]})[0]]
+        [("['a']", 1), ("['b'][0]", 2), ("['b'][1]", 3)]
+    """
+    return list(_paths((), tree, is_leaf)), tree_structure(tree, is_leaf)
+
+
+def _paths(path: tuple, tree: PyTree, is_leaf: Callable[[Any], bool] | None) -> Iterator[tuple[tuple, Any]]:
+    found = None if is_leaf is not None and is_leaf(tree) else _children(tree)
+    if found is None:
+        yield path, tree
+        return
+    kind, context, children = found
+    if kind in _with_keys:
+        keyed = _with_keys[kind](tree)[0]
+    elif kind in _registered:
+        raise ValueError(f"Did not find a flatten_with_keys_fn for type: {kind}. Please pass a flatten_with_keys_fn argument to "
+                         "register_pytree_node.")
+    elif isinstance(tree, dict):
+        keyed = [(MappingKey(k), v) for k, v in tree.items()]
+    elif context == "namedtuple":
+        keyed = [(GetAttrKey(name), v) for name, v in zip(tree._fields, children)]
+    else:
+        keyed = [(SequenceKey(i), v) for i, v in enumerate(children)]
+    for key, child in keyed:
+        yield from _paths((*path, key), child, is_leaf)
+
+
+def tree_leaves_with_path(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> list[tuple[tuple, Any]]:
+    """The leaves of a tree, each after the tuple of keys that leads to it."""
+    return list(_paths((), tree, is_leaf))
+
+
+def tree_map_with_path(func: Callable, tree: PyTree, *rests: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> PyTree:
+    """:func:`tree_map` of a function that also gets, first, the tuple of keys that leads to the leaf."""
+    keyed, spec = tree_flatten_with_path(tree, is_leaf)
+    return tree_unflatten([func(path, leaf, *row) for (path, leaf), *row in zip(keyed, *[_up_to(spec, r) for r in rests])], spec)
+
+
+def keystr(kp: tuple) -> str:
+    """A path as text, such as ``['a'][0].name``."""
+    return "".join(map(str, kp))
+
+
+def key_get(obj: Any, kp: tuple) -> Any:
+    """What a path leads to."""
+    for key in kp:
+        obj = key.get(obj)
+    return obj
 
 
 def tree_leaves(tree: PyTree, is_leaf: Callable[[Any], bool] | None = None) -> list[Any]:

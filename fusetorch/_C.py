@@ -1,0 +1,58 @@
+"""``torch._C``: the few names of PyTorch's compiled module that public libraries look up when they are imported. There is no dispatcher:
+keys are only names."""
+from __future__ import annotations
+
+import contextlib
+import enum
+from collections.abc import Iterator
+
+from fusetorch.ops.random import Generator
+from fusetorch.runtime.device import device
+from fusetorch.shapes import Size
+from fusetorch.tensor import Tensor as TensorBase
+
+__all__ = ["DispatchKey", "DispatchKeySet", "Generator", "Graph", "Size", "TensorBase", "Value", "device"]
+
+DispatchKey = enum.Enum("DispatchKey", ["Undefined", "CPU", "CUDA", "Meta", "AutogradCPU", "AutogradCUDA", "AutocastCPU", "AutocastCUDA",
+                                        "AutocastXPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd"])
+
+
+class DispatchKeySet:
+    """A set of keys."""
+
+    def __init__(self, *keys: DispatchKey) -> None:
+        self._keys = frozenset(keys)
+
+    def __or__(self, other: DispatchKeySet) -> DispatchKeySet:
+        return DispatchKeySet(*(self._keys | other._keys))
+
+    def has(self, key: DispatchKey) -> bool:
+        """Whether a key is in the set."""
+        return key in self._keys
+
+
+class Graph:
+    """A graph of PyTorch's TorchScript; here nothing is one."""
+
+
+class Value:
+    """A value in PyTorch's TorchScript; here nothing is one."""
+
+
+@contextlib.contextmanager
+def _ExcludeDispatchKeyGuard(keys: DispatchKeySet) -> Iterator[None]:  # noqa: N802
+    """A block, in which autocast is off if ``keys`` has its keys."""
+    import fusetorch as torch
+    with contextlib.ExitStack() as stack:
+        for kind, key in (("cpu", DispatchKey.AutocastCPU), ("cuda", DispatchKey.AutocastCUDA)):
+            if keys.has(key):
+                stack.enter_context(torch.autocast(kind, enabled=False))
+        yield
+
+
+def _get_tracing_state() -> None:
+    """None: TorchScript never traces."""
+
+
+def _log_api_usage_once(event: str) -> None:
+    """Does nothing: nothing is logged."""

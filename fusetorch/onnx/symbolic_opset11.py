@@ -1,0 +1,1 @@
+"""``torch.onnx.symbolic_opset11``: empty, for libraries that import it to declare how their operations would be exported."""

@@ -1,0 +1,168 @@
+"""torch.library, torch.ops, and the parts of torch.fx and torch.onnx that libraries import."""
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+import fusetorch as torch
+
+
+@pytest.fixture
+def sine():
+    """An operator that autograd cannot look into: NumPy computes it."""
+    @torch.library.custom_op("testing::sine", mutates_args=())
+    def sine(x: torch.Tensor, scale: float = 1.0) -> torch.Tensor:
+        return torch.from_numpy(np.sin(x.numpy()) * np.float32(scale))
+
+    yield sine
+    torch.library.Library("testing", "FRAGMENT")._destroy()
+
+
+def test_custom_op_runs_by_both_names(sine):
+    x = torch.tensor([0.0, 1.0])
+    expected = np.sin([0.0, 1.0])
+    np.testing.assert_allclose(sine(x).numpy(), expected, rtol=1e-6)
+    np.testing.assert_allclose(torch.ops.testing.sine(x, scale=2.0).numpy(), 2 * expected, rtol=1e-6)
+    np.testing.assert_allclose(torch.ops.testing.sine.default(x).numpy(), expected, rtol=1e-6)
+
+
+def test_gradient_is_what_was_registered(sine):
+    x = torch.tensor([0.5, 1.0], requires_grad=True)
+    y = sine(x, 3.0)
+    with pytest.raises(RuntimeError, match="no autograd formula was registered"):
+        y.sum().backward()
+
+    def setup_context(ctx, inputs, output):
+        ctx.save_for_backward(inputs[0])
+        ctx.scale = inputs[1]
+
+    def backward(ctx, grad):
+        return grad * ctx.saved_tensors[0].cos() * ctx.scale, None
+
+    sine.register_autograd(backward, setup_context=setup_context)
+    sine(x, 3.0).sum().backward()
+    np.testing.assert_allclose(x.grad.numpy(), 3 * np.cos([0.5, 1.0]), rtol=1e-6)
+
+
+def test_custom_op_of_tensor_code_compiles():
+    @torch.library.custom_op("testing::gate", mutates_args=())
+    def gate(x: torch.Tensor) -> torch.Tensor:
+        return x.sigmoid() * x
+
+    x = torch.randn(5)
+    compiled = torch.compile(lambda x: gate(x) + 1, fullgraph=True)
+    assert torch.allclose(compiled(x), torch.nn.functional.silu(x) + 1)
+
+
+def test_mutating_custom_op():
+    @torch.library.custom_op("testing::add_one_", mutates_args=("x",))
+    def add_one_(x: torch.Tensor) -> None:
+        x += 1
+
+    x = torch.zeros(3)
+    assert add_one_(x) is None
+    assert x.tolist() == [1, 1, 1]
+
+
+def test_library_defines_by_schema():
+    lib = torch.library.Library("testing_schema", "DEF")
+    assert lib.define("shift(Tensor x, int[] by=[1, 2], *, float scale=2.0) -> Tensor") == "shift"
+    with pytest.raises(NotImplementedError, match="Could not run 'testing_schema::shift'"):
+        torch.ops.testing_schema.shift(torch.ones(1))
+
+    @torch.library.impl("testing_schema::shift", "cpu")
+    def shift(x, by, *, scale):
+        return x * scale + sum(by)
+
+    assert torch.ops.testing_schema.shift(torch.ones(1)).item() == 5
+    assert torch.ops.testing_schema.shift(torch.ones(1), [5], scale=1.0).item() == 6
+    assert "shift" in dir(torch.ops.testing_schema)
+
+
+def test_composite_kernels_are_differentiated_through():
+    lib = torch.library.Library("testing_composite", "DEF")
+    lib.define("square(Tensor x) -> Tensor")
+    lib.impl("square", lambda x: x * x, "CompositeImplicitAutograd")
+    x = torch.tensor(3.0, requires_grad=True)
+    torch.ops.testing_composite.square(x).backward()
+    assert x.grad.item() == 6
+
+
+def test_aten_names():
+    a, b = torch.ones(2), torch.full((2,), 3.0)
+    assert torch.ops.aten.add.Tensor(a, b).tolist() == [4, 4]
+    assert torch.ops.aten.mul(a, b).tolist() == [3, 3]
+    with pytest.raises(AttributeError, match="'_OpNamespace' 'aten' object has no attribute"):
+        torch.ops.aten.no_such_operator  # noqa: B018
+
+
+def test_compiled_libraries_are_refused():
+    with pytest.raises(OSError, match="Could not load this library"):
+        torch.ops.load_library("operators.so")
+
+
+def test_infer_schema():
+    def f(x: torch.Tensor, n: int, flag: bool = True, *, other: torch.Tensor | None = None) -> torch.Tensor:
+        return x
+
+    assert torch.library.infer_schema(f, mutates_args=()) == "(Tensor x, SymInt n, bool flag=True, *, Tensor? other=None) -> Tensor"
+    assert torch.library.infer_schema(f, mutates_args=("x",)).startswith("(Tensor(a!) x")
+
+
+def test_marks_for_other_compilers_change_nothing():
+    from fusetorch.onnx.symbolic_helper import parse_args
+
+    def f(x):
+        return x
+
+    assert torch.fx.wrap(f) is f
+    assert torch.fx.wrap("len") == "len"
+    assert parse_args("v", "i")(f) is f
+    with pytest.raises(RuntimeError, match="callable or string"):
+        torch.fx.wrap(3)
+
+
+def test_dtypes_that_are_only_names():
+    assert torch.finfo(torch.float8_e4m3fn).max == 448
+    assert torch.finfo(torch.float8_e5m2).eps == 0.25
+    assert torch.iinfo(torch.uint16).max == 65535
+    assert torch.float8_e4m3fn.itemsize == 1 and torch.float8_e4m3fn.is_floating_point and repr(torch.uint32) == "torch.uint32"
+    assert torch.float32 != torch.float8_e4m3fn
+    for make in (lambda d: torch.zeros(2, dtype=d), lambda d: torch.ones(2).to(d), lambda d: torch.tensor([1.0], dtype=d)):
+        with pytest.raises(NotImplementedError, match="no tensors of this dtype"):
+            make(torch.float8_e4m3fn)
+
+
+def test_numpy_without_recording():
+    x = torch.ones(2, requires_grad=True)
+    with torch.no_grad():
+        assert x.numpy().tolist() == [1, 1]
+    with pytest.raises(RuntimeError, match="requires grad"):
+        x.numpy()
+
+
+def test_trees_with_paths():
+    from fusetorch.utils import _pytree as pytree
+
+    class Output(dict):
+        pass
+
+    pytree.register_pytree_node(Output, pytree._dict_flatten, lambda v, k: Output(pytree._dict_unflatten(v, k)),
+                                serialized_type_name="Output", flatten_with_keys_fn=pytree._dict_flatten_with_keys)
+    tree = {"a": [1, 2], "b": Output(c=3)}
+    leaves, spec = pytree.tree_flatten_with_path(tree)
+    assert [(pytree.keystr(p), x) for p, x in leaves] == [("['a'][0]", 1), ("['a'][1]", 2), ("['b']['c']", 3)]
+    assert all(pytree.key_get(tree, p) == x for p, x in leaves)
+    assert type(pytree.tree_unflatten([1, 2, 3], spec)["b"]) is Output
+    assert pytree.tree_map_with_path(lambda p, x, y: (len(p), x + y), tree, tree)["a"] == [(2, 2), (2, 4)]
+    pytree.register_pytree_node(Output, pytree._dict_flatten, lambda v, k: Output(pytree._dict_unflatten(v, k)))
+
+
+def test_excluded_autocast():
+    from fusetorch import _C
+    keys = _C.DispatchKeySet(_C.DispatchKey.AutocastCPU) | _C.DispatchKeySet(_C.DispatchKey.AutocastCUDA)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.is_autocast_enabled("cpu")
+        with _C._ExcludeDispatchKeyGuard(keys):
+            assert not torch.is_autocast_enabled("cpu")
+        assert torch.is_autocast_enabled("cpu")
