@@ -5,6 +5,7 @@ Gradients are computed with public operations, so a backward pass can itself be 
 from __future__ import annotations
 
 import heapq
+from collections import Counter
 from collections.abc import Callable, Sequence
 from sys import getrefcount
 from typing import Any
@@ -12,7 +13,7 @@ from typing import Any
 from numpy import ndarray, ones
 
 from .. import casting
-from ..tensor import Meta, Tensor, meta, wrap
+from ..tensor import Meta, Tensor, _watchers, meta, wrap
 from .modes import GradMode, enable_grad, no_grad, set_grad_enabled
 from .nodes import AccumulateGrad, Node, edge_of, set_history
 
@@ -231,6 +232,7 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                 if e is not None and g is not None:
                     send(e, g)
         out = incoming = node = None  # what is counted below should not be held here
+        traced = _traced_memory()
         for leaf, g in leaves.values():
             x = meta(leaf)
             if x.hooks:
@@ -241,7 +243,7 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                 continue
             if x.grad is None:
                 # the gradient must not share memory with anything else that may be written
-                x.grad = g if create_graph else wrap(g._a) if getrefcount(g) == 3 and _sole_owner(g) else g.detach().clone()
+                x.grad = g if create_graph else wrap(g._a) if getrefcount(g) == 3 and _sole_owner(g, traced) else g.detach().clone()
             elif create_graph:
                 x.grad = x.grad + g
             else:
@@ -251,17 +253,27 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                     hook(leaf)
 
 
-def _sole_owner(g: Tensor) -> bool:
-    """Whether nothing else can see this memory. (Whoever calls has counted the references to the tensor: its own and the collection's.)"""
+def _sole_owner(g: Tensor, traced: Counter | None) -> bool:
+    """Whether nothing else can see this memory. (Whoever calls has counted the references to the tensor: its own and the collection's.)
+    ``traced``: while tracing, how many tensors see each memory."""
     a, x = g._a, g._x
     if not g.is_contiguous() or (x is not None and x.base is not None):
         return False
+    if traced is not None and type(a) is not ndarray:
+        return a.storage.initial is None and traced[id(a.storage)] == 1
     if type(a) is not ndarray:
-        return getattr(a, "base", None) is None and (x is None or x.version is None)
+        return getrefcount(a) == 3 and getrefcount(a.storage) == 2
     whole = a.base  # a reshaped result: the tensor before has gone
     known = 3 if x is None or x.memory is not whole else 4
     return getrefcount(a) == 3 and (whole is None or (
         type(whole) is ndarray and whole.base is None and whole.size == a.size and getrefcount(whole) == known))
+
+
+def _traced_memory() -> Counter | None:
+    """How many live tensors see each traced memory; ``None`` if nothing is traced."""
+    if not _watchers:
+        return None
+    return Counter([id(t._a.storage) for t in list(_watchers[-1]) if hasattr(t._a, "storage")])
 
 
 def watch(t: Tensor) -> None:
