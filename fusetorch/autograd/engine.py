@@ -197,7 +197,7 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
         while heap:
             _, _, node = heapq.heappop(heap)
             incoming = pending.pop(id(node))
-            for k in range(node.n_outputs):
+            for k in range(node.n_outputs) if node.hooks is not None or sink is not None else ():
                 x = None if node.hooks is None else node.hooks.get(k)
                 if x is not None and incoming[k] is not None:
                     if x.hooks:
@@ -229,9 +229,18 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
             if not retain_graph:
                 node.release()
             for e, g in zip(node.edges, out):
-                if e is not None and g is not None:
+                if e is None or g is None:
+                    continue
+                if needed is not None or type(e) is not tuple:
                     send(e, g)
-        out = incoming = node = None  # what is counted below should not be held here
+                    continue
+                to, index = e  # send, in line
+                slot = pending.get(id(to))
+                if slot is None:
+                    slot = pending[id(to)] = [None] * to.n_outputs
+                    heapq.heappush(heap, (-to.order, id(to), to))
+                slot[index] = g if slot[index] is None else slot[index] + g
+        to = slot = out = incoming = node = None  # what is counted below should not be held here
         traced = _traced_memory()
         for leaf, g in leaves.values():
             x = meta(leaf)

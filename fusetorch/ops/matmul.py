@@ -283,5 +283,5 @@ def _(input, weight, bias=None):
         g = g if g.ndim == 2 else g.reshape(-1, w.shape[0])
         gx = blas.matmul(g, w) if need_input else None
         return (gx if gx is None or x.ndim == 2 else gx.reshape(x.shape), blas.matmul(g.T, rows) if need_weight else None,
-                g.sum(0) if need_bias else None)
+                np.add.reduce(g, 0) if need_bias else None)
     return Short(out if x.ndim == 2 else out.reshape(*x.shape[:-1], w.shape[0]), (input, weight, bias), (input, weight), backward)
