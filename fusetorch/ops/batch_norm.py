@@ -162,7 +162,7 @@ def _batch_norm(input: Any, running_mean: Any, running_var: Any, weight: Any, bi
     if input.ndim < 2:
         raise RuntimeError(f"batch_norm: expected an input of at least 2 dimensions (N, C, ...), got shape {list(input.shape)}")
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"batch_norm: expected a floating-point input, got {input.dtype}; convert it with .float()")
+        raise NotImplementedError(f"batch_norm: expected a floating-point input, got {input.dtype}; convert it with .float()")
     if not training and (running_mean is None or running_var is None):
         raise RuntimeError("Expected running_mean and running_var to be defined when training=False")
     channels = input._a.shape[1]

@@ -183,7 +183,7 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     if not 0.0 <= label_smoothing <= 1.0:
         raise RuntimeError(f"label_smoothing must be between 0.0 and 1.0. Got: {label_smoothing}")
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"cross_entropy: expected floating-point logits, got {input.dtype}")
+        raise NotImplementedError(f"cross_entropy: expected floating-point logits, got {input.dtype}")
     if target.shape == input.shape and target.dtype.is_floating_point:
         return _soft(input, target, weight, reduction, label_smoothing)
     if target.shape == input.shape and input.ndim:

@@ -369,7 +369,7 @@ def logical_xor(input, other):
 def _no_floats(name: str, *es: Any) -> None:
     for e in es:
         if e.dtype.category >= 2:
-            raise RuntimeError(f"\"{name}\" not implemented for '{e.dtype}': it takes integer or bool tensors")
+            raise NotImplementedError(f"\"{name}\" not implemented for '{e.dtype}': it takes integer or bool tensors")
 
 
 def _bits(name: str, prim: Any, operator: str, oracle: Any, doc: str) -> None:

@@ -90,7 +90,7 @@ def _check(input: Any, grid: Any) -> None:
         raise RuntimeError(f"grid_sampler(): expected input and grid to have same dtype, but input has {input.dtype} and grid has "
                            f"{grid.dtype}")
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"grid_sampler(): expected a floating-point input, got {input.dtype}; convert it with .float()")
+        raise NotImplementedError(f"grid_sampler(): expected a floating-point input, got {input.dtype}; convert it with .float()")
     if input.ndim not in (4, 5) or input.ndim != grid.ndim:
         raise RuntimeError(f"grid_sampler(): expected 4D or 5D input and grid with same number of dimensions, but got input with sizes "
                            f"{list(input.shape)} and grid with sizes {list(grid.shape)}")

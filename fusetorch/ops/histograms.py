@@ -42,7 +42,7 @@ def _edges(name: str, x: Any, bins: Any, low_high: Any) -> Any:
 def _count(name: str, points: Any, edges: Sequence[Any], weight: Any, density: bool) -> Any:
     """Adds the weights of ``points`` (n, d) up in the cells between the edges; the last edge belongs to the last bin."""
     if not points.dtype.is_floating_point:
-        raise RuntimeError(f"\"{name}_cpu\" not implemented for '{points.dtype}'")
+        raise NotImplementedError(f"\"{name}_cpu\" not implemented for '{points.dtype}'")
     if weight is not None and weight.dtype is not points.dtype:
         raise RuntimeError(f"{name}(): if weight tensor is provided, input tensor and weight tensor should have the same dtype, but got "
                            f"input {points.dtype}, and weight {weight.dtype}")
@@ -75,7 +75,7 @@ def histogram(input, bins=100, *, range=None, weight=None, density=False, out=No
     """
     x = input.detach().reshape(-1)
     if not x.dtype.is_floating_point:
-        raise RuntimeError(f"\"histogram_cpu\" not implemented for '{x.dtype}'")
+        raise NotImplementedError(f"\"histogram_cpu\" not implemented for '{x.dtype}'")
     if weight is not None and tuple(weight.shape) != tuple(input.shape):
         raise RuntimeError(f"histogram(): if weight tensor is provided it should have the same shape as the input tensor, but got "
                            f"{list(weight.shape)} and {list(input.shape)}")
@@ -96,7 +96,7 @@ def histogramdd(input, bins, range=None, weight=None, density=False):
     d = input.shape[-1]
     x = input.detach().reshape(-1, d)
     if not x.dtype.is_floating_point:
-        raise RuntimeError(f"\"histogramdd_cpu\" not implemented for '{x.dtype}'")
+        raise NotImplementedError(f"\"histogramdd_cpu\" not implemented for '{x.dtype}'")
     each = [bins] * d if isinstance(bins, int) else list(bins)
     if len(each) != d:
         raise RuntimeError(f"histogramdd(): expected {d} sequences of bin edges for a {d}-dimensional histogram but got {len(each)}")

@@ -23,9 +23,9 @@ def kernel(op: OpDef) -> Callable[[Callable], Callable]:
 def floating(name: str, a: Any) -> None:
     """Refuses what LAPACK has no routine for."""
     if a.dtype.category < 2:
-        raise RuntimeError(f"{name}: Expected a floating point or complex tensor as input. Got {a.dtype}. Convert it with .float()")
+        raise NotImplementedError(f"{name}: Expected a floating point or complex tensor as input. Got {a.dtype}. Convert it with .float()")
     if a.dtype in HALVES:
-        raise RuntimeError(f"{name}: Low precision dtypes not supported. Got {a.dtype}. Convert it with .float()")
+        raise NotImplementedError(f"{name}: Low precision dtypes not supported. Got {a.dtype}. Convert it with .float()")
 
 
 def matrix(name: str, a: Any, letter: str = "A") -> None:

@@ -31,7 +31,7 @@ def _(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     if d in HALVES:
         return blas.matmul(a.astype(np.float32), b.astype(np.float32)).astype(a.dtype)
     if d is bool_:
-        raise RuntimeError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
+        raise NotImplementedError("\"addmm_impl_cpu_\" not implemented for 'Bool'")
     return blas.matmul(a, b) if d.category == 2 else np.matmul(a, b)
 
 

@@ -223,7 +223,7 @@ def fork_rng(devices: Any = None, enabled: bool = True) -> Iterator[None]:
 def _floating(name: str, d: dtype | None) -> dtype:
     d = d or get_default_dtype()
     if not d.is_floating_point:
-        raise RuntimeError(f"\"{name}\" not implemented for '{d}'")
+        raise NotImplementedError(f"\"{name}\" not implemented for '{d}'")
     return d
 
 
@@ -313,7 +313,7 @@ def bernoulli(input, p=None, *, generator=None):
     if p is not None:
         input = fn.full_like(input, p) if not isinstance(p, Tensor) else p.to(input.dtype).expand(input._a.shape)
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"\"bernoulli_tensor\" not implemented for '{input.dtype}'")
+        raise NotImplementedError(f"\"bernoulli_tensor\" not implemented for '{input.dtype}'")
     if not _tracing() and input.device.type == "cpu" and input.numel() and (bool((input < 0).any()) or bool((input > 1).any())):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false")
     return draw_on("draw_bernoulli", [input.detach()], (), generator)

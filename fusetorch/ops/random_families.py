@@ -102,7 +102,7 @@ def _standard_gamma_grad(input, output):
 def _standard_gamma(input, generator=None):
     """Gamma numbers of rate 1 with the shapes in ``input``; gradients flow to the shapes."""
     if not input.dtype.is_floating_point:
-        raise RuntimeError(f"\"gamma\" not implemented for '{input.dtype}'")
+        raise NotImplementedError(f"\"gamma\" not implemented for '{input.dtype}'")
     return draw_on("draw_gamma", [input], (), generator)
 
 
@@ -239,7 +239,7 @@ def geometric_(input, p, *, generator=None):
     if not 0 < p < 1:
         raise RuntimeError(f"geometric_ expects p to be in (0, 1), but got p={p}")
     if input.dtype is dtypes.bool_:
-        raise RuntimeError("\"geometric_\" not implemented for 'Bool'")
+        raise NotImplementedError("\"geometric_\" not implemented for 'Bool'")
     rate = fn.log1p(fn.full((), -float(p), dtype=float64, device=input.device))
     made = fn.ceil(fn.log(_uniforms(input, generator)) / rate.to(dtypes.float32 if input.dtype is not float64 else float64))
     return _fill(input, made.clamp(min=1).to(input.dtype), "geometric_")

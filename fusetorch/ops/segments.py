@@ -51,7 +51,7 @@ def segment_reduce(data, reduce, *, lengths=None, indices=None, offsets=None, ax
     if not data.numel():
         raise RuntimeError("segment_reduce(): data must not be empty")
     if not data.dtype.is_floating_point:
-        raise RuntimeError(f"\"_segment_reduce_cpu\" not implemented for '{data.dtype}'")
+        raise NotImplementedError(f"\"_segment_reduce_cpu\" not implemented for '{data.dtype}'")
     axis = wrap_dim(axis, data.ndim)
     borders = _offsets(data, lengths, offsets, axis, unsafe)
     how, neutral = _KINDS[reduce]

@@ -150,7 +150,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     if not 0 <= k <= n:
         raise RuntimeError("selected index k out of range")
     if input.dtype is bool_:
-        raise RuntimeError("\"topk\" not implemented for 'Bool'")
+        raise NotImplementedError("\"topk\" not implemented for 'Bool'")
     return topk_result(*fn.topk_dim(input, int(k), d, bool(largest)))
 
 
