@@ -54,6 +54,7 @@ def test_the_readmes_shell_commands_run(tmp_path):
     files = {file_name(b): b for b in blocks(README, "python") if file_name(b)}
     for name, text in files.items():
         (tmp_path / name).write_text(text)
+    (tmp_path / "examples").symlink_to(ROOT / "examples")
     makefile = (ROOT / "Makefile").read_text()
     ran = 0
     for line in "".join(blocks(README, "sh")).splitlines():
@@ -66,7 +67,7 @@ def test_the_readmes_shell_commands_run(tmp_path):
                                  env={**os.environ, "PYTHONPATH": str(ROOT)})
             assert run.returncode == 0 and run.stdout, f"{line}\n{run.stderr}"
             ran += 1
-    assert ran == 3
+    assert ran == 5
 
 
 def test_the_readme_starts_with_two_commands():
