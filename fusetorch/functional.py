@@ -114,7 +114,8 @@ def derive_nn(op: OpDef) -> Callable[..., Any]:
     names = ", ".join((p.name + "=" if p.keyword_only else "") + p.name for p in op.params)
     env.update(f=f, g=getattr(fn, op.name + "_"))
     head, star, tail = sig.partition(", *")
-    return _build(op.name, f"{head}, inplace=False{star}{tail}", f"g({names}) if inplace else f({names})", env, op)
+    return _placed(_build(op.name, f"{head}, inplace=False{star}{tail}", f"g({names}) if inplace else f({names})", env, op),
+                   "fusetorch.nn.functional", op.name)
 
 
 #: Compiled functions by signature and expression: many operations share them, and compiling is most of the import time.
@@ -128,9 +129,7 @@ def _build(name: str, sig: str, expression: str, env: dict[str, Any], op: OpDef)
     exec(code, env)  # noqa: S102
     f = env.pop("_function")
     f.__code__ = f.__code__.replace(co_name=name)
-    f.__name__ = f.__qualname__ = name
     f.__doc__ = op.doc
-    f.__module__ = "fusetorch"
     f.op = op
     return f
 
@@ -153,7 +152,31 @@ def _resolve(name: str) -> Callable[..., Any] | None:
         return None
     op, inplace = found
     own = op.name + "_" if inplace else op.name
-    return (derive_inplace(op) if inplace else derive(op)) if name == own else getattr(fn, own)
+    return _placed(derive_inplace(op) if inplace else derive(op), *_public_place(op, inplace)) if name == own else getattr(fn, own)
+
+
+def _public_place(op: OpDef, inplace: bool) -> tuple[str, str]:
+    """The module and the name under which users find the function of an operation; pickles name it so."""
+    name = op.name + "_" if inplace else op.name
+    if op.function and (not inplace or _alone(op)):
+        return "fusetorch", name
+    if op.nn:
+        return "fusetorch.nn.functional", name
+    dotted = next((alias for alias in op.aliases if "." in alias), None)
+    if dotted is not None and not inplace:
+        module, _, name = dotted.rpartition(".")
+        return "fusetorch." + module, name
+    return "fusetorch", f"Tensor.{name}"
+
+
+def _placed(f: Callable[..., Any], module: str, name: str) -> Callable[..., Any]:
+    f.__module__, f.__qualname__, f.__name__ = module, name, name.rpartition(".")[2]
+    return f
+
+
+def _alone(op: OpDef) -> bool:
+    """Whether the in-place form is a function too: there is torch.exp_, but no torch.add_."""
+    return op.kind == "elementwise" and sum(p.default is _EMPTY for p in op.params) == 1
 
 
 Namespace.resolve = staticmethod(_resolve)
@@ -164,8 +187,7 @@ def names(nn: bool) -> Iterator[str]:
     for op in REGISTRY.values():
         if op.nn if nn else op.function:
             yield from op_names(op)
-            alone = op.kind == "elementwise" and sum(p.default is _EMPTY for p in op.params) == 1  # torch.exp_, but no torch.add_
-            if op.inplace and (nn or alone):
+            if op.inplace and (nn or _alone(op)):
                 yield from [name + "_" for name in op_names(op)]
 
 

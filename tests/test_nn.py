@@ -672,3 +672,9 @@ def test_model_equals_pytorch():
     b.backward()
     for p, q in zip(ours.parameters(), theirs.parameters()):
         np.testing.assert_allclose(p.grad.numpy(), q.grad.numpy(), rtol=1e-9, atol=1e-12)
+
+
+def test_to_changes_the_memory_format_of_images_and_kernels():
+    net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2)).to(memory_format=torch.channels_last)
+    assert net[0].weight.stride() == (27, 1, 9, 3) and net[3].weight.stride() == (8, 1)
+    assert net[0].weight.is_contiguous(memory_format=torch.channels_last)

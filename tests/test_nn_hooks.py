@@ -147,3 +147,21 @@ def test_unexpected_arguments():
             super().__init__(3)
     with pytest.raises(TypeError, match="takes 1 positional argument but 2 were given"):
         Odd()
+
+
+def test_hooks_lie_in_their_tables_as_they_are():
+    layer = nn.Linear(2, 2)
+
+    def pre(module, args):
+        return None
+
+    def post(module, args, kwargs, output):
+        return None
+
+    first, second = layer.register_forward_pre_hook(pre), layer.register_forward_hook(post, with_kwargs=True, always_call=True)
+    assert list(layer._forward_pre_hooks.values()) == [pre] and not layer._forward_pre_hooks_with_kwargs
+    assert list(layer._forward_hooks.values()) == [post]
+    assert list(layer._forward_hooks_with_kwargs) == list(layer._forward_hooks_always_called) == [second.id]
+    second.remove()
+    first.remove()
+    assert not (layer._forward_pre_hooks or layer._forward_hooks or layer._forward_hooks_with_kwargs or layer._forward_hooks_always_called)

@@ -11,7 +11,7 @@ import pytest
 import fusetorch as torch
 from fusetorch import nn
 from fusetorch.func import functional_call, stack_module_state
-from fusetorch.nn.utils import parametrizations, parametrize
+from fusetorch.nn.utils import parametrizations, parametrize, prune
 
 
 def x(*shape: int) -> torch.Tensor:
@@ -216,3 +216,53 @@ def test_total_norms(kind):
     # an infinite norm of norms is the extreme element; a zero norm counts the tensors that are not zero
     expected = float(len(grads)) if want == 0 else np.linalg.norm(values, want)
     assert nn.utils.get_total_norm(grads, kind).item() == pytest.approx(expected, rel=1e-5)
+
+
+class EveryOther(prune.BasePruningMethod):
+    PRUNING_TYPE = "unstructured"
+
+    def compute_mask(self, t, default_mask):
+        mask = default_mask.clone()
+        mask.view(-1)[::2] = 0
+        return mask
+
+
+def test_pruning_keeps_the_original_and_a_mask():
+    layer = nn.Linear(3, 4)
+    weight = layer.weight.detach().clone()
+    prune.l1_unstructured(layer, "weight", amount=5)
+    assert [n for n, _ in layer.named_parameters()] == ["bias", "weight_orig"] and list(layer.state_dict()) == [
+        "bias", "weight_orig", "weight_mask"]
+    assert set(np.abs(weight.numpy()[layer.weight_mask.numpy() == 0])) == set(np.sort(np.abs(weight.numpy()).ravel())[:5])
+    layer(torch.ones(2, 3)).sum().backward()
+    assert (layer.weight_orig.grad == 2 * layer.weight_mask).all() and prune.is_pruned(layer)
+    prune.ln_structured(layer, "weight", amount=0.5, n=2, dim=0)  # two whole rows more
+    (hook,) = layer._forward_pre_hooks.values()
+    assert [type(m).__name__ for m in hook] == ["L1Unstructured", "LnStructured"]
+    assert int((layer.weight == 0).all(dim=1).sum()) >= 2 and bool(((layer.weight == 0) >= (layer.weight_mask == 0)).all())
+    pruned = layer.weight.detach().clone()
+    prune.remove(layer, "weight")
+    assert isinstance(layer.weight, nn.Parameter) and not prune.is_pruned(layer) and "weight_mask" not in layer.state_dict()
+    same(layer.weight, pruned)
+    with pytest.raises(ValueError, match="has to be pruned before"):
+        prune.remove(layer, "weight")
+
+
+def test_pruning_over_several_modules_and_by_a_method_of_ones_own():
+    net = nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2))
+    prune.global_unstructured([(net[0], "weight"), (net[2], "weight")], pruning_method=prune.L1Unstructured, amount=0.25)
+    zeros = [m.weight.detach().numpy().ravel() == 0 for m in (net[0], net[2])]
+    assert sum(z.sum() for z in zeros) == 12
+    originals = np.concatenate([np.abs(m.weight_orig.detach().numpy()).ravel() for m in (net[0], net[2])])
+    assert originals[np.concatenate(zeros)].max() < originals[~np.concatenate(zeros)].min()
+    EveryOther.apply(net[2], "bias")
+    assert net[2].bias_mask.tolist() == [0.0, 1.0]
+    assert net(torch.ones(1, 4)).shape == (1, 2)
+
+
+@pytest.mark.parametrize("amount, error", [(-1, ValueError), (1.5, ValueError), ("a", TypeError), (13, ValueError)])
+def test_pruning_refuses_amounts(amount, error):
+    layer = nn.Linear(3, 4)
+    with pytest.raises(error):
+        prune.random_unstructured(layer, "weight", amount=amount)
+    assert isinstance(layer.weight, nn.Parameter) and list(layer.state_dict()) in (["weight", "bias"], ["bias", "weight"])

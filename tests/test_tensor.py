@@ -416,3 +416,19 @@ def test_dtype_objects() -> None:
         and torch.iinfo(torch.int8).min == -128
     )
     assert dtypes.promote_types(torch.int64, torch.float16) is torch.float16
+
+
+def test_functions_can_be_pickled():
+    import fusetorch.nn.functional as F
+    for f in (F.relu, F.gelu, F.adaptive_avg_pool2d, F.cross_entropy, torch.relu, torch.tanh, torch.where, torch.exp_, torch.linalg.inv,
+              torch.special.erf, torch.Tensor.view_as, torch.Tensor.add_, torch.Tensor.sum):
+        for protocol in (2, 4):
+            assert pickle.loads(pickle.dumps(f, protocol)) is f
+
+
+def test_any_sequence_makes_a_tensor():
+    from collections import UserList, deque
+    assert torch.tensor(deque([1.0, 2.0])).tolist() == [1.0, 2.0] and torch.tensor(deque([1.0])).dtype == torch.float32
+    assert torch.as_tensor(UserList([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
+    with pytest.raises(RuntimeError, match="Could not infer dtype of dict"):
+        torch.tensor({1: 2})

@@ -132,7 +132,8 @@ class Calls:
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
         """``forward`` with the hooks around it."""
-        for hook, with_kwargs in (*FORWARD_PRE.values(), *self._forward_pre_hooks.values()):
+        own = [(hook, key in self._forward_pre_hooks_with_kwargs) for key, hook in self._forward_pre_hooks.items()]
+        for hook, with_kwargs in (*FORWARD_PRE.values(), *own):
             if with_kwargs:
                 changed = hook(self, args, kwargs)
                 if changed is not None:
@@ -148,7 +149,8 @@ class Calls:
         if self._backward_hooks or self._backward_pre_hooks or BACKWARD or BACKWARD_PRE:
             backward = _BackwardHooks(self)
             args = backward.on_input(args)
-        hooks = (*FORWARD.items(), *self._forward_hooks.items())
+        hooks = (*FORWARD.items(), *[(key, (hook, key in self._forward_hooks_with_kwargs, key in self._forward_hooks_always_called))
+                                     for key, hook in self._forward_hooks.items()])
         done = set()
         finished = False
         output = None
@@ -172,7 +174,7 @@ class Calls:
 
         With ``with_kwargs`` it is ``hook(module, args, kwargs)``, returning None or ``(args, kwargs)``.
         """
-        return RemovableHandle(self._forward_pre_hooks, (hook, with_kwargs), prepend)
+        return RemovableHandle(self._forward_pre_hooks, hook, prepend, [self._forward_pre_hooks_with_kwargs] if with_kwargs else ())
 
     def register_forward_hook(self, hook: Callable[..., Any], *, prepend: bool = False, with_kwargs: bool = False,
                               always_call: bool = False) -> RemovableHandle:
@@ -181,7 +183,9 @@ class Calls:
         With ``with_kwargs`` it is ``hook(module, args, kwargs, output)``; with ``always_call`` it also runs when
         ``forward`` raised (then ``output`` is None).
         """
-        return RemovableHandle(self._forward_hooks, (hook, with_kwargs, always_call), prepend)
+        flags = [flag for flag, wanted in ((self._forward_hooks_with_kwargs, with_kwargs), (self._forward_hooks_always_called, always_call))
+                 if wanted]
+        return RemovableHandle(self._forward_hooks, hook, prepend, flags)
 
     def register_full_backward_pre_hook(self, hook: Callable[..., Any], prepend: bool = False) -> RemovableHandle:
         """Calls ``hook(module, grad_output)`` when the gradients of the outputs are known; it may return others, as a tuple."""

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import itertools
 import weakref
-from collections.abc import MutableMapping
+from collections.abc import Iterable, MutableMapping
 from typing import Any
 
 _ids = itertools.count()
@@ -22,18 +22,23 @@ class RemovableHandle:
         tensor([0., 0.])
     """
 
-    def __init__(self, hooks: MutableMapping[int, Any], entry: Any, prepend: bool = False) -> None:
+    def __init__(self, hooks: MutableMapping[int, Any], entry: Any, prepend: bool = False,
+                 flags: Iterable[MutableMapping[int, bool]] = ()) -> None:
         self.id = next(_ids)
         self._hooks = weakref.ref(hooks)
+        self._flags = [weakref.ref(flag) for flag in flags]
         hooks[self.id] = entry
+        for flag in flags:
+            flag[self.id] = True
         if prepend:
             hooks.move_to_end(self.id, last=False)
 
     def remove(self) -> None:
         """Unregisters the hook; does nothing when it is already gone."""
-        hooks = self._hooks()
-        if hooks is not None:
-            hooks.pop(self.id, None)
+        for ref in (self._hooks, *self._flags):
+            table = ref()
+            if table is not None:
+                table.pop(self.id, None)
 
     def __enter__(self) -> RemovableHandle:
         return self

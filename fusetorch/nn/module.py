@@ -29,7 +29,8 @@ M = TypeVar("M", bound="Module")
 _TABLES = {"_parameters": ("parameter", "torch.nn.Parameter or None"),
            "_modules": ("child module", "torch.nn.Module or None"),
            "_buffers": ("buffer", "torch.nn.Buffer, torch.Tensor or None")}
-_HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",
+_HOOKS = ("_forward_pre_hooks", "_forward_pre_hooks_with_kwargs", "_forward_hooks", "_forward_hooks_with_kwargs",
+          "_forward_hooks_always_called", "_backward_pre_hooks", "_backward_hooks", "_state_dict_pre_hooks", "_state_dict_hooks",
           "_load_state_dict_pre_hooks", "_load_state_dict_post_hooks")
 
 
@@ -339,17 +340,21 @@ class Module(Calls, StateDict):
         return self
 
     def to(self: M, *args: Any, **kwargs: Any) -> M:
-        """Moves parameters and buffers in place: ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``.
+        """Moves parameters and buffers in place: ``to(device)``, ``to(dtype)``, ``to(device, dtype)``, ``to(tensor)``,
+        ``to(memory_format=torch.channels_last)``.
 
-        Only floating and complex tensors change dtype. ``TypeError`` if the dtype is neither.
+        Only floating and complex tensors change dtype, only 4-D and 5-D ones the order of their memory. ``TypeError`` if the dtype
+        is neither floating nor complex.
         """
+        memory_format = kwargs.pop("memory_format", None)
         device, dtype = _parse_to(*args, **kwargs)
         if dtype is not None and not (dtype.is_floating_point or dtype.is_complex):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
 
         def convert(t: Tensor) -> Tensor:
-            return t.to(device=t.device if device is None else device,
-                        dtype=dtype if dtype is not None and (t.is_floating_point() or t.is_complex()) else t.dtype)
+            moved = t.to(device=t.device if device is None else device,
+                         dtype=dtype if dtype is not None and (t.is_floating_point() or t.is_complex()) else t.dtype)
+            return moved if memory_format is None or t.dim() not in (4, 5) else moved.contiguous(memory_format=memory_format)
 
         return self._apply(convert)
 

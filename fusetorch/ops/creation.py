@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -117,6 +118,8 @@ def _array_of(data: Any, d: dtype | None) -> np.ndarray:
         return _array_of(np.asarray(data), d)
     if isinstance(data, str):
         raise TypeError("new(): invalid data type 'str'")
+    if isinstance(data, Sequence):  # deques and the like
+        return _array_of(list(data), d)
     raise RuntimeError(f"Could not infer dtype of {type(data).__name__}")
 
 
@@ -244,7 +247,7 @@ def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False
 
 
 def _new(value: Any, name: str) -> None:
-    def f(input, *size, dtype=None, device=None, requires_grad=False):  # noqa: ANN001, ANN202
+    def f(input, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):  # noqa: ANN001, ANN202
         return _filled(_sizes(size), value, dtype or input.dtype, device or input.device, requires_grad)
     f.__doc__, f.__name__, f.__qualname__ = f"``{name[4:]}`` with the dtype and device of ``input``.", name, name
     composite(name=name, function=False)(f)
@@ -256,7 +259,7 @@ _new(1, "new_ones")
 
 
 @composite(function=False)
-def new_full(input, size, fill_value, *, dtype=None, device=None, requires_grad=False):
+def new_full(input, size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """``full`` with the dtype and device of ``input``."""
     return _filled(_sizes(tuple(size)), fill_value, dtype or input.dtype, device or input.device, requires_grad)
 
