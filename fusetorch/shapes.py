@@ -26,7 +26,7 @@ class Size(tuple):
         return Size(tuple.__add__(self, tuple(other)))
 
     def __radd__(self, other: tuple) -> Size:
-        return Size(tuple(other) + tuple(self))
+        return Size(other + tuple(self)) if isinstance(other, tuple) else NotImplemented  # a list extends itself
 
     def __mul__(self, n: int) -> Size:
         return Size(tuple.__mul__(self, n))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .autograd import GradMode, Node, Saved, edge_of, enable_grad, grad, set_history
+from .dispatch import tracer
 from .ops.opdef import OpDef, Short
 from .tensor import Tensor, wrap
 
@@ -38,7 +39,7 @@ class ShortNode(Node):
         """By the short way, or through the body if the gradient is recorded."""
         for s in self.saved:
             s.get(self)
-        if not GradMode.enabled and type(grads[0]._a) is np.ndarray:
+        if not GradMode.enabled and type(grads[0]._a) is np.ndarray and tracer[0] is None:
             return [g if g is None else wrap(np.asarray(g)) for g in self.vjp(grads[0]._a)]  # NumPy makes numbers of 0-d arrays
         args, kwargs = self.call
         wanted = [t for t, e in zip(self.operands, self.edges) if e is not None]

@@ -125,6 +125,8 @@ def _match(p: Space, ps: Sequence[Axis], c: Space, cs: Sequence[Axis], what: str
         a, b = ps.pop(), cs.pop()
         n, m = p.size[a], c.size[b]
         if n != m:
+            if not n or not m:
+                raise Refusal(f"{what}: nothing to compute")
             if n % m == 0 and n > m:
                 hi, a = p.split(a, m)
                 ps.append(hi)

@@ -16,7 +16,7 @@ import numpy as np
 
 from ..autograd import set_history
 from ..runtime.device import device
-from ..tensor import Tensor, meta, version_of, wrap
+from ..tensor import Tensor, memory_of, meta, version_of, wrap
 from . import aot
 from .alias import overlap, start_of
 from .custom import CustomPlan
@@ -189,8 +189,10 @@ class Entry:
         """Lets results count the writes to memory they share, and forbids those that would need a history they do not have."""
         for i, other, frozen in self.sharing:
             x = meta(tensors[i])
-            x.version = version_of(tensors[other] if isinstance(other, int) else self.tensor_of(other, leaves))
-            x.frozen = frozen
+            source = tensors[other] if isinstance(other, int) else self.tensor_of(other, leaves)
+            x.version, x.frozen = version_of(source), frozen
+            if type(source._a) is np.ndarray:
+                x.memory = memory_of(source)
 
     def _rebuild(self, o: Output, results: list[Any], arrays: list[Any], leaves: list[Tensor]) -> Tensor:
         if o.kind == "source":
@@ -198,7 +200,8 @@ class Entry:
         if o.whole:
             t = wrap(results[o.index])
         else:
-            t = wrap(real_view(arrays[o.index] if o.kind == "state" else results[o.index], o.shape, o.strides, o.offset, o.dtype))
+            t = wrap(())
+            _place(t, o, arrays[o.index] if o.kind == "state" else results[o.index])
         if o.cls is not None:
             t.__class__ = o.cls
         if o.requires_grad:
@@ -221,6 +224,9 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     found: list[Tensor] = []
     fresh: list[Any] = []
     entry.template = _template(result, found, fresh)
+    for t in found:  # an alias of memory that nothing here has touched, as of a gradient that came back as it was given
+        if type(t._a) is not TracedArray and tracer.holders.get(id(t._a), t) is not t and id(t) not in tracer.grads_before:
+            tracer.lift(t)
     tracked = [t for t, _, _ in tracer.lifted.values()]
     by_tensor = {id(t): tracer.lifted[id(t)][2].storage for t in tracked}
     source_of = {id(t): tracer.in_span.get(id(t)) or tracer.sources.get(id(t)) or Source("object", None, t) for t in tracked}
@@ -387,8 +393,14 @@ def _layout(real: Any, source: Source) -> tuple | None:
 
 def _realise(t: Tensor, o: Output, results: list[Any], arrays: list[Any]) -> None:
     if type(t._a) is TracedArray and o.kind in ("state", "result"):
-        a = arrays[o.index] if o.kind == "state" else results[o.index]
-        t._a = real_view(a, o.shape, o.strides, o.offset, o.dtype)
+        _place(t, o, arrays[o.index] if o.kind == "state" else results[o.index])
+
+
+def _place(t: Tensor, o: Output, a: Any) -> None:
+    """Makes ``t`` the view ``o`` of ``a``."""
+    t._a = real_view(a, o.shape, o.strides, o.offset, o.dtype)
+    if t._a is not a and type(a) is np.ndarray:
+        meta(t).memory = a
 
 
 # ---- results as trees

@@ -219,7 +219,7 @@ class StateGuard:
             self._extras(x)
             if not isinstance(x, tuple):
                 self.items.append((x, list(x)))
-            self._todo += x
+            self._todo.extend(x)
         elif isinstance(x, dict):
             self._extras(x)
             self.lengths.append((x, len(x)))

@@ -4,6 +4,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from .. import cpu_backend
 from .ir import Graph, Node, Value
 
@@ -75,9 +77,10 @@ def run_opaque(node: Node, arrays: list[Any]) -> list[Any]:
 
 def contiguous(b: Any, a: Any, v: Value) -> Any:
     """The array row-major and of the value's shape: what the IR promises."""
+    if isinstance(a, np.generic):
+        return np.asarray(a)  # NumPy makes numbers of 0-d arrays
     if tuple(a.shape) != v.shape:
         fresh = b.empty(v.shape, v.dtype)
-        import numpy as np
         b.copy(fresh, np.broadcast_to(a, v.shape) if isinstance(a, np.ndarray) else a)
         return fresh
     ok = a.flags.c_contiguous if hasattr(a, "flags") else a.is_contiguous

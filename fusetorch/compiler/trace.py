@@ -431,8 +431,6 @@ class Tracer:
 
     def need_value(self, t: Tensor) -> None:
         """Called where Python needs a tensor's numbers: the trace cannot go on."""
-        if type(t._a) is not TracedArray and id(t) not in self.lifted:
-            return
         self.stop_tracing(f"the value of a tensor (shape {list(t.shape)}, {t.dtype}) is needed; .item(), bool(), print() and NumPy "
                           "conversions end a graph")
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ..dtypes import bool_, get_default_dtype
+from ..formats import contiguous_format
 from ..shapes import contiguous_strides, wrap_dim
 from ..tensor import Tensor
 from .opdef import composite, fn
@@ -91,10 +92,14 @@ def index_reduce(input, dim, index, source, reduce, *, include_self=True):
 # ---------------------------------------------------------------------------------------------------- copies
 
 
+def _row_major(v: Any) -> Any:
+    return v.clone(memory_format=contiguous_format)
+
+
 def _copy(name: str, view: Callable[..., Any], method: bool = False) -> None:
     def f(*args, **kwargs):  # noqa: ANN002, ANN003, ANN202
         r = view(*args, **kwargs)
-        return tuple(v.clone() for v in r) if isinstance(r, (tuple, list)) else r.clone()
+        return tuple(_row_major(v) for v in r) if isinstance(r, (tuple, list)) else _row_major(r)
     f.__doc__ = f"``{name.removesuffix('_copy')}`` with a copy of its own as result."
     composite(name=name, method=method, out=True)(f)
 

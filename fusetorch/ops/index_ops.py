@@ -100,14 +100,16 @@ def masked_scatter(input, mask, source):
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if source.dtype is not input.dtype:
         raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}")
+    from ..dispatch import active_tracer
     shape = tuple(broadcast_shapes(input.shape, mask.shape))
-    at = nonzero_tensors(mask.expand(shape).reshape(shape or (1,)))
-    n = at[0].numel()
-    if n > source.numel():
+    mask, have = mask.expand(shape), source.numel()
+    if active_tracer() is None and (n := int(mask.sum())) > have:
         raise RuntimeError("masked_scatter: expected self and source to have same number of elements: source has too few "
-                           f"({source.numel()} < {n})")
-    out = input.expand(shape).reshape(shape or (1,))
-    return fn.put_at(out, source.reshape(-1)[:n], list(at), tuple(range(len(at))), False).reshape(shape)
+                           f"({have} < {n})")
+    if not have:
+        return input.expand(shape).clone()
+    place = (mask.reshape(-1).cumsum(0) - 1).clamp(0, have - 1)     # which element of the source comes where
+    return fn.where(mask, source.reshape(-1).index_select(0, place).reshape(shape), input)
 
 
 @composite(function=False)

@@ -26,8 +26,9 @@ def spread(ctx: Any, g: Any) -> Any:
 
 def _expanded(g: Any, shape: tuple[int, ...]) -> Any:
     from ..autograd import GradMode
+    from ..dispatch import active_tracer
     a = g._a
-    if type(a) is np.ndarray and not GradMode.enabled and numel(shape) <= 4096:
+    if type(a) is np.ndarray and not GradMode.enabled and numel(shape) <= 4096 and active_tracer() is None:
         full = np.empty(shape, a.dtype)  # cheaper than a view, and what follows reads it faster
         full[...] = a
         return wrap(full)
@@ -66,7 +67,7 @@ def mean(input, dim=None, keepdim=False, *, dtype: dtype = None):
     """The mean of floating elements; NaN where there are none."""
     x = input if dtype is None else cast(input, compute_dtype(dtype))
     if x.dtype.category < 2:
-        raise RuntimeError(f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
+        raise NotImplementedError(f"mean(): could not infer output dtype. Input dtype must be either a floating point or complex dtype. "
                            f"Got: {x.dtype}. Convert it with .float(), or pass dtype=.")
     return _typed(reduce("sum", x) / cast(count(), x.dtype), dtype)
 

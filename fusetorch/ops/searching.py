@@ -98,17 +98,25 @@ def bincount(input, weights=None, minlength=0):
 @composite(out=True)
 def histc(input, bins=100, min=0, max=0):
     """How many elements fall into each of ``bins`` equal intervals from ``min`` to ``max`` (the data's range if both are 0)."""
-    from .conversion import host_array
+    from ..dispatch import active_tracer
     if bins <= 0:
         raise RuntimeError(f"bins must be > 0, but got {bins}")
-    a = wide(host_array(input.detach()))
-    lo, hi = (float(a.min()), float(a.max())) if min == max == 0 and a.size else (float(min), float(max))
-    if lo == hi:
-        lo, hi = lo - 1, hi + 1
-    if lo > hi:
+    if min > max:
         raise RuntimeError("max must be larger than min")
-    counts, _ = np.histogram(a, bins, (lo, hi))
-    return place(counts.astype(input.dtype.np), input.device)
+    x = input.detach().reshape(-1)
+    x = x if x.dtype.itemsize > 2 and x.dtype.category == 2 else x.float()
+    if min == max == 0 and x.numel():
+        lo, hi = fn.aminmax(x)
+        if active_tracer() is None and not bool((lo.isfinite() & hi.isfinite())):
+            raise RuntimeError(f"histc: range of [{lo.item()}, {hi.item()}] is not finite")
+        one = (lo == hi).to(x.dtype)
+        lo, hi = lo - one, hi + one
+    else:
+        lo, hi = (min - 1.0, max + 1.0) if min == max else (float(min), float(max))
+    at = ((x - lo) * bins / (hi - lo)).long().clamp(0, bins - 1)
+    inside = (x >= lo) & (x <= hi)
+    counts = fn.zeros(bins, dtype=int64, device=input.device)
+    return counts.scatter_add(0, fn.where(inside, at, 0), inside.long()).to(input.dtype)
 
 
 @composite()

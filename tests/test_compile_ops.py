@@ -1,0 +1,99 @@
+"""Operations inside compiled functions: nothing is read while tracing that a replay would not read again, results lie where eager ones do."""
+from __future__ import annotations
+
+import warnings
+
+import numpy as np
+import pytest
+from compiler_support import same
+
+import fusetorch as torch
+from fusetorch.errors import DataDependentError
+
+F = torch.nn.functional
+
+
+def replayed(f, *calls, fullgraph=True):
+    """Calls ``f`` compiled with each tuple of arguments in turn and compares with eager results: one plan serves all."""
+    c = torch.compile(f, fullgraph=fullgraph)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for args in calls:
+            same(f(*args), c(*args))
+    assert c.cache_info()["plans"] == 1, c.cache_info()
+    return c
+
+
+def test_a_value_that_is_read_before_any_operation_ends_the_trace():
+    f = torch.compile(lambda x: x.item() + 1)
+    with pytest.warns(RuntimeWarning, match="runs eagerly"):
+        assert f(torch.tensor(2.0)) == 3.0
+    assert f(torch.tensor(5.0)) == 6.0
+    with pytest.raises(DataDependentError):
+        torch.compile(lambda x: x.tolist(), fullgraph=True)(torch.ones(2))
+
+
+def test_sizes_as_arguments():
+    x = torch.arange(16.0).reshape(1, 1, 4, 4)
+    values, at = F.max_pool2d(x, 2, return_indices=True)
+    replayed(lambda v, i, size: F.max_unpool2d(v, i, 2, output_size=size), (values, at, x.size()), (values + 1, at, x.size()))
+    assert [1, *torch.Size([2])] == [1, 2]
+    a = [1]
+    a += torch.Size([2])
+    assert a == [1, 2] and type(a) is list
+    with pytest.raises(TypeError):
+        [1] + torch.Size([2])
+
+
+def test_gradients_given_from_outside_are_read_at_each_call():
+    g = torch.tensor(2.0)
+
+    def f(x):
+        return torch.autograd.grad((x * x).sum(), x, g)[0]
+    x = torch.tensor([1.0, 3.0], requires_grad=True)
+    c = torch.compile(f)
+    for value in (2.0, 5.0, 7.0):
+        g.fill_(value)
+        same(f(x), c(x))
+    assert c.cache_info()["plans"] == 1
+
+
+def test_a_gradient_that_comes_back_as_it_was_given():
+    g = torch.ones(2, 2)
+    x = torch.ones(2, 2, requires_grad=True)
+    c = torch.compile(lambda x: torch.autograd.grad(x.sum_to_size(2, 2), x, g)[0])
+    for value in (1.0, 4.0):
+        g.fill_(value)
+        same(torch.full((2, 2), value), c(x))
+    assert c.cache_info()["plans"] == 1
+
+
+def test_results_lie_in_the_memory_that_eager_results_lie_in():
+    x = torch.arange(6.0)
+    c = torch.compile(lambda x: (x.split(3), (x * 2)[2:]))
+    for _ in range(2):
+        (a, b), d = c(x)
+        assert [t.storage_offset() for t in (a, b, d)] == [0, 3, 2]
+        assert b.untyped_storage().data_ptr() == x.untyped_storage().data_ptr() and d.untyped_storage().nbytes() == 24
+
+
+def test_one_number_gathered():
+    replayed(lambda x, i: x.take(i), (torch.tensor(3.0), torch.tensor(0)), (torch.tensor(4.0), torch.tensor(0)))
+
+
+def test_spaces_of_no_elements_do_not_fuse():
+    def f(x, u):
+        return F.fractional_max_pool3d(x, 1, output_size=(2, 2, 2), _random_samples=u) + 1
+    replayed(f, (torch.zeros(0, 1, 3, 3, 3), torch.zeros(0, 1, 3)), (torch.zeros(0, 1, 3, 3, 3), torch.zeros(0, 1, 3)))
+
+
+def test_masked_scatter_and_histograms_need_no_values():
+    rng = np.random.default_rng(0)
+    x = [torch.from_numpy(rng.standard_normal((3, 4)).astype(np.float32)) for _ in range(3)]
+    replayed(lambda x, y: x.masked_scatter(x > 0, y), (x[0], x[1]), (x[1], x[2]))
+    replayed(lambda x: torch.histc(x, 5), (x[0],), (x[1],), (x[1] * 0,))
+    assert torch.histc(torch.tensor([1.0, 2.0, 2.0, 3.0]), 2).tolist() == [1.0, 3.0]
+    with pytest.raises(RuntimeError, match="not finite"):
+        torch.histc(torch.tensor([1.0, float("inf")]))
+    with pytest.raises(RuntimeError, match="too few"):
+        x[0].masked_scatter(x[0] < 9, x[1][0])
