@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from ..dtypes import HALVES, bool_, float32
+from ..dtypes import HALVES, bool_, float32, float64
 from ..shapes import broadcast_shapes
 from . import primitives as P
 from .expr import cast, reduce
@@ -37,21 +37,27 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
         raise RuntimeError(f"Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: {query.ndim}, key.dim: "
                            f"{key.ndim} and value.dim: {value.ndim} instead.")
     if not query.dtype.is_floating_point:
-        raise RuntimeError(f"scaled_dot_product_attention: expected a floating-point dtype, got {query.dtype}")
+        raise NotImplementedError(f"scaled_dot_product_attention: expected a floating-point dtype, got {query.dtype}")
     if not 0.0 <= dropout_p <= 1.0:
         raise RuntimeError(f"dropout probability has to be between 0 and 1, but got {dropout_p}")
     if attn_mask is not None and attn_mask.dtype is not bool_ and attn_mask.dtype is not query.dtype:
         raise RuntimeError(f"Expected attn_mask dtype to be bool or float or to match query dtype, but got attn_mask.dtype: "
                            f"{attn_mask.dtype} and  query.dtype: {query.dtype} instead.")
+    if enable_gqa:
+        key, value = _shared_heads(query, key, value)
+    if scale is None:
+        scale = 1.0 / math.sqrt(query._a.shape[-1]) if query._a.shape[-1] else 1.0
+    if dropout_p == 0.0:
+        out = _in_one_kernel(query, key, value, attn_mask, is_causal, float(scale), enable_gqa)
+        if out is not None:
+            return out
+    if enable_gqa:
+        key, value = _repeated(query, key), _repeated(query, value)
+    broadcast_shapes(query._a.shape[:-2], key._a.shape[:-2])  # RuntimeError where they do not
     half = query.dtype if query.dtype in HALVES else None
     if half is not None:  # scores and weights in float32, as the fused kernels have them
         query, key, value = query.to(float32), key.to(float32), value.to(float32)
-    if enable_gqa:
-        key, value = _shared_heads(query, key), _shared_heads(query, value)
-    broadcast_shapes(query._a.shape[:-2], key._a.shape[:-2])  # RuntimeError where they do not
     scores = fn.matmul(query, key.transpose(-1, -2))
-    if scale is None:
-        scale = 1.0 / math.sqrt(query._a.shape[-1]) if query._a.shape[-1] else 1.0
     mask = _added(attn_mask, is_causal, query, key)
     weights = fn.attention_weights(scores, mask, scale, -1, True)
     if dropout_p > 0.0:
@@ -60,11 +66,59 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     return out if half is None else out.to(half)
 
 
-def _shared_heads(query: Any, x: Any) -> Any:
+#: The longest rows of queries and values that the kernels on ``cuda`` take.
+_WIDEST = 256
+
+
+def _in_one_kernel(query: Any, key: Any, value: Any, mask: Any, is_causal: bool, scale: float, grouped: bool) -> Any:
+    """The result by ``flash_attention``; ``None`` where that does not take the operands."""
+    q, k, v = query._a.shape, key._a.shape, value._a.shape
+    if query.device.type != "cpu" and (query.dtype is float64 or max(q[-1], v[-1]) > _WIDEST):
+        return None
+    if 0 in q or 0 in k or 0 in v or q[-1] != k[-1] or k[-2] != v[-2]:
+        return None  # nothing to do, or an error that matmul explains
+    if grouped:
+        batch = tuple(broadcast_shapes(q[:-3], k[:-3], v[:-3]))
+        lead, lead_keys = (*batch, q[-3]), (*batch, k[-3])
+    else:
+        lead = lead_keys = tuple(broadcast_shapes(q[:-2], k[:-2], v[:-2]))
+    whole = (*lead, q[-2], k[-2])
+    if mask is not None:
+        mask = _added(mask, False, query, key)
+        m = (1,) * (4 - mask.ndim) + tuple(mask._a.shape)
+        if tuple(broadcast_shapes(m, whole)[-len(whole):]) != whole or mask.ndim > len(whole):
+            return None
+        if all(n == 1 for n in m[:-3]):
+            mask = mask.reshape(1, *m[-3:])
+        elif len(lead) != 2:
+            mask = mask.expand(*lead[:-1], *m[-3:]).reshape(-1, *m[-3:])
+    folded = [_four(x, want) for x, want in ((query, (*lead, *q[-2:])), (key, (*lead_keys, *k[-2:])), (value, (*lead_keys, *v[-2:])))]
+    out = fn.flash_attention(*folded, mask, scale, bool(is_causal))[0]
+    return out if len(lead) == 2 else out.reshape(*lead, q[-2], v[-1])
+
+
+def _four(x: Any, shape: tuple[int, ...]) -> Any:
+    """``x`` expanded to ``shape``, as four dimensions of which the last three are its own."""
+    if tuple(x._a.shape) != shape:
+        x = x.expand(shape)
+    return x if len(shape) == 4 else x.reshape(-1 if len(shape) > 4 else 1, *((1,) * (3 - len(shape)) + shape)[-3:])
+
+
+def _shared_heads(query: Any, key: Any, value: Any) -> tuple[Any, Any]:
+    """Keys and values with as many heads as each other, which serve groups of query heads."""
+    heads = query._a.shape[-3]
+    for x in (key, value):
+        own = x._a.shape[-3]
+        if own == 0 or heads % own:
+            raise RuntimeError(f"Number of heads in key and value must divide the number of heads in query, got {own} and {heads}")
+    if key._a.shape[-3] != value._a.shape[-3]:
+        key, value = _repeated(query, key), _repeated(query, value)
+    return key, value
+
+
+def _repeated(query: Any, x: Any) -> Any:
     """Keys or values with each head repeated for its group of query heads."""
     heads, own = query._a.shape[-3], x._a.shape[-3]
-    if own == 0 or heads % own:
-        raise RuntimeError(f"Number of heads in key and value must divide the number of heads in query, got {own} and {heads}")
     return x if own == heads else fn.repeat_interleave(x, heads // own, -3)
 
 

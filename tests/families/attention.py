@@ -16,6 +16,29 @@ def _weights(scores, mask, scale, dim, keepdim):
     return e / np.where(total == 0, 1, total)
 
 
+def _scores(q, k, mask, scale, causal):
+    s = q @ np.swapaxes(k.repeat(q.shape[1] // k.shape[1], 1), -1, -2) * scale + (0 if mask is None else mask)
+    return np.where(np.tril(np.ones(s.shape[-2:], bool)), s, -np.inf) if causal else s
+
+
+def _flash(q, k, v, mask, scale, causal):
+    s = _scores(q, k, mask, scale, causal)
+    e = np.exp(s)
+    total = e.sum(-1, keepdims=True)
+    out = e / np.where(total == 0, 1, total) @ v.repeat(q.shape[1] // v.shape[1], 1)
+    return out, np.where(total == 0, np.inf, np.log(np.where(total == 0, 1, total)))[..., 0]
+
+
+def _flash_grad(grad, q, k, v, mask, out, lse, scale, causal):
+    p = np.exp(_scores(q, k, mask, scale, causal) - lse[..., None])
+    group = q.shape[1] // k.shape[1]
+    ds = p * (grad @ np.swapaxes(v.repeat(group, 1), -1, -2) - (grad * out).sum(-1, keepdims=True)) * scale
+
+    def summed(x):
+        return x.reshape(x.shape[0], -1, group, *x.shape[2:]).sum(2)
+    return ds @ k.repeat(group, 1), summed(np.swapaxes(ds, -1, -2) @ q), summed(np.swapaxes(p, -1, -2) @ grad)
+
+
 def _weights_grad(grad, result, scale, dim, keepdim):
     return result * (grad - (grad * result).sum(-1, keepdims=True)) * scale
 
@@ -69,6 +92,18 @@ SAMPLES = {
         S(f(2, 3), np.array([[0, -np.inf, 0], [-np.inf] * 3]), 1.0, -1, True, grad=False),
     ],
     "attention_weights_grad": lambda: [S(f(3, 4), f(3, 4, lo=0, hi=1), 0.5, -1, True)],
+    "flash_attention": lambda: [
+        S(f(2, 4, 3, 5), f(2, 2, 6, 5), f(2, 2, 6, 3), None, 0.5, False),
+        S(f(1, 2, 5, 4), f(1, 2, 3, 4), f(1, 2, 3, 4), f(1, 2, 1, 3), 0.7, True),
+        S(f(1, 1, 40, 17), f(1, 1, 37, 17), f(1, 1, 37, 33), f(1, 1, 40, 37), 0.2, True, grad=False),
+        S(f(1, 1, 2, 3), f(1, 1, 3, 3), f(1, 1, 3, 3), np.array([[0, -np.inf, 0], [-np.inf] * 3]).reshape(1, 1, 2, 3), 1.0, False, grad=False),
+    ],
+    "flash_attention_grad": lambda: [
+        S(f(1, 4, 3, 3), f(1, 4, 3, 5), f(1, 2, 4, 5), f(1, 2, 4, 3), None, f(1, 4, 3, 3), f(1, 4, 3, lo=1, hi=3), 0.5, False),
+        S(f(1, 1, 3, 2), f(1, 1, 3, 2), f(1, 1, 3, 2), f(1, 1, 3, 2), f(1, 1, 3, 3), f(1, 1, 3, 2), f(1, 1, 3, lo=1, hi=3), 0.5, True),
+        S(f(1, 2, 50, 17), f(1, 2, 50, 20), f(1, 2, 37, 20), f(1, 2, 37, 17), None, f(1, 2, 50, 17), f(1, 2, 50, lo=4, hi=6), 0.1, True,
+          grad=False),
+    ],
     "multi_head_attention_forward": lambda: [
         S(*_own(3, 4), None, None, False, 0.0, _small(4, 4), _small(4)),
         S(*_own(3, 4), _small(1, 1, 4), _small(1, 1, 4), True, 0.0, _small(4, 4), _small(4), attn_mask=np.triu(np.ones((3, 3), bool), 1),
@@ -80,4 +115,5 @@ SAMPLES = {
     ],
 }
 
-ORACLES = {"attention_weights": _weights, "attention_weights_grad": _weights_grad, "multi_head_attention_forward": _heads}
+ORACLES = {"attention_weights": _weights, "attention_weights_grad": _weights_grad, "flash_attention": _flash,
+           "flash_attention_grad": _flash_grad, "multi_head_attention_forward": _heads}
