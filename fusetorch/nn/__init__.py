@@ -42,6 +42,21 @@ from fusetorch.nn.dropout import AlphaDropout, Dropout, Dropout1d, Dropout2d, Dr
 from fusetorch.nn.flatten import Flatten, Unflatten
 from fusetorch.nn.fold import Fold, Unfold
 from fusetorch.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
+from fusetorch.nn.lazy import (
+    LazyBatchNorm1d,
+    LazyBatchNorm2d,
+    LazyBatchNorm3d,
+    LazyConv1d,
+    LazyConv2d,
+    LazyConv3d,
+    LazyConvTranspose1d,
+    LazyConvTranspose2d,
+    LazyConvTranspose3d,
+    LazyInstanceNorm1d,
+    LazyInstanceNorm2d,
+    LazyInstanceNorm3d,
+    LazyLinear,
+)
 from fusetorch.nn.linear import Bilinear, Identity, Linear
 from fusetorch.nn.loss import (
     BCELoss,
@@ -88,7 +103,7 @@ from fusetorch.nn.padding import (
     ZeroPad3d,
 )
 from fusetorch.nn.parallel import DataParallel
-from fusetorch.nn.parameter import Buffer, Parameter
+from fusetorch.nn.parameter import Buffer, Parameter, UninitializedBuffer, UninitializedParameter
 from fusetorch.nn.pixelshuffle import PixelShuffle, PixelUnshuffle
 from fusetorch.nn.pooling import (
     AdaptiveAvgPool1d,
@@ -147,7 +162,17 @@ __all__ = ["Conv1d", "Conv2d", "Conv3d", "ConvTranspose1d", "ConvTranspose2d", "
            "MaxPool2d", "MaxPool3d", "MaxUnpool1d", "MaxUnpool2d", "MaxUnpool3d", "PixelShuffle", "PixelUnshuffle",
            "ReflectionPad1d", "ReflectionPad2d", "ReflectionPad3d", "ReplicationPad1d", "ReplicationPad2d",
            "ReplicationPad3d", "Upsample", "UpsamplingBilinear2d", "UpsamplingNearest2d", "ZeroPad1d", "ZeroPad2d",
-           "ZeroPad3d",
+           "ZeroPad3d", "LazyBatchNorm1d", "LazyBatchNorm2d", "LazyBatchNorm3d", "LazyConv1d", "LazyConv2d", "LazyConv3d",
+           "LazyConvTranspose1d", "LazyConvTranspose2d", "LazyConvTranspose3d", "LazyInstanceNorm1d", "LazyInstanceNorm2d",
+           "LazyInstanceNorm3d", "LazyLinear", "UninitializedBuffer", "UninitializedParameter",
            "functional", "init", "modules", "utils"]
 
 from fusetorch.nn import modules  # noqa: E402 - last, as it gathers the others
+
+
+def __getattr__(name: str) -> object:
+    if name == "quantized":
+        import importlib
+        return importlib.import_module("fusetorch.nn.quantized")
+    raise AttributeError(f"module 'fusetorch.nn' has no attribute {name!r}: fusetorch does not have torch.nn.{name}"
+                         if not name.startswith("__") else name)

@@ -73,3 +73,101 @@ class Buffer(Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
         return _rebuild, (type(self), self.detach(), {"persistent": self.persistent})
+
+
+class UninitializedTensorMixin:
+    """A tensor that has a dtype and a device, but no shape and no memory yet; :meth:`materialize` gives it both."""
+
+    __slots__ = ()
+    cls_to_become: type[Tensor]
+
+    @property
+    def _a(self) -> Any:
+        # what every operation reads first
+        raise ValueError("Attempted to use an uninitialized parameter. This error happens when you are using a `LazyModule` or explicitly "
+                         f"manipulating `torch.nn.parameter.{type(self).__name__}` objects. When using LazyModules call `forward` with a "
+                         "dummy batch to initialize the parameters before calling torch functions")
+
+    @property
+    def data(self) -> Tensor:
+        """A tensor without elements that holds the dtype and the device."""
+        placeholder = torch.empty(0)
+        placeholder._a = _memory.__get__(self)
+        return placeholder
+
+    @data.setter
+    def data(self, value: Tensor) -> None:
+        _memory.__set__(self, value._a)
+
+    @property
+    def shape(self) -> Any:
+        raise RuntimeError("Can't access the shape of an uninitialized parameter or buffer. This error usually happens in "
+                           "`load_state_dict` when trying to load an uninitialized parameter into an initialized one. Call `forward` to "
+                           "initialize the parameters before accessing their attributes.")
+
+    dtype = property(lambda self: self.data.dtype)
+    device = property(lambda self: self.data.device)
+
+    def materialize(self, shape: Any, device: Any = None, dtype: Any = None) -> None:
+        """Makes it a Parameter or tensor of ``shape``, with arbitrary values; dtype and device are its own unless given."""
+        made = torch.empty(tuple(shape), device=device or self.device, dtype=dtype or self.dtype)
+        _memory.__set__(self, made._a)
+        self.__class__ = self.cls_to_become
+
+    def detach(self) -> Tensor:
+        return self
+
+    def share_memory_(self) -> Tensor:
+        raise RuntimeError("Can't share memory on an uninitialized parameter or buffer. Call `forward` to initialize the parameters before "
+                           "calling `module.share_memory()`.")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__}>"
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> Any:
+        if id(self) not in memo:
+            memo[id(self)] = type(self)(self.requires_grad, self.device, self.dtype)
+        return memo[id(self)]
+
+    def __reduce_ex__(self, protocol: Any) -> tuple:
+        return type(self), (self.requires_grad, self.device, self.dtype)
+
+
+_memory = Tensor.__dict__["_a"]
+
+
+class UninitializedParameter(UninitializedTensorMixin, Parameter):
+    """A :class:`Parameter` whose shape is not known yet.
+
+    Example:
+        >>> import fusetorch as torch
+        >>> p = torch.nn.UninitializedParameter()
+        >>> p
+        <UninitializedParameter>
+        >>> p.materialize((2, 3))
+        >>> p.shape
+        torch.Size([2, 3])
+    """
+
+    __slots__ = ()
+    cls_to_become = Parameter
+
+    def __new__(cls, requires_grad: bool = True, device: Any = None, dtype: Any = None) -> UninitializedParameter:
+        return _become(cls, torch.empty(0, device=device, dtype=dtype), requires_grad)
+
+
+class UninitializedBuffer(UninitializedTensorMixin, Tensor):
+    """A buffer whose shape is not known yet."""
+
+    __slots__ = ()
+    cls_to_become = Tensor
+
+    def __new__(cls, requires_grad: bool = False, device: Any = None, dtype: Any = None, persistent: bool = True) -> UninitializedBuffer:
+        buffer = _become(cls, torch.empty(0, device=device, dtype=dtype), requires_grad)
+        buffer.persistent = persistent
+        return buffer
+
+
+def is_lazy(value: Any) -> bool:
+    """Whether ``value`` is a parameter or buffer without a shape."""
+    return isinstance(value, UninitializedTensorMixin)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import fusetorch as torch
 from fusetorch.nn.hooks import RemovableHandle
-from fusetorch.nn.parameter import Parameter
+from fusetorch.nn.parameter import Parameter, is_lazy
 from fusetorch.tensor import Tensor, structure_changed
 
 if TYPE_CHECKING:
@@ -126,6 +126,8 @@ class StateDict:
             if key not in state_dict:
                 if strict:
                     missing_keys.append(key)
+            elif is_lazy(value) and is_lazy(state_dict[key]):
+                continue
             elif problem := _mismatch(key, value, state_dict[key]):
                 error_msgs.append(problem)
             elif assign:
