@@ -1,4 +1,4 @@
-"""Operations inside compiled functions: nothing is read while tracing that a replay would not read again, results lie where eager ones do."""
+"""Operations inside compiled functions: a trace freezes no value, and results lie where eager ones do."""
 from __future__ import annotations
 
 import warnings
@@ -97,3 +97,27 @@ def test_masked_scatter_and_histograms_need_no_values():
         torch.histc(torch.tensor([1.0, float("inf")]))
     with pytest.raises(RuntimeError, match="too few"):
         x[0].masked_scatter(x[0] < 9, x[1][0])
+
+
+def test_ends_counts_and_borders_that_are_not_known_while_tracing():
+    x, y = torch.tensor([3.0, 1.0, 3.0, 2.0]), torch.tensor([0.5, 4.0, 2.0, 2.0])
+    replayed(lambda a, b: (torch.linspace(a, b, 5), torch.linspace(0, b, 4, dtype=torch.float64), torch.logspace(a, 2, 3)),
+             (x[0], y[1]), (x[1], y[0]))
+    replayed(lambda x: torch.histogram(x, 3), (x,), (y,), (y * 0,))
+    replayed(lambda x: x.mode(), (x,), (y,))
+    n, m = torch.tensor([1, 0, 2, 1]), torch.tensor([0, 3, 1, 0])
+    replayed(lambda x, n: x.repeat_interleave(n, output_size=4), (x, n), (x, m))
+    replayed(lambda x, n: torch.segment_reduce(x, "max", lengths=n), (x, n), (y, m))
+    replayed(lambda x, n: torch.special.hermite_polynomial_h(x, n), (x, n), (y, m), (y, n * 3))
+    with pytest.raises(RuntimeError, match="add up to 4"):
+        x.repeat_interleave(n, output_size=5)
+
+
+def test_ctc_loss_of_targets_in_one_row():
+    rng = np.random.default_rng(0)
+    x = torch.from_numpy(rng.standard_normal((6, 2, 4)).astype(np.float32)).log_softmax(-1).requires_grad_()
+    lengths = torch.tensor([6, 5])
+
+    def f(x, labels, n):
+        return torch.autograd.grad(F.ctc_loss(x, labels, lengths, n), x)[0]
+    replayed(f, (x, torch.tensor([1, 2, 3]), torch.tensor([1, 2])), (x, torch.tensor([3, 3, 1]), torch.tensor([2, 1])))

@@ -45,12 +45,9 @@ NOT_TRACED = {
     "nonzero",
     "argwhere",
     "masked_select",
-    "masked_scatter",
     "unique",
     "unique_consecutive",
     "bincount",
-    "histc",
-    "mode",
     "repeat_interleave",
 }
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..dtypes import dtype, get_default_dtype, int64
+from ..dtypes import dtype, float64, get_default_dtype, int64
 from ..dtypes import from_numpy as dtype_from_numpy
 from ..runtime.device import default_devices
 from ..runtime.device import device as device_class
@@ -193,26 +193,26 @@ def scalar_tensor(s, *, dtype=None, device=None, requires_grad=False):
 # ---- filled
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def empty(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, memory_format=None):
     """Uninitialised memory (filled with zeros while tracing)."""
     t = _filled(_sizes(size), None, dtype or get_default_dtype(), device, requires_grad)
     return t if memory_format is None else _in_format(t, memory_format, requires_grad)
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def zeros(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Zeros."""
     return _filled(_sizes(size), 0, dtype or get_default_dtype(), device, requires_grad)
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def ones(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Ones."""
     return _filled(_sizes(size), 1, dtype or get_default_dtype(), device, requires_grad)
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def full(size, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """``fill_value`` everywhere; its dtype unless given."""
     if isinstance(fill_value, Tensor):
@@ -273,7 +273,7 @@ def new_tensor(input, data, *, dtype=None, device=None, requires_grad=False):
 # ---- ranges
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """``start, start + step, ...`` up to but not including ``end``."""
     start, end, step = [x.item() if isinstance(x, Tensor) else x for x in (start, end, step)]
@@ -296,11 +296,27 @@ def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=Fa
     return place(a.astype(dtype.np), device, requires_grad)
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False, layout=None):
     """``steps`` numbers evenly from ``start`` to ``end``, both included."""
     d = dtype or _spaced_dtype(start, end)
+    if _unknown(start, end, d) and steps >= 0:
+        return _spaced_between(start, end, steps).to(device=device or "cpu", dtype=d).requires_grad_(requires_grad)
     return place(_spaced(start, end, steps, d).astype(d.np), device, requires_grad)
+
+
+def _unknown(start: Any, end: Any, d: dtype) -> bool:
+    """Whether one of the ends is a tensor and a function is being traced, where its value is not known."""
+    from ..dispatch import active_tracer
+    return active_tracer() is not None and d.is_floating_point and any(
+        isinstance(x, Tensor) and not x.dtype.is_complex for x in (start, end))
+
+
+def _spaced_between(start: Any, end: Any, steps: int) -> Tensor:
+    """Numbers from ``start`` to ``end``, whose values are not known yet."""
+    first, last = [x.detach().double() if isinstance(x, Tensor) else float(x) for x in (start, end)]
+    at = fn.arange(steps, dtype=float64, device=start.device if isinstance(start, Tensor) else end.device)
+    return first + at * (last - first) / max(steps - 1, 1)
 
 
 def _spaced_dtype(*ends: Any) -> dtype:
@@ -317,10 +333,12 @@ def _spaced(start: Any, end: Any, steps: int, d: dtype) -> np.ndarray:
     return np.trunc(np.linspace(int(start), int(end), steps))
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_grad=False, layout=None):
     """``base`` to the powers ``linspace(start, end, steps)``."""
     d = dtype or _spaced_dtype(start, end)
+    if _unknown(start, end, d) and steps >= 0:
+        return (float(base) ** _spaced_between(start, end, steps)).to(device=device or "cpu", dtype=d).requires_grad_(requires_grad)
     start, end = [x.item() if isinstance(x, Tensor) else x for x in (start, end)]
     if steps < 0:
         raise RuntimeError("number of steps must be non-negative")
@@ -329,7 +347,7 @@ def logspace(start, end, steps, base=10.0, *, dtype=None, device=None, requires_
     return place(np.asarray(np.power(float(base), np.linspace(start, end, steps))).astype(d.np), device, requires_grad)
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def eye(n, m=None, *, dtype=None, device=None, requires_grad=False, layout=None):
     """The identity matrix."""
     for name, size in (("n", n), ("m", m)):

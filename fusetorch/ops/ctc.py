@@ -142,7 +142,7 @@ def _padded(targets: Any, lengths: Any, n: int) -> Any:
     if not tracing() and int(lengths.sum()) != targets.numel():
         raise RuntimeError(f"Expected tensor to have size {int(lengths.sum())} at dimension 0, but got size {targets.numel()} for argument "
                            "#2 'targets' (while checking arguments for ctc_loss_allocate_outputs)")
-    longest = int(lengths.max()) if n else 0
+    longest = 0 if not n else targets.numel() if tracing() else int(lengths.max())   # what is not known is bounded
     if not longest:
         return targets.new_zeros((n, 0))
     starts = lengths.cumsum(0) - lengths

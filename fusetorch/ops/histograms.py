@@ -8,6 +8,7 @@ from typing import Any
 
 from ..shapes import wrap_dim
 from ..tensor import Tensor
+from .losses import tracing
 from .opdef import composite, fn
 
 histogram_result = namedtuple("histogram", "hist bin_edges")
@@ -26,6 +27,10 @@ def _edges(name: str, x: Any, bins: Any, low_high: Any) -> Any:
         raise RuntimeError(f"{name}(): bins must be > 0, but got {bins}")
     if low_high is not None:
         low, high = (float(v) for v in low_high)
+    elif x.numel() and tracing():
+        low, high = x.min().double(), x.max().double()
+        wider = (low == high) * 0.5
+        return fn.linspace(low - wider, high + wider, bins + 1, dtype=x.dtype, device=x.device)
     elif x.numel():
         low, high = float(x.min().item()), float(x.max().item())
     else:

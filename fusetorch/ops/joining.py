@@ -10,6 +10,7 @@ from ..shapes import wrap_dim
 from ..tensor import Tensor
 from .creation import place
 from .indexing import device_write
+from .losses import tracing
 from .opdef import composite, fn, opaque
 from .reshaping import variadic
 
@@ -221,6 +222,9 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     d = wrap_dim(0 if dim is None else dim, x.ndim)
     if not x.ndim:
         x = x.reshape(1)
+    n = x._a.shape[d]
+    if isinstance(repeats, Tensor) and output_size is not None and repeats.ndim < 2 and repeats.numel() in (1, n):
+        return x.index_select(d, _repeated(repeats.reshape(-1).expand(n), output_size))
     if isinstance(repeats, Tensor) and repeats.numel() == 1:
         repeats = int(repeats.item())
     if isinstance(repeats, int):
@@ -231,11 +235,18 @@ def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
         return wide.reshape(shape[:d] + (shape[d] * repeats,) + shape[d + 1:])
     if repeats.ndim != 1:
         raise RuntimeError("repeat_interleave only accept 1D vector as repeat")
-    if repeats.numel() != x._a.shape[d]:
+    if repeats.numel() != n:
         raise RuntimeError("repeats must have the same size as input along dim, but got repeats.size(0) = "
-                           f"{repeats.numel()} and input.size({d}) = {x._a.shape[d]}")
-    at = np.repeat(np.arange(x._a.shape[d]), _host_counts(repeats))
+                           f"{repeats.numel()} and input.size({d}) = {n}")
+    at = np.repeat(np.arange(n), _host_counts(repeats))
     return fn.index(x, [place(at, x.device)], (d,))
+
+
+def _repeated(counts: Tensor, size: int) -> Tensor:
+    """The numbers 0, 1, ..., each ``counts`` times, together ``size``: no value needs to be known."""
+    if not tracing() and int(counts.sum()) != size:
+        raise RuntimeError(f"repeat_interleave: output_size is {size}, but repeats add up to {int(counts.sum())}")
+    return fn.searchsorted(counts.long().cumsum(0), fn.arange(size, device=counts.device), right=True)
 
 
 def _host_counts(repeats: Tensor) -> np.ndarray:

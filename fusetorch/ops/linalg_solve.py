@@ -49,7 +49,7 @@ def _(ctx: Any, g: Any) -> Any:
     return ga, gb.sum_to_size(ctx.shape(1))
 
 
-@composite(name="linalg_solve_triangular", function=False, method=False, aliases=("linalg.solve_triangular",), out=True)
+@composite(name="linalg_solve_triangular", function=False, method=False, aliases=("linalg.solve_triangular",), out="exact")
 def linalg_solve_triangular(A, B, *, upper, left=True, unitriangular=False):
     """``X`` with ``A @ X = B`` (``X @ A = B`` with ``left=False``) for triangular ``A``, whose other triangle is not read."""
     square("linalg.solve_triangular", A)
@@ -76,7 +76,7 @@ def _broadcast(name: str, a: Any, b: Any) -> None:
         raise RuntimeError(f"{name}: the batches of A {list(a.shape)} and B {list(b.shape)} do not broadcast") from error
 
 
-@composite(out=True)
+@composite(out="exact")
 def triangular_solve(b, A, upper=True, transpose=False, unitriangular=False):
     """``(solution, cloned_coefficient)`` of ``A @ X = b`` (``A.mT @ X = b`` with ``transpose``) for triangular ``A``."""
     if b.ndim < 2 or A.ndim < 2:
@@ -176,7 +176,7 @@ def _solve(name: str, a: Any, b: Any, left: bool, check: bool) -> tuple[Any, Any
     return (r.squeeze(-1) if vector else r), info
 
 
-@composite(name="linalg_solve", function=False, method=False, aliases=("linalg.solve",), out=True, autocast="float32:cpu")
+@composite(name="linalg_solve", function=False, method=False, aliases=("linalg.solve",), out="exact", autocast="float32:cpu")
 def linalg_solve(A, B, *, left=True):
     """``X`` with ``A @ X = B`` (``X @ A = B`` with ``left=False``); ``B`` holds matrices or vectors.
 
@@ -185,7 +185,7 @@ def linalg_solve(A, B, *, left=True):
     return _solve("torch.linalg.solve", A, B, left, True)[0]
 
 
-@composite(name="linalg_solve_ex", function=False, method=False, aliases=("linalg.solve_ex",), out=True)
+@composite(name="linalg_solve_ex", function=False, method=False, aliases=("linalg.solve_ex",), out="exact")
 def linalg_solve_ex(A, B, *, left=True, check_errors=False):
     """``(result, info)``; ``info`` is 0, or the place of the pivot that is zero."""
     return solve_ex_result(*_solve("torch.linalg.solve_ex", A, B, left, check_errors))
@@ -208,21 +208,21 @@ def _(ctx: Any, g: Any, _: Any) -> Any:
     return -(y @ g @ y)
 
 
-@composite(aliases=("linalg.inv",), out=True, autocast="float32:cpu")
+@composite(aliases=("linalg.inv",), out="exact", autocast="float32:cpu")
 def inverse(A):
     """The inverse of square matrices. ``LinAlgError`` for a singular one."""
     square("linalg.inv", A)
     return fn.inverse_matrix(A, "linalg.inv")[0]
 
 
-@composite(name="linalg_inv_ex", function=False, method=False, aliases=("linalg.inv_ex",), out=True)
+@composite(name="linalg_inv_ex", function=False, method=False, aliases=("linalg.inv_ex",), out="exact")
 def linalg_inv_ex(A, *, check_errors=False):
     """``(inverse, info)``; ``info`` is 0, or the place of the pivot that is zero."""
     square("linalg.inv_ex", A)
     return inv_ex_result(*fn.inverse_matrix(A, "linalg.inv_ex" if check_errors else ""))
 
 
-@composite(name="linalg_lu_solve", function=False, method=False, aliases=("linalg.lu_solve",), out=True)
+@composite(name="linalg_lu_solve", function=False, method=False, aliases=("linalg.lu_solve",), out="exact")
 def linalg_lu_solve(LU, pivots, B, *, left=True, adjoint=False):
     """``X`` with ``A @ X = B`` (``X @ A = B``; ``adjoint``: ``A.mH`` for ``A``) from ``linalg.lu_factor(A)``."""
     name = "linalg.lu_solve"
@@ -248,7 +248,7 @@ def linalg_lu_solve(LU, pivots, B, *, left=True, adjoint=False):
     return x if left else H(x)
 
 
-@composite(out=True, autocast="float32:cpu")
+@composite(out="exact", autocast="float32:cpu")
 def lu_solve(b, LU_data, LU_pivots):
     """``X`` with ``A @ X = b`` from the factors of ``A``."""
     return linalg_lu_solve.body(LU_data, LU_pivots, b)
@@ -314,14 +314,14 @@ def _(ctx: Any, g_sign: Any, g: Any) -> Any:
     return g.unsqueeze(-1).unsqueeze(-1) * H(fn.inverse_matrix(a, "")[0])
 
 
-@composite(aliases=("linalg.det",), out=True)
+@composite(aliases=("linalg.det",), out="exact")
 def det(A):
     """The determinant of square matrices."""
     square("linalg.det", A)
     return fn.determinant(A)
 
 
-@composite(aliases=("linalg.slogdet",), out=True)
+@composite(aliases=("linalg.slogdet",), out="exact")
 def slogdet(A):
     """``(sign, logabsdet)`` of the determinant: 0 and minus infinity for singular matrices."""
     square("linalg.slogdet", A)
@@ -414,7 +414,7 @@ def linalg_matrix_rank(A, tol=None, *, atol=None, rtol=None, hermitian=False):
 _DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
 
 
-@composite(name="linalg_lstsq", function=False, method=False, aliases=("linalg.lstsq",))
+@composite(name="linalg_lstsq", out=True, function=False, method=False, aliases=("linalg.lstsq",))
 def linalg_lstsq(A, B, rcond=None, *, driver=None):
     """``(solution, residuals, rank, singular_values)`` of the least squares problem ``min |A @ X - B|``.
 
@@ -454,7 +454,7 @@ def linalg_lstsq(A, B, rcond=None, *, driver=None):
     if driver != "gels":
         s = fn.singular_values(A.detach())
         rank = (s > s.amax(-1, keepdim=True) * eps).sum(-1) if min(m, n) else s.sum(-1).long()
-        full = prod(sizes(rank)) == 0 or bool((rank == n).all())
+        full = m <= n or driver == "gelsy" or prod(sizes(rank)) == 0 or bool((rank == n).all())
         values = s if driver in ("gelsd", "gelss") else empty
     residuals = (A @ x - b).abs().square().sum(-2) if m > n and full and driver != "gelsy" else empty
     return lstsq_result(x.squeeze(-1) if vector else x, residuals.squeeze(-1) if vector and residuals.ndim else residuals, rank, values)

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, int32, int64
+from ..dtypes import bool_, float32, float64, int32, int64
 from ..shapes import wrap_dim
 from ..tensor import Tensor, wrap
 from .creation import place
@@ -38,7 +38,7 @@ def _(sequence: Any, values: Any, right: bool) -> Any:
     return ((s <= v) if right else (s < v)).sum(-1)._a
 
 
-@composite(out=True, method=False)
+@composite(out="exact", method=False)
 def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=None, sorter=None):
     """Positions at which ``input`` would be inserted to keep ``sorted_sequence`` in order: left of equal elements, or ``right`` of them."""
     if side is not None:
@@ -68,7 +68,7 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
     return r.to(int32) if out_int32 else r
 
 
-@composite(out=True)
+@composite(out="exact")
 def bucketize(input, boundaries, *, out_int32=False, right=False):
     """``searchsorted(boundaries, input)`` for one row of ``boundaries``."""
     if boundaries.ndim != 1:
@@ -79,23 +79,21 @@ def bucketize(input, boundaries, *, out_int32=False, right=False):
 @composite()
 def bincount(input, weights=None, minlength=0):
     """How often each number 0, 1, ... occurs in an integer vector (or the sum of the weights of its occurrences)."""
-    from .conversion import host_array
     if input.ndim != 1 or input.dtype.is_floating_point or input.dtype is bool_:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
-    a = host_array(input.detach())
-    if a.size and a.min() < 0:
+    if input.numel() and int(input.min()) < 0:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if weights is not None and weights.shape != input.shape:
         raise RuntimeError("weights should be 1-d and have the same length as input")
-    w = None if weights is None else host_array(weights.detach())
-    r = np.bincount(a, w, minlength)
-    want = np.int64 if w is None else np.float32 if weights.dtype.name == "float32" else np.float64
-    return place(r.astype(want), input.device)
+    size = max(int(input.max()) + 1 if input.numel() else 0, minlength)
+    d = int64 if weights is None else float32 if weights.dtype is float32 else float64
+    w = fn.ones_like(input, dtype=d) if weights is None else weights.detach().to(d)
+    return fn.zeros(size, dtype=d, device=input.device).scatter_add(0, input.long(), w)
 
 
-@composite(out=True)
+@composite(out="exact")
 def histc(input, bins=100, min=0, max=0):
     """How many elements fall into each of ``bins`` equal intervals from ``min`` to ``max`` (the data's range if both are 0)."""
     from ..dispatch import active_tracer
@@ -107,7 +105,7 @@ def histc(input, bins=100, min=0, max=0):
     x = x if x.dtype.itemsize > 2 and x.dtype.category == 2 else x.float()
     if min == max == 0 and x.numel():
         lo, hi = fn.aminmax(x)
-        if active_tracer() is None and not bool((lo.isfinite() & hi.isfinite())):
+        if active_tracer() is None and not bool(lo.isfinite() & hi.isfinite()):
             raise RuntimeError(f"histc: range of [{lo.item()}, {hi.item()}] is not finite")
         one = (lo == hi).to(x.dtype)
         lo, hi = lo - one, hi + one
@@ -156,7 +154,7 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
     return _unique_result(values, inverse.reshape(a.shape) if dim is None else inverse, counts, input, return_inverse, return_counts)
 
 
-@composite(out=True, method=False)
+@composite(out="exact", method=False)
 def isin(elements, test_elements, *, assume_unique=False, invert=False):
     """Whether each element is one of ``test_elements``."""
     if not isinstance(elements, Tensor):

@@ -6,6 +6,7 @@ from typing import Any
 
 from ..dtypes import int64
 from ..shapes import wrap_dim
+from .losses import tracing
 from .opdef import composite, fn
 
 #: By name: the scatter that does it, and the value of an empty segment.
@@ -22,7 +23,7 @@ def _offsets(data: Any, lengths: Any, offsets: Any, axis: int, unsafe: bool) -> 
         raise RuntimeError("segment_reduce(): Either lengths or offsets must be defined")
     if lengths.ndim != axis + 1:
         raise RuntimeError(f"segment_reduce(): Expected lengths to have axis + 1 = {axis + 1} dimensions, but got {lengths.ndim}")
-    if not unsafe:
+    if not (unsafe or tracing()):
         if lengths.numel() and int(lengths.min().item()) < 0:
             raise RuntimeError("segment_reduce(): lengths contains negative value!")
         if bool((lengths.sum(-1) != data.shape[axis]).any()):

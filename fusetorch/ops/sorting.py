@@ -6,10 +6,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import HALVES, bool_, int64
+from ..dtypes import HALVES, bool_, int64, uint8
 from ..shapes import wrap_dim
 from ..tensor import Tensor, wrap
-from .creation import place
 from .opdef import composite, fn, opaque
 
 sort_result = namedtuple("sort", "values indices")
@@ -124,7 +123,7 @@ def _(a: Any, k: int, dim: int, largest: bool) -> tuple[Any, Any]:
 topk_dim.vjp("out1")(pick_vjp)
 
 
-@composite(out=True)
+@composite(out="exact")
 def sort(input, dim=-1, descending=False, stable=False):
     """``(values, indices)`` in order along ``dim``; equal elements keep their order, and NaN counts as largest."""
     return sort_result(*fn.sort_dim(input, wrap_dim(dim, input.ndim), bool(descending)))
@@ -136,13 +135,13 @@ def argsort(input, dim=-1, descending=False, stable=False):
     return fn.sort_dim(input, wrap_dim(dim, input.ndim), bool(descending))[1]
 
 
-@composite(out=True)
+@composite(out="exact")
 def msort(input):
     """``sort`` along dimension 0, the values alone."""
     return fn.sort_dim(input, 0, False)[0]
 
 
-@composite(out=True)
+@composite(out="exact")
 def topk(input, k, dim=-1, largest=True, sorted=True):
     """``(values, indices)`` of the ``k`` largest (or smallest) elements along ``dim``, in order."""
     d = wrap_dim(dim, input.ndim)
@@ -154,7 +153,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     return topk_result(*fn.topk_dim(input, int(k), d, bool(largest)))
 
 
-@composite(out=True)
+@composite(out="exact")
 def kthvalue(input, k, dim=-1, keepdim=False):
     """``(values, indices)`` of the ``k``-th smallest element along ``dim``, counted from 1."""
     d = wrap_dim(dim, input.ndim)
@@ -205,20 +204,21 @@ _median_op("median", False, "The lower median of all elements, or ``(values, ind
 _median_op("nanmedian", True, "``median`` without the NaNs.")
 
 
-@composite(out=True)
+@composite(out="exact")
 def mode(input, dim=-1, keepdim=False):
     """``(values, indices)`` of the most frequent element along ``dim`` (the smallest of them), and a last position of it."""
-    from .conversion import host_array
     d = wrap_dim(dim, input.ndim)
     if not input.ndim:
         return mode_result(input.clone(), fn.zeros((), dtype=int64, device=input.device))
-    a = np.moveaxis(wide(host_array(input.detach())), d, -1)
-    at = np.zeros(a.shape[:-1], np.int64)
-    for row in np.ndindex(a.shape[:-1]):
-        values, inverse, counts = np.unique(a[row], return_inverse=True, return_counts=True)
-        at[row] = np.flatnonzero(inverse == counts.argmax())[-1]
-    index = place(np.expand_dims(at, d), input.device)
-    values = fn.gather_dim(input, index, d)
+    if not input._a.shape[d]:
+        raise IndexError(f"mode(): Expected reduction dim {d} to have non-zero size.")
+    x = input.detach().movedim(d, -1)
+    x = x.to(uint8) if x.dtype is bool_ else x
+    ordered, at = x.contiguous().sort(-1, stable=True)
+    end = fn.searchsorted(ordered, ordered, right=True)     # of each element's run
+    longest = (end - fn.searchsorted(ordered, ordered)).argmax(-1, keepdim=True)
+    index = at.gather(-1, (end.gather(-1, longest) - 1).clamp(min=0)).movedim(-1, d)
+    values = fn.gather_dim(input, index.contiguous(), d)
     return mode_result(values, index) if keepdim else mode_result(values.squeeze(d), index.squeeze(d))
 
 
@@ -266,13 +266,13 @@ def _quantile(input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, i
     return out.squeeze(0) if q.ndim == 0 else out
 
 
-@composite(out=True, autocast="float32:cpu")
+@composite(out="exact", autocast="float32:cpu")
 def quantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """The ``q``-quantiles (``q`` in [0, 1], a number or a vector, which becomes the first dimension)."""
     return _quantile(input, q, dim, keepdim, interpolation, False)
 
 
-@composite(out=True, autocast="float32:cpu")
+@composite(out="exact", autocast="float32:cpu")
 def nanquantile(input, q, dim=None, keepdim=False, *, interpolation="linear"):
     """``quantile`` without the NaNs."""
     return _quantile(input, q, dim, keepdim, interpolation, True)

@@ -1,50 +1,70 @@
 """Orthogonal polynomials at a degree per element: three-term recurrences (Abramowitz and Stegun, chapter 22). No gradients, as in PyTorch.
 
-The recurrence runs to the largest degree. Where the degrees are a tensor, that reads its values.
+The recurrence runs to the largest degree.
 """
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..dtypes import get_default_dtype
-from ..tensor import Tensor
-from .opdef import composite, compute_dtype, fn
+from ..tensor import Tensor, wrap
+from .opdef import composite, compute_dtype, fn, opaque
 
 #: Degrees from which Hermite polynomials are NaN, as in PyTorch.
 HERMITE_LIMIT = 128
 
 
-def _recurrence(x: Any, n: Any, first: Callable[[Any], Any], step: Callable[[Any, Any, Any, int], Any],
-                shift: bool) -> Any:
-    """``p(n)`` at ``x`` (``shift``: at ``2 x - 1``), with ``p(0) = 1``, ``p(1) = first(x)`` and ``p(k + 1) = step(x, p(k), p(k - 1), k)``;
-    0 for negative degrees."""
-    if not isinstance(x, Tensor) and not isinstance(n, Tensor):
-        raise TypeError(f"expected a tensor among input and n, got {type(x).__name__} and {type(n).__name__}")
-    like = x if isinstance(x, Tensor) else n
-    if not isinstance(x, Tensor):
-        x = fn.full((), x, dtype=like.dtype if like.dtype.category == 2 else get_default_dtype(), device=like.device)
-    if not isinstance(n, Tensor):
-        n = fn.full((), n, device=like.device)
-        top = int(n.item())
-    else:
-        top = int(n.max().item()) if n.numel() else -1
-    d = fn.result_type(x, n)
-    d = d if d.category == 2 else get_default_dtype()
-    x, degree = fn.broadcast_tensors(x.detach().to(compute_dtype(d)), n.detach().long())
-    x = x * 2 - 1 if shift else x
-    before, now = fn.ones_like(x), first(x)
-    out = fn.where(degree == 0, before, fn.zeros_like(x))
+class _Polynomial(NamedTuple):
+    """A family: ``p(0) = 1``, ``p(1) = first(x)`` and ``p(k + 1) = step(x, p(k), p(k - 1), k)``; ``shift``: at ``2 x - 1``."""
+
+    first: Callable[[Any], Any]
+    step: Callable[[Any, Any, Any, int], Any]
+    shift: bool
+    limit: int | None   # degrees above it give NaN
+
+
+_FAMILIES: dict[str, _Polynomial] = {}
+
+
+@opaque(real=True, function=False, method=False, differentiable=False)
+def polynomial_values(x, degrees, family: str):
+    """``p(degrees)`` of a family at ``x``, two tensors of one shape; 0 for negative degrees."""
+    return [(tuple(x.shape), x.dtype)]
+
+
+def _recurrence(x: Any, degrees: Any, family: str) -> Any:
+    p = _FAMILIES[family]
+    x, n = wrap(x), wrap(degrees)
+    top = int(n.max()) if n.numel() else -1
+    x = x * 2 - 1 if p.shift else x
+    before, now = fn.ones_like(x), p.first(x)
+    out = fn.where(n == 0, before, fn.zeros_like(x))
     for k in range(1, min(top, 1000) + 1):
-        out = fn.where(degree == k, now, out)
-        before, now = now, step(x, now, before, k)
-    return out.to(d)
+        out = fn.where(n == k, now, out)
+        before, now = now, p.step(x, now, before, k)
+    return out.contiguous()._a
+
+
+polynomial_values.cpu(_recurrence)
+polynomial_values.cuda(_recurrence)
 
 
 def _polynomial(name: str, doc: str, first: Callable, step: Callable, shift: bool = False, limit: int | None = None) -> None:
+    _FAMILIES[name] = _Polynomial(first, step, shift, limit)
+
     def f(input, n):  # noqa: ANN001, ANN202
-        r = _recurrence(input, n, first, step, shift)
-        return r if limit is None else fn.where((n if isinstance(n, Tensor) else fn.full((), n, device=r.device)) > limit, float("nan"), r)
+        if not isinstance(input, Tensor) and not isinstance(n, Tensor):
+            raise TypeError(f"expected a tensor among input and n, got {type(input).__name__} and {type(n).__name__}")
+        like = input if isinstance(input, Tensor) else n
+        x = input if isinstance(input, Tensor) else fn.full(
+            (), input, dtype=like.dtype if like.dtype.category == 2 else get_default_dtype(), device=like.device)
+        degree = n if isinstance(n, Tensor) else fn.full((), n, device=like.device)
+        d = fn.result_type(x, degree)
+        d = d if d.category == 2 else get_default_dtype()
+        at, whole = fn.broadcast_tensors(x.detach().to(compute_dtype(d)), degree.detach().long())
+        r = fn.polynomial_values(at.contiguous(), whole.contiguous(), name).to(d)
+        return r if limit is None else fn.where(degree > limit, float("nan"), r)
     f.__doc__ = doc
     composite(name=f"special_{name}", function=False, method=False, differentiable=False, out=True, aliases=(f"special.{name}",))(f)
 

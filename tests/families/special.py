@@ -71,6 +71,5 @@ for _name, _f in list(_POLYNOMIALS.items()):
 for _name, _f in _POLYNOMIALS.items():
     SAMPLES["special_" + _name] = lambda: [S(f(3, 4, lo=-1.5, hi=1.5), i(4, hi=7)), S(f(5, lo=0, hi=1), 4)]
     ORACLES["special_" + _name] = lambda x, n, _f=_f: _f(np.asarray(n), x)
-
-#: read the largest degree, or have no gradient
-NOT_TRACED = {"special_" + name for name in _POLYNOMIALS}
+SAMPLES["polynomial_values"] = lambda: [S(f(3, 4, lo=-1.5, hi=1.5), i(3, 4, hi=7), name) for name in _POLYNOMIALS]
+ORACLES["polynomial_values"] = lambda x, n, family: _POLYNOMIALS[family](np.asarray(n), x)
