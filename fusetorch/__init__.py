@@ -98,7 +98,8 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
-         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "fx", "library", "_custom_ops", "_C")
+         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "fx", "library", "_custom_ops", "_C",
+         "_dynamo", "_inductor", "ao", "quantization")
 
 #: Names that live in modules loaded when first asked for.
 _LAZY_NAMES = {name: module for module, names in {

@@ -16,7 +16,37 @@ from urllib.request import Request, urlopen
 
 import fusetorch as torch
 
-_HASH = re.compile(r"-([a-f0-9]*)\.")
+try:
+    from tqdm import tqdm
+except ImportError:
+    class tqdm:  # type: ignore[no-redef]  # noqa: N801
+        """Stands in for the progress bar of the package of that name where it is not installed: counts, and shows nothing."""
+
+        def __init__(self, iterable: Any = None, *, total: float | None = None, disable: bool = False, **options: Any) -> None:
+            self.iterable, self.total, self.n = iterable, total, 0
+
+        def __iter__(self) -> Any:
+            return iter(self.iterable)
+
+        def __enter__(self) -> tqdm:
+            return self
+
+        def __exit__(self, *_: object) -> None:
+            self.close()
+
+        def update(self, n: float = 1) -> None:
+            """Counts."""
+            self.n += n
+
+        def set_description(self, desc: str | None = None, refresh: bool = True) -> None:
+            """Does nothing."""
+
+        set_postfix = set_postfix_str = set_description
+
+        def close(self) -> None:
+            """Does nothing."""
+
+HASH_REGEX = re.compile(r"-([a-f0-9]*)\.")
 _dir: list[str | None] = [None]
 
 
@@ -63,7 +93,7 @@ def load_state_dict_from_url(url: str, model_dir: str | None = None, map_locatio
     path = os.path.join(model_dir, name)
     if not os.path.exists(path):
         sys.stderr.write(f'Downloading: "{url}" to {path}\n')
-        found = _HASH.search(name) if check_hash else None
+        found = HASH_REGEX.search(name) if check_hash else None
         download_url_to_file(url, path, found.group(1) if found else None, progress)
     return torch.load(path, map_location=map_location, weights_only=weights_only)
 

@@ -166,3 +166,40 @@ def test_excluded_autocast():
         with _C._ExcludeDispatchKeyGuard(keys):
             assert not torch.is_autocast_enabled("cpu")
         assert torch.is_autocast_enabled("cpu")
+
+
+def test_settings_and_marks_of_other_compilers():
+    torch._dynamo.config.cache_size_limit = 64
+    torch._dynamo.config.suppress_errors = True
+    torch._inductor.config.coordinate_descent_tuning = True
+    torch._inductor.config.triton.unique_kernel_names = True
+    torch._dynamo.reset()
+    x = torch.ones(3)
+    torch._dynamo.mark_dynamic(x, 0)
+
+    @torch._dynamo.optimize("inductor")
+    def f(x):
+        torch._dynamo.graph_break()
+        return torch.compiler.allow_in_graph(torch.sin)(x) + 1
+
+    with torch.compiler.set_stance("force_eager"):
+        assert torch.allclose(f(x), torch.sin(x) + 1)
+    with pytest.raises(RuntimeError, match="invalid torch.compile stance"):
+        torch.compiler.set_stance("other")
+
+
+def test_quantization_marks_pass_floats_through():
+    x = torch.tensor([-1.0, 2.0])
+    model = torch.ao.quantization.QuantWrapper(torch.nn.ReLU())
+    assert model(x).tolist() == [0, 2]
+    f = torch.nn.quantized.FloatFunctional()
+    assert f.add_relu(x, x).tolist() == [0, 4] and f.cat([x, x]).shape == (4,) and f.mul(x, x).tolist() == [1, 4]
+    with pytest.raises(RuntimeError, match="not intended"):
+        f(x)
+    with pytest.raises(NotImplementedError, match="no quantized tensors"):
+        torch.quantization.convert(model)
+
+
+def test_cuda_graphs_are_refused():
+    with pytest.raises(NotImplementedError, match="torch.compile"):
+        torch.cuda.CUDAGraph()

@@ -207,6 +207,7 @@ def set_sync_debug_mode(debug_mode: int | str) -> None:
 
 
 _ELSEWHERE = {
+    "graphs": "CUDAGraph graph make_graphed_callables graph_pool_handle",
     "random": "manual_seed manual_seed_all seed seed_all initial_seed get_rng_state get_rng_state_all set_rng_state set_rng_state_all",
     "memory": "max_memory_cached max_memory_reserved memory_cached memory_stats memory_summary reset_max_memory_allocated "
               "reset_max_memory_cached set_per_process_memory_fraction",
@@ -215,7 +216,7 @@ _ELSEWHERE = {
 
 def __getattr__(name: str) -> Any:
     import importlib
-    if name in ("amp", "nvtx", "random", "memory"):
+    if name in ("amp", "nvtx", "random", "memory", "graphs"):
         return importlib.import_module(f"{__name__}.{name}")
     for module, names in _ELSEWHERE.items():
         if name in names.split():

@@ -79,6 +79,17 @@ def script_if_tracing(fn: T) -> T:
     return fn
 
 
+_script_if_tracing = script_if_tracing  # torchvision's name for it
+
+
+def _overload_method(fn: T) -> T:
+    """``fn`` itself: overloads are declared for TorchScript alone."""
+    return fn
+
+
+_overload = _overload_method
+
+
 def export(fn: T) -> T:
     """``fn`` itself."""
     return fn
