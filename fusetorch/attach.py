@@ -8,10 +8,11 @@ import numpy as np
 
 from . import cpu_backend, dispatch, functional  # noqa: F401 - functional derives what is attached here
 from .autograd import GradMode, edge_of, next_order
-from .dispatch import LoopNode, fast_limit
+from .dispatch import fast_limit
 from .dtypes import uint8
 from .ops.conversion import host_array
 from .ops.opdef import REGISTRY, OpDef, fn, op_names
+from .recorded import LoopNode, grad_plan
 from .runtime.memory import DeviceArray
 from .tensor import Meta, Tensor, announce
 
@@ -109,7 +110,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         entry = specs.get(x.dtype.num)
         if entry is None:
             spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
-            reads = dispatch.grad_plan(spec, (0, 1), (True,)).reads
+            reads = grad_plan(spec, (0, 1), (True,)).reads
             entry = specs[x.dtype.num] = (spec, any(kind != "grad" for kind, _ in reads))
         try:
             r = ufunc(x, y)
@@ -138,7 +139,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         plan = with_number.get(key)
         if plan is None:
             spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
-            plan = with_number[key] = dispatch.grad_plan(spec, (0,), (True,)), spec
+            plan = with_number[key] = grad_plan(spec, (0,), (True,)), spec
         t._req = True
         t._x = m = _new(Meta)
         m.node = node = _new(LoopNode)
@@ -258,7 +259,10 @@ def _repr(self: Tensor) -> str:
 
 
 def _format(self: Tensor, spec: str) -> str:
-    return format(self.item(), spec) if self.ndim == 0 and spec else format(repr(self), spec) if not spec else format(self.item(), spec)
+    """A 0-d tensor is formatted as the number that it holds."""
+    if self.ndim == 0 and type(self) is Tensor:
+        return format(self.item(), spec)
+    return object.__format__(self, spec)
 
 
 def _copied(t: Tensor, memo: dict) -> Any:
@@ -329,6 +333,11 @@ def _set_part(part: str) -> Callable[[Tensor, Any], None]:
     return assign
 
 
+def _where(self: Tensor, condition: Tensor, other: Any) -> Tensor:
+    """``self`` where ``condition``, else ``other``."""
+    return fn.where(condition, self, other)
+
+
 def _is_pinned(self: Tensor) -> bool:
     return False
 
@@ -344,7 +353,7 @@ _SPECIAL: dict[str, Any] = {
     "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "T": property(_transposed), "mT": property(_matrix_transposed),
     "H": property(_adjoint), "mH": property(_matrix_adjoint), "real": property(fn.real, _set_part("real")),
     "imag": property(fn.imag, _set_part("imag")),
-    "__hash__": Tensor.__hash__, "is_pinned": _is_pinned, "pin_memory": _same,
+    "__hash__": Tensor.__hash__, "where": _where, "is_pinned": _is_pinned, "pin_memory": _same,
 }
 
 attach()

@@ -19,7 +19,7 @@ LAYERS = [
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
-    ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "short", "attach", "functional", "random", "printing", "linalg", "fft",
+    ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "recorded", "short", "attach", "functional", "random", "printing", "linalg", "fft",
      "signal", "special", "masked"),
     ("compiler",),
     ("cuda", "cpu", "mps", "xpu", "accelerator", "hub", "onnx", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",

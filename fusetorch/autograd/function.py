@@ -117,7 +117,7 @@ class FunctionNode(Node):
 
 def _fitted(node: FunctionNode, i: int, g: Tensor, leaf: Tensor) -> Tensor:
     """A gradient of another shape: summed where the input's shape broadcasts to it, else PyTorch's error."""
-    from ..dispatch import sum_to
+    from ..recorded import sum_to
     try:
         return sum_to(g, tuple(leaf.shape))
     except RuntimeError:

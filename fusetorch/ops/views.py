@@ -90,7 +90,7 @@ def strided(a: np.ndarray, shape: tuple[int, ...], byte_strides: tuple[int, ...]
 
 def sum_to_size(g: Any, shape: Sequence[int]) -> Any:
     """Sums broadcast dimensions so that ``g`` has ``shape``."""
-    from ..dispatch import sum_to
+    from ..recorded import sum_to
     return sum_to(g, tuple(shape))
 
 

@@ -1,0 +1,211 @@
+"""Recorded operations: what the tape keeps of one, and how its gradient is computed.
+
+An operation with a gradient rule of its own is an :class:`OpNode`; one whose gradient is derived from its body a :class:`LoopNode`.
+"""
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from . import dispatch
+from .autograd import Node, Saved, edge_of
+from .autograd.nodes import node_name
+from .dtypes import dtype
+from .ops.expr import Expr, substitute, walk
+from .ops.gradient import derive
+from .ops.opdef import LoopSpec, OpDef, fn
+from .tensor import Tensor
+
+
+class OpNode(Node):
+    """A recorded operation: what its vjp may look at. ``ctx["input"]`` is a saved operand, ``ctx["out"]`` the saved output."""
+
+    def __init__(self, op: OpDef, tensors: Sequence[Tensor], attrs: dict[str, Any], n_outputs: int = 1) -> None:
+        super().__init__(tuple([edge_of(t) for t in tensors]), n_outputs)
+        self.op, self.attrs = op, attrs
+        self.saved: dict[str, Saved | list[Saved]] = {}
+        self.inputs_meta = tuple([(t._a.shape, t.dtype) for t in tensors])
+        self.needed = tuple([e is not None for e in self.edges])
+
+    def save(self, operands: dict[str, Tensor], outputs: Sequence[Tensor]) -> None:
+        """Keeps what the op's vjp declared."""
+        for name in self.op.saves:
+            if name == "out":
+                self.saved[name] = Saved(outputs[0], 0)
+            elif name.startswith("out") and name[3:].isdigit():
+                if int(name[3:]) < len(outputs):  # an op may have fewer results in some of its forms
+                    self.saved[name] = Saved(outputs[int(name[3:])], int(name[3:]))
+            elif isinstance(operands.get(name), Tensor):
+                self.saved[name] = Saved(operands[name])
+            elif isinstance(operands.get(name), (list, tuple)):
+                self.saved[name] = [Saved(t) for t in operands[name]]
+
+    def __getitem__(self, name: str) -> Any:
+        s = self.saved.get(name)
+        return None if s is None else [t.get(self) for t in s] if isinstance(s, list) else s.get(self)
+
+    def shape(self, i: int = 0) -> tuple[int, ...]:
+        """Shape of tensor operand ``i``."""
+        return self.inputs_meta[i][0]
+
+    def dtype(self, i: int = 0) -> dtype:
+        """Dtype of tensor operand ``i``."""
+        return self.inputs_meta[i][1]
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Calls the op's vjp."""
+        if self.op.vjp_fn is None:
+            raise NotImplementedError(f"derivative for {self.op.name} is not implemented")
+        out = self.op.vjp_fn(self, *grads)
+        return out if isinstance(out, (tuple, list)) else (out,)
+
+    def release(self) -> None:
+        """Drops saved tensors."""
+        if self.saved:
+            self.released = True
+            self.saved = {}
+
+    def name(self) -> str:
+        """Such as ``SumBackward0``."""
+        return node_name(self.op.name)
+
+
+class GradPlan:
+    """A derived gradient: the spec of its kernel, what it reads, and of which input each of its results, or an incoming gradient that is
+    passed on unchanged, is the gradient."""
+
+    __slots__ = ("spec", "reads", "results")
+
+    def __init__(self, spec: LoopSpec | None, reads: tuple, results: tuple) -> None:
+        self.spec, self.reads, self.results = spec, reads, results
+
+
+def grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, ...]) -> GradPlan:
+    """Derives the backward kernel for the wanted inputs, given which outputs have a gradient; cached on the spec."""
+    plan = spec.grads.get((wanted, have))
+    if plan is None:
+        plan = spec.grads[wanted, have] = _make_grad_plan(spec, wanted, have)
+    return plan
+
+
+def _make_grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, ...]) -> GradPlan:
+    n, m = len(spec.in_dtypes), len(spec.values)
+    live = [j for j in range(m) if have[j]]
+    grads = derive([spec.values[j] for j in live], [spec.out_dtypes[j] for j in live], n, wanted)
+
+    def origin(k: int) -> tuple[str, int]:
+        return ("in", k) if k < n else ("grad", live[k - n]) if k < n + len(live) else ("out", live[k - n - len(live)])
+
+    results: list[tuple[str, int] | None] = []
+    values: list[Expr] = []
+    kept: list[int] = []
+    for i, g in zip(wanted, grads):
+        if g is None:
+            results.append(None)
+            continue
+        if not any(e.op == "load" for e in walk([g])):  # free of the incoming gradient: flat everywhere, such as floor
+            results.append(("zero", None))
+            continue
+        bare = g
+        while bare.op == "cast" and bare.args[0].op in ("load", "cast") and bare.args[0].dtype.is_floating_point:
+            bare = bare.args[0]
+        if bare.op == "load" and bare.dtype is spec.in_dtypes[i] and bare.attr >= n:
+            results.append(("pass", origin(bare.attr)[1]))
+        else:
+            results.append(("kernel", len(values)))
+            values.append(g)
+            kept.append(i)
+    used = sorted({e.attr for e in walk(values) if e.op == "load"})
+    number = {k: j for j, k in enumerate(used)}
+    mapping = {e: Expr("load", (), number[e.attr], e.dtype) for e in walk(values) if e.op == "load"}
+    new = None
+    if values:
+        dtypes = {e.attr: e.dtype for e in walk(values) if e.op == "load"}
+        new = LoopSpec(spec.name + "_backward", None, [dtypes[k] for k in used], substitute(values, mapping),
+                       [spec.in_dtypes[i] for i in kept], [True] * len(values), spec.scalars, False)
+    return GradPlan(new, tuple(origin(k) for k in used), tuple((i, r) for i, r in zip(wanted, results) if r is not None))
+
+
+class LoopNode(Node):
+    """A recorded elementwise operation whose gradient is derived from its body."""
+
+    scalars: Sequence[Any] = ()
+    inputs: dict[int, Saved] = {}
+    outputs: dict[int, Saved] = {}
+    spec: LoopSpec
+    shapes: Sequence[tuple[int, ...]]
+    plan: GradPlan | None = None        # for gradients of all floating results
+
+    def __init__(self, spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outputs: Sequence[Tensor]) -> None:
+        super().__init__(tuple([edge_of(t) for t in tensors]), len(outputs))
+        self.spec, self.scalars = spec, scalars
+        self.shapes = [t._a.shape for t in tensors]
+        self.save(tensors, outputs)
+
+    @property
+    def wanted(self) -> tuple[int, ...]:
+        """The inputs that want a gradient."""
+        return tuple([i for i, e in enumerate(self.edges) if e is not None])
+
+    def save(self, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
+        """Keeps what the gradient's kernel reads."""
+        self.plan = plan = grad_plan(self.spec, self.wanted, self.spec.differentiable)
+        if not plan.reads:
+            return
+        self.inputs, self.outputs = {}, {}
+        for kind, k in plan.reads:
+            if kind == "in":
+                self.inputs[k] = Saved(tensors[k])
+            elif kind == "out":
+                self.outputs[k] = Saved(outputs[k], k)
+
+    def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """Runs the derived kernel, then sums over broadcast dimensions."""
+        if len(grads) == 1:
+            plan = self.plan or grad_plan(self.spec, self.wanted, (True,))
+        else:
+            if any([g is None for g in grads]):  # what was saved serves a gradient of all floating results
+                like = next(g for g in grads if g is not None)
+                grads = [fn.zeros(like._a.shape, dtype=d, device=like.device) if g is None and d.category >= 2 else g
+                         for g, d in zip(grads, self.spec.out_dtypes)]
+            plan = grad_plan(self.spec, self.wanted, tuple([g is not None for g in grads]))
+        made: Any = ()
+        if plan.spec is not None:
+            reads = [grads[k] if kind == "grad" else self.inputs[k].get(self) if kind == "in" else self.outputs[k].get(self)
+                     for kind, k in plan.reads]
+            made = dispatch.apply_loop(plan.spec, reads, self.scalars)
+            if not isinstance(made, tuple):
+                made = (made,)
+        out: list[Tensor | None] = [None] * len(self.edges)
+        for i, (kind, k) in plan.results:
+            if kind == "zero":
+                like = next(g for g in grads if g is not None)
+                out[i] = fn.zeros(self.shapes[i], dtype=self.spec.in_dtypes[i], device=like.device)
+                continue
+            g, shape = grads[k] if kind == "pass" else made[k], self.shapes[i]
+            out[i] = g if g._a.shape == shape else sum_to(g, shape)
+        return out
+
+    def release(self) -> None:
+        """Drops saved tensors."""
+        if self.inputs or self.outputs:
+            self.released = True
+            self.inputs, self.outputs = {}, {}
+
+    def name(self) -> str:
+        """Such as ``MulBackward0``."""
+        return node_name(self.spec.name)
+
+
+def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:
+    """Undoes broadcasting: sums ``g`` to ``shape``."""
+    have = g._a.shape
+    if have == tuple(shape):
+        return g
+    lead = len(have) - len(shape)
+    if lead < 0:  # the kernel saw fewer dimensions: the gradient broadcasts
+        return g.expand(shape)
+    dims = [d for d in range(len(have)) if d < lead or (shape[d - lead] == 1 and have[d] != 1)]
+    if dims:
+        g = g.sum(dims, keepdim=True)
+    return g.reshape(shape) if g._a.shape != tuple(shape) or lead else g
