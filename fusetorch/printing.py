@@ -141,7 +141,7 @@ def tensor_repr(t: Tensor) -> str:
         summarize = a.size > _OPTIONS["threshold"]
         body = _rows(a, len(prefix), summarize, _formatter(_shown(a, summarize)))
     if t.grad_fn is not None:
-        suffix.append(f"grad_fn={t.grad_fn!r}")
+        suffix.append(f"grad_fn=<{t.grad_fn.name()}>")
     elif t.requires_grad:
         suffix.append("requires_grad=True")
     out = prefix + body
