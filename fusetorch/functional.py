@@ -8,6 +8,7 @@ from types import CodeType
 from typing import Any
 
 from . import casting, dispatch, short
+from .autograd.nodes import packers
 from .ops import load_all
 from .ops.opdef import REGISTRY, Namespace, OpDef, fn, op_names
 
@@ -66,7 +67,7 @@ def _with_short(op: OpDef) -> Callable[..., Any]:
 
     @functools.wraps(body)
     def f(*args: Any, **kwargs: Any) -> Any:
-        if limit[0] >= 0:  # nothing is traced
+        if limit[0] >= 0 and not packers:  # nothing is traced, and no hook wants to see what is saved
             made = short_way(*args, **kwargs)
             if made is not None:
                 return run(op, made, args, kwargs)
@@ -75,10 +76,19 @@ def _with_short(op: OpDef) -> Callable[..., Any]:
 
 
 def _with_out(op: OpDef, body: Callable) -> Callable[..., Any]:
+    exact, takes_dtype = op.out == "exact", op.out == "dtype"
+
     @functools.wraps(body)
     def f(*args: Any, out: Any = None, **kwargs: Any) -> Any:
-        r = body(*args, **kwargs)
-        return r if out is None else dispatch.write_out(op.name, r, out)
+        if out is None:
+            return body(*args, **kwargs)
+        if takes_dtype:
+            given = kwargs.get("dtype")
+            if given is None:
+                kwargs["dtype"] = out.dtype
+            elif given is not out.dtype:
+                raise RuntimeError(f"{op.name}(): dtype {given} does not match dtype of out parameter ({out.dtype})")
+        return dispatch.write_out(op.name, body(*args, **kwargs), out, exact)
     return f
 
 

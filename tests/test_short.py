@@ -100,3 +100,10 @@ def test_gradients_of_two_leaves_do_not_share_memory():
     (c + c.detach()).backward(slope)
     c.grad.zero_()
     assert slope.tolist() == [1, 1, 1]
+
+
+def test_hooks_see_what_is_saved():
+    seen = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t.shape) or t, lambda t: t):
+        y = torch.nn.functional.linear(floats(2, 3), floats(4, 3), floats(4))
+    assert len(seen) >= 2 and type(y.grad_fn).__name__ != "ShortNode"
