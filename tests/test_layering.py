@@ -15,7 +15,7 @@ ROOT = Path(fusetorch.__file__).parent
 
 #: From the bottom up; docs/architecture.md says what each layer does. A name is a module or a package with all it holds.
 LAYERS = [
-    ("dtypes", "formats", "shapes", "errors", "config"),
+    ("dtypes", "formats", "shapes", "errors", "config", "return_types"),
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),

@@ -1,20 +1,20 @@
 """Filling, padding with positions, and copies of what else would be views."""
 from __future__ import annotations
 
-from collections import namedtuple
 from collections.abc import Callable
 from typing import Any
 
 from ..dtypes import bool_, get_default_dtype
 from ..formats import contiguous_format
+from ..return_types import result
 from ..shapes import contiguous_strides, wrap_dim
 from ..tensor import Tensor
 from .opdef import composite, fn
 
-frexp_result = namedtuple("frexp", "mantissa exponent")
+frexp_result = result("frexp", "mantissa exponent")
 
 
-@composite(out=True)
+@composite(out="exact")
 def frexp(input):
     """``(mantissa, exponent)`` with ``input = mantissa * 2 ** exponent`` and a mantissa in [0.5, 1)."""
     if not input.dtype.is_floating_point:
@@ -63,7 +63,7 @@ def nonzero_static(input, *, size, fill_value=-1):
     return fn.cat([rows, fn.full((size - n, input.ndim), fill_value, dtype=rows.dtype, device=rows.device)])
 
 
-@composite(method=False)
+@composite(out="exact")
 def as_strided_scatter(input, src, size, stride, storage_offset=None):
     """``input`` with ``src`` written where ``as_strided`` with these arguments looks."""
     out = input.clone()
@@ -71,7 +71,7 @@ def as_strided_scatter(input, src, size, stride, storage_offset=None):
     return out
 
 
-@composite(inplace=True)
+@composite(inplace=True, out="exact")
 def index_reduce(input, dim, index, source, reduce, *, include_self=True):
     """Slice ``i`` of ``source`` along ``dim`` is reduced (``prod``, ``mean``, ``amax``, ``amin``) into slice ``index[i]`` of ``input``."""
     if reduce not in ("prod", "mean", "amax", "amin"):
@@ -101,7 +101,7 @@ def _copy(name: str, view: Callable[..., Any], method: bool = False) -> None:
         r = view(*args, **kwargs)
         return tuple(_row_major(v) for v in r) if isinstance(r, (tuple, list)) else _row_major(r)
     f.__doc__ = f"``{name.removesuffix('_copy')}`` with a copy of its own as result."
-    composite(name=name, method=method, out=True)(f)
+    composite(name=name, method=method, out="exact")(f)
 
 
 for _name in ("as_strided", "detach", "diagonal", "permute", "select", "split", "split_with_sizes", "squeeze", "t", "transpose", "unbind",
@@ -110,14 +110,14 @@ for _name in ("as_strided", "detach", "diagonal", "permute", "select", "split", 
 _copy("alias_copy", lambda input: input)
 
 
-@composite(method=False, out=True)
+@composite(method=False, out="exact")
 def slice_copy(input, dim=0, start=None, end=None, step=1):
     """``input[start:end:step]`` along ``dim`` with a copy of its own as result."""
     d = wrap_dim(dim, input.ndim)
     return input[(slice(None),) * d + (slice(start, end, step),)].clone()
 
 
-@composite(out=True)
+@composite(out="exact")
 def narrow_copy(input, dim, start, length):
     """``narrow`` with a copy of its own as result."""
     if dim >= max(input.ndim, 1):

@@ -2,17 +2,17 @@
 from __future__ import annotations
 
 from builtins import range as indices  # an argument here is called range
-from collections import namedtuple
 from collections.abc import Sequence
 from typing import Any
 
+from ..return_types import result
 from ..shapes import wrap_dim
 from ..tensor import Tensor
 from .losses import tracing
 from .opdef import composite, fn
 
-histogram_result = namedtuple("histogram", "hist bin_edges")
-histogramdd_result = namedtuple("histogramdd", "hist bin_edges")
+histogram_result = result("histogram", "hist bin_edges")
+histogramdd_result = result("histogramdd", "hist bin_edges")
 
 
 def _edges(name: str, x: Any, bins: Any, low_high: Any) -> Any:

@@ -6,26 +6,26 @@ J. Townsend, "Differentiating the singular value decomposition" (2016).
 """
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 from ..dtypes import bool_, int32, int64
+from ..return_types import result
 from ..runtime import solver
 from .linalg_rules import H, batched, kernel, matrix, sizes, square
 from .opdef import composite, fn, opaque
 
-cholesky_ex_result = namedtuple("linalg_cholesky_ex", "L info")
-lu_result = namedtuple("linalg_lu", "P L U")
-lu_factor_result = namedtuple("linalg_lu_factor", "LU pivots")
-lu_factor_ex_result = namedtuple("linalg_lu_factor_ex", "LU pivots info")
-lu_unpack_result = namedtuple("lu_unpack", "P L U")
-qr_result = namedtuple("linalg_qr", "Q R")
-geqrf_result = namedtuple("geqrf", "a tau")
-eig_result = namedtuple("linalg_eig", "eigenvalues eigenvectors")
-eigh_result = namedtuple("linalg_eigh", "eigenvalues eigenvectors")
-svd_result = namedtuple("linalg_svd", "U S Vh")
-old_qr_result = namedtuple("qr", "Q R")
-old_svd_result = namedtuple("svd", "U S V")
+cholesky_ex_result = result("linalg_cholesky_ex", "L info")
+lu_result = result("linalg_lu", "P L U")
+lu_factor_result = result("linalg_lu_factor", "LU pivots")
+lu_factor_ex_result = result("linalg_lu_factor_ex", "LU pivots info")
+lu_unpack_result = result("lu_unpack", "P L U")
+qr_result = result("linalg_qr", "Q R")
+geqrf_result = result("geqrf", "a tau")
+eig_result = result("linalg_eig", "eigenvalues eigenvectors")
+eigh_result = result("linalg_eigh", "eigenvalues eigenvectors")
+svd_result = result("linalg_svd", "U S Vh")
+old_qr_result = result("qr", "Q R")
+old_svd_result = result("svd", "U S V")
 
 
 # ---------------------------------------------------------------------------------------------------- Cholesky
@@ -57,7 +57,7 @@ def _cholesky(name: str, a: Any, upper: bool, check: bool) -> tuple[Any, Any]:
     return (H(low) if upper else low), info
 
 
-@composite(name="linalg_cholesky", function=False, method=False, aliases=("linalg.cholesky",), out=True, autocast="float32:cpu")
+@composite(name="linalg_cholesky", function=False, method=False, aliases=("linalg.cholesky",), out="exact", autocast="float32:cpu")
 def linalg_cholesky(A, *, upper=False):
     """The lower factor ``L`` of positive-definite matrices, ``A = L @ L.mH`` (or the upper one).
 
@@ -72,7 +72,7 @@ def cholesky(input, upper=False):
     return _cholesky("cholesky", input, upper, True)[0]
 
 
-@composite(name="linalg_cholesky_ex", function=False, method=False, aliases=("linalg.cholesky_ex",), out=True)
+@composite(name="linalg_cholesky_ex", function=False, method=False, aliases=("linalg.cholesky_ex",), out="exact")
 def linalg_cholesky_ex(input, *, upper=False, check_errors=False):
     """``(L, info)``: ``info`` is 0, or the order of the first leading minor that is not positive."""
     return cholesky_ex_result(*_cholesky("linalg.cholesky_ex", input, upper, check_errors))
@@ -153,13 +153,13 @@ def _lu_factor(name: str, a: Any, pivot: bool, check: bool) -> tuple[Any, Any, A
     return fn.lu_packed(a, bool(pivot), name if check else "")
 
 
-@composite(name="linalg_lu_factor", function=False, method=False, aliases=("linalg.lu_factor",), out=True)
+@composite(name="linalg_lu_factor", function=False, method=False, aliases=("linalg.lu_factor",), out="exact")
 def linalg_lu_factor(A, *, pivot=True):
     """``(LU, pivots)``: the packed factors of ``A`` and the rows swapped; for ``linalg.lu_solve``."""
     return lu_factor_result(*_lu_factor("linalg.lu_factor", A, pivot, True)[:2])
 
 
-@composite(name="linalg_lu_factor_ex", function=False, method=False, aliases=("linalg.lu_factor_ex",), out=True)
+@composite(name="linalg_lu_factor_ex", function=False, method=False, aliases=("linalg.lu_factor_ex",), out="exact")
 def linalg_lu_factor_ex(A, *, pivot=True, check_errors=False):
     """``lu_factor`` with ``info``: the place of the first pivot that is exactly zero."""
     return lu_factor_ex_result(*_lu_factor("linalg.lu_factor_ex", A, pivot, check_errors))
@@ -177,7 +177,7 @@ def _permutation_matrix(pivots: Any, m: int, dtype: Any) -> Any:
     return (fn.arange(m, device=pivots.device).unsqueeze(-1) == order.unsqueeze(-2)).to(dtype)
 
 
-@composite(name="linalg_lu", function=False, method=False, aliases=("linalg.lu",), out=True)
+@composite(name="linalg_lu", function=False, method=False, aliases=("linalg.lu",), out="exact")
 def linalg_lu(A, *, pivot=True):
     """``(P, L, U)`` with ``A = P @ L @ U``, ``L`` unit lower and ``U`` upper triangular; ``P`` is empty without pivoting."""
     packed, pivots, _ = _lu_factor("linalg.lu", A, pivot, False)
@@ -187,7 +187,7 @@ def linalg_lu(A, *, pivot=True):
     return lu_result(fn.empty(0, dtype=A.dtype, device=A.device), low, up)
 
 
-@composite(method=False, out=True)
+@composite(method=False, out="exact")
 def lu_unpack(LU_data, LU_pivots, unpack_data=True, unpack_pivots=True):
     """``(P, L, U)`` from what ``linalg.lu_factor`` returns; parts that are not asked for are empty."""
     if unpack_pivots and LU_pivots.dtype is not int32:
@@ -253,13 +253,13 @@ def _qr(name: str, a: Any, mode: str) -> tuple[Any, Any]:
     return (fn.empty(0, dtype=a.dtype, device=a.device) if mode == "r" else q), r
 
 
-@composite(name="linalg_qr", function=False, method=False, aliases=("linalg.qr",), out=True, autocast="float32:cpu")
+@composite(name="linalg_qr", function=False, method=False, aliases=("linalg.qr",), out="exact", autocast="float32:cpu")
 def linalg_qr(A, mode="reduced"):
     """``(Q, R)`` with ``A = Q @ R``: orthonormal columns and an upper triangle; ``mode`` ``reduced``, ``complete`` or ``r``."""
     return qr_result(*_qr("linalg.qr", A, mode))
 
 
-@composite(out=True)
+@composite(out="exact")
 def qr(input, some=True):
     """``linalg.qr`` in mode ``reduced``, or ``complete`` with ``some=False``."""
     return old_qr_result(*_qr("qr", input, "reduced" if some else "complete"))
@@ -327,7 +327,7 @@ def orgqr(input, input2):
     return householder_product.body(input, input2)
 
 
-@composite(out=True)
+@composite(out="exact")
 def ormqr(input, tau, other, left=True, transpose=False):
     """``Q @ other`` (or ``other @ Q``, and with ``transpose`` ``Q.mH``) for the ``Q`` that ``geqrf`` packs, without forming it."""
     if input.ndim < 2 or other.ndim < 2:
@@ -387,7 +387,7 @@ def _eigh(name: str, a: Any, uplo: str) -> tuple[Any, Any]:
     return fn.eigh_factors(a, uplo.upper())
 
 
-@composite(name="linalg_eigh", function=False, method=False, aliases=("linalg.eigh",), out=True, autocast="float32:cpu")
+@composite(name="linalg_eigh", function=False, method=False, aliases=("linalg.eigh",), out="exact", autocast="float32:cpu")
 def linalg_eigh(A, UPLO="L"):
     """``(eigenvalues, eigenvectors)`` of symmetric matrices, ascending; one triangle is read.
 
@@ -396,7 +396,7 @@ def linalg_eigh(A, UPLO="L"):
     return eigh_result(*_eigh("linalg.eigh", A, UPLO))
 
 
-@composite(name="linalg_eigvalsh", function=False, method=False, aliases=("linalg.eigvalsh",), out=True)
+@composite(name="linalg_eigvalsh", function=False, method=False, aliases=("linalg.eigvalsh",), out="exact")
 def linalg_eigvalsh(A, UPLO="L"):
     """The eigenvalues of symmetric matrices, ascending."""
     return _eigh("linalg.eigvalsh", A, UPLO)[0]
@@ -517,7 +517,7 @@ def _(ctx: Any, g: Any) -> Any:
     return (u * g.unsqueeze(-2)) @ vh
 
 
-@composite(name="linalg_svd", function=False, method=False, aliases=("linalg.svd",), out=True, autocast="float32:cpu")
+@composite(name="linalg_svd", function=False, method=False, aliases=("linalg.svd",), out="exact", autocast="float32:cpu")
 def linalg_svd(A, full_matrices=True, *, driver=None):
     """``(U, S, Vh)`` with ``A = U @ diag(S) @ Vh``; thin factors with ``full_matrices=False``.
 
@@ -529,7 +529,7 @@ def linalg_svd(A, full_matrices=True, *, driver=None):
     return svd_result(*fn.svd_factors(A, bool(full_matrices)))
 
 
-@composite(name="linalg_svdvals", function=False, method=False, aliases=("linalg.svdvals",), out=True, autocast="float32:cpu")
+@composite(name="linalg_svdvals", function=False, method=False, aliases=("linalg.svdvals",), out="exact", autocast="float32:cpu")
 def linalg_svdvals(A, *, driver=None):
     """The singular values, descending."""
     matrix("linalg.svdvals", A)
@@ -538,7 +538,7 @@ def linalg_svdvals(A, *, driver=None):
     return fn.singular_values(A)
 
 
-@composite(out=True)
+@composite(out="exact")
 def svd(input, some=True, compute_uv=True):
     """``(U, S, V)``: ``linalg.svd`` with ``V`` for ``Vh``; without ``compute_uv`` the vectors are zeros."""
     matrix("linalg.svd", input)

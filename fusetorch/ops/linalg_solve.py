@@ -5,22 +5,22 @@ pseudo-inverses and nonlinear least squares problems whose variables separate" (
 """
 from __future__ import annotations
 
-from collections import namedtuple
 from math import prod
 from typing import Any
 
 from ..dtypes import finfo, int32, int64
+from ..return_types import result
 from ..runtime import solver
 from ..shapes import broadcast_shapes
 from ..tensor import Tensor
 from .linalg_rules import H, batched, floating, kernel, matrix, same_dtype, sizes, square
 from .opdef import composite, fn, opaque
 
-inv_ex_result = namedtuple("linalg_inv_ex", "inverse info")
-solve_ex_result = namedtuple("linalg_solve_ex", "result info")
-slogdet_result = namedtuple("linalg_slogdet", "sign logabsdet")
-lstsq_result = namedtuple("linalg_lstsq", "solution residuals rank singular_values")
-triangular_solve_result = namedtuple("triangular_solve", "solution cloned_coefficient")
+inv_ex_result = result("linalg_inv_ex", "inverse info")
+solve_ex_result = result("linalg_solve_ex", "result info")
+slogdet_result = result("linalg_slogdet", "sign logabsdet")
+lstsq_result = result("linalg_lstsq", "solution residuals rank singular_values")
+triangular_solve_result = result("triangular_solve", "solution cloned_coefficient")
 
 
 # ---------------------------------------------------------------------------------------------------- triangular systems

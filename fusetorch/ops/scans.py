@@ -1,19 +1,19 @@
 """Running sums, products and extrema."""
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
 from ..dtypes import bool_, dtype, int64
+from ..return_types import result
 from ..shapes import wrap_dim
 from ..tensor import wrap
 from .opdef import composite, fn, opaque
 from .sorting import pick_vjp, wide
 
-cummax_result = namedtuple("cummax", "values indices")
-cummin_result = namedtuple("cummin", "values indices")
+cummax_result = result("cummax", "values indices")
+cummin_result = result("cummin", "values indices")
 
 
 @opaque(name="cumsum_dim", function=False, method=False)
@@ -95,8 +95,8 @@ def _(ctx: Any, g: Any) -> Any:
     d = ctx.attrs["dim"]
     if not ctx.shape(0)[d]:
         return g, g
-    s = _reverse_scan(ctx["decay"], g, d)
-    return s * _shifted(ctx["out"], d, 1), s
+    s = _reverse_scan(ctx["decay"].conj(), g, d)
+    return s * _shifted(ctx["out"], d, 1).conj(), s
 
 
 @opaque(name="cumprod_dim", function=False, method=False)
@@ -182,27 +182,27 @@ def _summable(x: Any, d: dtype | None) -> Any:
     return x if d is None else x.to(d)
 
 
-@composite(out=True, inplace=True, autocast="float32:cuda")
+@composite(out="dtype", inplace=True, autocast="float32:cuda")
 def cumsum(input, dim, *, dtype=None):
     """The sum of the elements up to each position of ``dim``; integers add up as int64."""
     d = wrap_dim(dim, input.ndim)
     return fn.cumsum_dim(_summable(input, dtype), d)
 
 
-@composite(out=True, inplace=True, autocast="float32:cuda")
+@composite(out="dtype", inplace=True, autocast="float32:cuda")
 def cumprod(input, dim, *, dtype=None):
     """The product of the elements up to each position of ``dim``; integers multiply as int64."""
     d = wrap_dim(dim, input.ndim)
     return fn.cumprod_dim(_summable(input, dtype), d)
 
 
-@composite(out=True)
+@composite(out="exact")
 def cummax(input, dim):
     """``(values, indices)``: the largest element up to each position of ``dim``, and its last position."""
     return cummax_result(*fn.cum_extremum(input, wrap_dim(dim, input.ndim), True))
 
 
-@composite(out=True)
+@composite(out="exact")
 def cummin(input, dim):
     """``(values, indices)``: the smallest element up to each position of ``dim``, and its last position."""
     return cummin_result(*fn.cum_extremum(input, wrap_dim(dim, input.ndim), False))
@@ -242,13 +242,13 @@ def _(ctx: Any, g: Any) -> Any:
     return (x - y).masked_fill(nothing, 0.0).exp() * _reverse_scan(ratio, g, d)
 
 
-@composite(out=True)
+@composite(out="exact")
 def logcumsumexp(input, dim):
     """``log(cumsum(exp(input)))`` without overflow."""
     return fn.logcumsumexp_dim(input, wrap_dim(dim, input.ndim))
 
 
-@composite(out=True)
+@composite(out="exact")
 def diff(input, n=1, dim=-1, prepend=None, append=None):
     """The differences between neighbours along ``dim``, taken ``n`` times."""
     if input.ndim == 0:

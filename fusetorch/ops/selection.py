@@ -1,16 +1,16 @@
 """Forms of the reductions and selections that PyTorch overloads: ``max(x)``, ``max(x, dim)``, ``max(a, b)``, ``where``, norms."""
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
+from ..return_types import result
 from ..shapes import numel, wrap_dim, wrap_dims
 from ..tensor import Tensor
 from .opdef import composite, fn
 
-max_result = namedtuple("max", "values indices")
-min_result = namedtuple("min", "values indices")
-aminmax_result = namedtuple("aminmax", "min max")
+max_result = result("max", "values indices")
+min_result = result("min", "values indices")
+aminmax_result = result("aminmax", "min max")
 
 
 def _check_nonempty(input: Any, name: str, dim: int | None) -> None:
@@ -48,27 +48,27 @@ def min_(input, dim=None, keepdim=False, *, other=None):
     return _extremum(input, other if other is not None else dim, keepdim, "min", fn.amin, fn.min_with_index, fn.minimum, min_result)
 
 
-@composite(out=True)
+@composite(out="exact")
 def aminmax(input, *, dim=None, keepdim=False):
     """The smallest and the largest element."""
     return aminmax_result(fn.amin(input, dim, keepdim), fn.amax(input, dim, keepdim))
 
 
-@composite(out=True)
+@composite(out="exact")
 def argmax(input, dim=None, keepdim=False):
     """The position of the largest element (in the flattened tensor if ``dim`` is ``None``)."""
     _check_nonempty(input, "argmax", dim)
     return fn.argmax_dims(input, dim, keepdim)
 
 
-@composite(out=True)
+@composite(out="exact")
 def argmin(input, dim=None, keepdim=False):
     """The position of the smallest element (in the flattened tensor if ``dim`` is ``None``)."""
     _check_nonempty(input, "argmin", dim)
     return fn.argmin_dims(input, dim, keepdim)
 
 
-@composite(out=True, autocast="float32")
+@composite(out="dtype", autocast="float32")
 def prod(input, dim=None, keepdim=False, *, dtype=None):
     """The product of all elements, or along ``dim``."""
     d = input.dtype if dtype is None else dtype

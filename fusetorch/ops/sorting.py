@@ -1,21 +1,21 @@
 """Order: sorting, ranks, medians and quantiles."""
 from __future__ import annotations
 
-from collections import namedtuple
 from typing import Any
 
 import numpy as np
 
 from ..dtypes import HALVES, bool_, int64, uint8
+from ..return_types import result
 from ..shapes import wrap_dim
 from ..tensor import Tensor, wrap
 from .opdef import composite, fn, opaque
 
-sort_result = namedtuple("sort", "values indices")
-topk_result = namedtuple("topk", "values indices")
-kthvalue_result = namedtuple("kthvalue", "values indices")
-median_result = namedtuple("median", "values indices")
-mode_result = namedtuple("mode", "values indices")
+sort_result = result("sort", "values indices")
+topk_result = result("topk", "values indices")
+kthvalue_result = result("kthvalue", "values indices")
+median_result = result("median", "values indices")
+mode_result = result("mode", "values indices")
 
 
 def wide(a: np.ndarray) -> np.ndarray:
