@@ -21,6 +21,7 @@ overlap an input, since passes may keep values in an output until it is written.
 """
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
@@ -91,6 +92,7 @@ class Emitter:
         self.n_in = len(kernel.inputs)
         self.patterns = [a.pattern for a in kernel.inputs] + [s.access.pattern for s in kernel.stores] + list(kernel.iotas)
         self.results = [e for level in self.a.reduces for e in level]
+        self.extrema = any(e.attr in ("max", "min") for e in self.results)
         # arrays over the lanes of a block of columns: reduction results and other values of the outer position
         self.arrays: dict[Expr, str] = {}
 
@@ -428,6 +430,10 @@ class Emitter:
         args = [literal(a.attr, a.dtype) if a.op == "const" else f.values[a] for a in e.args]
         if e.op == "cast":
             return convert(b, args[0], e.args[0].dtype, e.dtype)
+        if e.op == "where" and self.extrema:
+            # LLVM turns max(acc, where(m, x, -inf)) into where(m, max(acc, x), acc), which it then does not know as a maximum to vectorise
+            args[1:] = [self.b.hidden(register_type(a.dtype), v) if a.op == "const" and a.dtype.category == 2 and math.isinf(a.attr) else v
+                        for a, v in zip(e.args[1:], args[1:])]
         v = self._primitive(e, args)
         return round_half(b, v, float32, e.dtype) if e.dtype in HALVES and e.op not in ("where", "neg", "abs") else v
 

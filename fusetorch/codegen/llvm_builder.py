@@ -70,6 +70,7 @@ class Builder:
         """Starts a function body."""
         self.lines: list[str] = []
         self.allocas: list[str] = []
+        self._hidden: dict[tuple[str, str], str] = {}
         self.current = "entry"
 
     def end(self) -> str:
@@ -81,6 +82,15 @@ class Builder:
         r = self.name("a")
         self.allocas.append(f"  {r} = alloca {t}, align 64")
         return r
+
+    def hidden(self, t: str, value: str) -> str:
+        """A constant that LLVM does not know: read from memory once, where the function starts."""
+        found = self._hidden.get((t, value))
+        if found is None:
+            p, found = self.alloca(t), self.name()
+            self.allocas += [f"  store {t} {value}, ptr {p}", f"  {found} = load volatile {t}, ptr {p}"]
+            self._hidden[t, value] = found
+        return found
 
     def name(self, stem: str = "v") -> str:
         self._n += 1

@@ -26,17 +26,20 @@ _EXPM1_POSITIVE = [1.86159974e-3, 7.96047319e-3, 4.17961553e-2, 0.16664736, 0.50
 
 
 def _reduce(m: Math, x: str, rounding: str) -> tuple[str, str]:
-    """``(k, r)`` with x = k ln(2) + r, k an i32, ln(2) in two parts."""
+    """``(n, r)`` with x = n ln(2) + r, n a whole number, ln(2) in two parts."""
     n = m.b.intrinsic(rounding, m.t, m.mul(x, m.c(1.44269504)))
-    r = m.fma(n, m.c(2.12194440e-4), m.fma(n, m.c(-0.693359375), x))
-    return m.b.op(f"fptosi float {n} to i32"), r
+    return n, m.fma(n, m.c(2.12194440e-4), m.fma(n, m.c(-0.693359375), x))
+
+
+def _integer(m: Math, n: str) -> str:
+    return m.b.op(f"fptosi {m.t} {n} to i32")
 
 
 def _expm1_parts(m: Math, x: str) -> tuple[str, str]:
     """``(k, expm1(r))`` with x = k ln(2) + r, |r| <= ln(2) / 2, k an i32."""
     if m.single:
-        k, r = _reduce(m, x, "rint")
-        return k, m.fma(m.poly(r, _EXPM1), m.mul(r, r), r)
+        n, r = _reduce(m, x, "rint")
+        return _integer(m, n), m.fma(m.poly(r, _EXPM1), m.mul(r, r), r)
     n = m.b.intrinsic("rint", m.t, m.mul(x, m.c(1.4426950408889634)))
     hi = m.fma(n, m.c(-6.93147180369123816490e-01), x)
     lo = m.mul(n, m.c(1.90821492927058770002e-10))
@@ -46,7 +49,7 @@ def _expm1_parts(m: Math, x: str) -> tuple[str, str]:
                    -2.77777777770155933842e-03, 1.66666666666666019037e-01])
     q = m.sub(r, m.mul(t, p))
     p = m.add(m.sub(m.div(m.mul(r, q), m.sub(m.c(2.0), q)), lo), hi)
-    return m.b.op(f"fptosi double {n} to i32"), p
+    return _integer(m, n), p
 
 
 def _pow2(m: Math, n: str) -> str:
@@ -69,13 +72,24 @@ def _scale(m: Math, x: str, k: str) -> str:
     return m.mul(m.mul(x, _pow2(m, half)), _pow2(m, m.i("sub", k, half)))
 
 
+def _scale_down(m: Math, x: str, n: str) -> str:
+    """``_scale`` by a whole float32 number n >= -151, x in [1/2, 3/2], without arithmetic that underflows, which takes processors a hundred
+    cycles: below the normal range the result's bits are x * 2**(n + 149), rounded to an integer."""
+    low = m.fcmp("ole", n, m.c(-126.0))
+    n = m.select(low, m.add(n, m.c(149.0)), n)
+    y = _scale(m, x, _integer(m, n))
+    return m.select(low, m.unbits(_integer(m, m.b.intrinsic("rint", m.t, y))), y)
+
+
 @function
 def exp(m: Math, x: str) -> str:
     if m.single:
-        k, r = _reduce(m, m.clamp(x, -104.0, 88.8), "rint")
-        return _scale(m, m.poly(r, [*_EXPM1, 1.0, 1.0]), k)
-    k, p = _expm1_parts(m, m.clamp(x, -746.0, 709.8))
-    return _scale(m, m.add(m.c(1.0), p), k)
+        x = m.clamp(x, -104.0, 88.8)
+        n, r = _reduce(m, x, "rint")
+        return _scale_down(m, m.poly(r, [*_EXPM1, 1.0, 1.0]), n)
+    none = m.fcmp("olt", x, m.c(-745.2))  # rounds to zero; told apart because to underflow takes long
+    k, p = _expm1_parts(m, m.clamp(m.select(none, m.c(0.0), x), -746.0, 709.8))
+    return m.select(none, m.c(0.0), _scale(m, m.add(m.c(1.0), p), k))
 
 
 @function
@@ -85,7 +99,7 @@ def exp2(m: Math, x: str) -> str:
     x = m.clamp(x, -151.0, 128.0)
     n = m.b.intrinsic("rint", m.t, x)
     r = m.mul(m.sub(x, n), m.c(0.693147181))
-    return _scale(m, m.poly(r, [*_EXPM1, 1.0, 1.0]), m.b.op(f"fptosi float {n} to i32"))
+    return _scale_down(m, m.poly(r, [*_EXPM1, 1.0, 1.0]), n)
 
 
 @function
@@ -103,7 +117,8 @@ def tanh(m: Math, x: str) -> str:
     t = m.select(m.fcmp("ogt", t, top), top, t)
     t = m.add(t, t)
     if m.single:  # p >= 0, so nothing cancels
-        k, r = _reduce(m, t, "floor")
+        n, r = _reduce(m, t, "floor")
+        k = _integer(m, n)
         p = m.fma(m.poly(r, _EXPM1_POSITIVE), m.mul(r, r), r)
     else:
         k, p = _expm1_parts(m, t)

@@ -141,8 +141,8 @@ def _added(mask: Any, is_causal: bool, query: Any, key: Any) -> Any:
 def attention_weights(scores, mask, scale: float, dim=None, keepdim=False):
     """``softmax(scores * scale + mask)``, zero in rows that attend to nothing."""
     s = scores * scale if mask is None else scores * scale + cast(mask, scores.dtype)
-    gone = P.eq(s, -math.inf)  # told apart, because exp is slow where it underflows
-    e = P.where(gone, 0.0, P.exp(P.where(gone, 0.0, s - reduce("max", s))))
+    largest = reduce("max", s)
+    e = P.exp(s - P.where(P.eq(largest, -math.inf), 0.0, largest))
     total = reduce("sum", e)
     return e / P.where(P.eq(total, 0.0), 1.0, total)
 

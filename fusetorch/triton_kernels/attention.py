@@ -269,13 +269,13 @@ def config(kind: str, dt: dtype, width: int, rows: int, keys: int, capability: i
     if dt is dtypes.float32:  # without tensor cores: what a thread holds decides
         if kind == "forward":
             return Config(32, 32, 4, 2) if width <= 64 else Config(32, 32, 8, 1) if width <= 128 else Config(16, 16, 8, 1)
-        return Config(32, 32, 8, 1) if width <= 64 else Config(16, 16, 8, 1)
+        return Config(32, 32, 8, 1) if width <= 64 else Config(16, 16, 8, 1 if kind == "key" else 2)
     if kind == "forward":
         if width <= 128:
             return Config(128, 64, 8, 3 if capability in (80, 90, 100, 103) else 2)
         return Config(64, 32, 4, 2)
     if width <= 64:
-        return Config(64, 64, 4 if capability == 90 else 8, 2)
+        return Config(64, 64, 4, 2) if kind == "query" or capability == 90 else Config(32, 64, 4, 2)
     return Config(64, 64, 8, 2) if width <= 128 else Config(32, 32, 4, 1)
 
 
