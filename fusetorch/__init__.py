@@ -112,6 +112,8 @@ _LAZY_NAMES = {name: module for module, names in {
                 "are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled set_deterministic_debug_mode "
                 "get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_flush_denormal "
                 "set_warn_always is_warn_always_enabled typename compiled_with_cxx11_abi",
+    "checks": "_assert _check _check_index _check_value _check_type _check_not_implemented _check_is_size _check_tensor_all "
+              "_check_with _check_tensor_all_with",
     "autograd.anomaly_mode": "is_anomaly_enabled is_anomaly_check_nan_enabled set_anomaly_enabled",
     "func": "vmap",
     "amp.autocast_mode": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype is_autocast_available "

@@ -203,3 +203,36 @@ def test_quantization_marks_pass_floats_through():
 def test_cuda_graphs_are_refused():
     with pytest.raises(NotImplementedError, match="torch.compile"):
         torch.cuda.CUDAGraph()
+
+
+def test_checks():
+    torch._assert(True, "m")
+    torch._check(True)
+    torch._check_tensor_all(torch.ones(2, dtype=torch.bool))
+    for check, error in ((torch._check, RuntimeError), (torch._check_index, IndexError), (torch._check_value, ValueError),
+                         (torch._check_type, TypeError), (torch._check_not_implemented, NotImplementedError)):
+        with pytest.raises(error, match="^why$"):
+            check(False, lambda: "why")
+    with pytest.raises(TypeError, match="cond must be a bool"):
+        torch._check(3)
+    with pytest.raises(AssertionError, match="why"):
+        torch._assert(torch.tensor(0), "why")
+    with pytest.raises(RuntimeError):
+        torch._check_is_size(-1)
+    with pytest.raises(TypeError, match="must be a tensor"):
+        torch._check_tensor_all(True)
+
+
+def test_devices_that_are_only_names():
+    meta = torch.device("meta")
+    assert meta.type == "meta" and meta != torch.device("cpu") and str(torch.device("mps", 0)) == "mps:0"
+    with meta:
+        assert torch.get_default_device() == meta
+        with pytest.raises(NotImplementedError, match="'meta' device"):
+            torch.zeros(2)
+    for make in (lambda: torch.ones(2, device="mps"), lambda: torch.ones(2).to("meta"), lambda: torch.nn.Linear(2, 2).to(meta),
+                 lambda: torch.randn(2, device=meta), lambda: torch.set_default_device("xla"), lambda: torch.ones(2).new_zeros(2, device=meta)):
+        with pytest.raises(NotImplementedError, match="fusetorch has tensors on 'cpu' and 'cuda'"):
+            make()
+    with pytest.raises(RuntimeError, match="device type at start of device string: gpu"):
+        torch.device("gpu")

@@ -3,7 +3,7 @@ from __future__ import annotations
 
 import operator
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator, Mapping, MutableMapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, MutableMapping
 from itertools import chain
 from typing import Any
 
@@ -272,10 +272,7 @@ class ParameterList(_List):
         return self
 
     def extra_repr(self) -> str:
-        return "\n".join(f"({i}): {_describe(value)}" for i, value in enumerate(self))
-
-    def __repr__(self) -> str:
-        return _member_repr(self)
+        return "\n".join(f"  ({i}): {_describe(value, lambda t: str(t.dtype))}" for i, value in enumerate(self))
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         raise RuntimeError("ParameterList should not be called.")
@@ -385,10 +382,7 @@ class ParameterDict(Module):
             self[key] = value
 
     def extra_repr(self) -> str:
-        return "\n".join(f"({key}): {_describe(value)}" for key, value in self.items())
-
-    def __repr__(self) -> str:
-        return _member_repr(self)
+        return "\n".join(f"  ({key}): {_describe(value, _typename)}" for key, value in self.items())
 
     def __call__(self, input: Any) -> Any:
         raise RuntimeError("ParameterDict should not be called.")
@@ -413,14 +407,10 @@ def _pairs(entries: Any, name: str) -> Iterable[tuple[str, Any]]:
     return pairs
 
 
-def _describe(value: Any) -> str:
+def _describe(value: Any, name: Callable[[Tensor], str]) -> str:
+    """A member in one line; ``name`` says how its dtype is called."""
     if not isinstance(value, Tensor):
         return f"Object of type: {type(value).__name__}"
     size = "x".join(map(str, value.shape))
     where = "" if value.device.type == "cpu" else f" ({value.device})"
-    return f"{'Parameter' if isinstance(value, Parameter) else 'Tensor'} containing: [{_typename(value)} of size {size}{where}]"
-
-
-def _member_repr(module: Module) -> str:
-    lines = module.extra_repr()
-    return f"{module._get_name()}(" + ("\n  " + _indent(lines) + "\n" if lines else "") + ")"
+    return f"{'Parameter' if isinstance(value, Parameter) else 'Tensor'} containing: [{name(value)} of size {size}{where}]"

@@ -17,12 +17,15 @@ from .opdef import composite, fn
 
 
 def as_device(d: Any) -> device_class:
-    """A device from a device, a string, a CUDA index or ``None`` (the default device)."""
+    """A device from a device, a string, a CUDA index or ``None`` (the default device); ``NotImplementedError`` for one that is only a
+    name."""
     if d is None:
-        return default_devices.stack[-1] or device_class("cpu")
-    if isinstance(d, int):
-        return device_class("cuda", d)
-    return d if isinstance(d, device_class) else device_class(d)
+        found = get_default_device()
+    else:
+        found = d if isinstance(d, device_class) else device_class("cuda", d) if isinstance(d, int) else device_class(d)
+    if found.type not in ("cpu", "cuda"):
+        raise NotImplementedError(f"Could not make a tensor on the '{found.type}' device: fusetorch has tensors on 'cpu' and 'cuda'")
+    return found
 
 
 def set_default_device(device: Any) -> None:
@@ -32,7 +35,7 @@ def set_default_device(device: Any) -> None:
 
 def get_default_device() -> device_class:
     """The device of creation functions without ``device=``."""
-    return as_device(None)
+    return default_devices.stack[-1] or device_class("cpu")
 
 
 def place(a: np.ndarray, device: Any, requires_grad: bool = False) -> Tensor:

@@ -30,11 +30,16 @@ class _Defaults(threading.local):
 default_devices = _Defaults()
 
 
+#: What a device may be called: PyTorch's names. Tensors live on the first two.
+NAMES = ("cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga", "maia", "xla", "lazy", "vulkan", "mps",
+         "meta", "hpu", "mtia", "privateuseone")
+
+
 class device:
     """Where a tensor lives: ``device("cuda")``, ``device("cuda:1")``, ``device("cuda", 1)``, ``device("cpu")``.
 
-    Attributes: ``type`` (``"cpu"`` or ``"cuda"``) and ``index`` (an int, or ``None`` for the current device).
-    Raises ``RuntimeError`` for anything else, as PyTorch does.
+    Attributes: ``type`` and ``index`` (an int, or ``None`` for the current device). PyTorch's other devices (``"meta"``, ``"mps"`` ...)
+    can be named and compared; tensors on them cannot be made. Raises ``RuntimeError`` for a name that PyTorch does not know.
 
     Example:
         >>> import fusetorch as torch
@@ -62,8 +67,8 @@ class device:
                 type, index = name, int(number)
         else:
             raise TypeError(f"device(): argument 'type' must be a str, int or device, not {type.__class__.__name__}")
-        if type not in ("cpu", "cuda"):
-            raise RuntimeError(f"Expected one of cpu, cuda device type at start of device string: {type}")
+        if type not in NAMES:
+            raise RuntimeError(f"Expected one of {', '.join(NAMES)} device type at start of device string: {type}")
         if index is not None and index < 0:
             raise RuntimeError(f"Device index must not be negative: {index}")
         self.type: str = type
