@@ -121,3 +121,46 @@ def test_ctc_loss_of_targets_in_one_row():
     def f(x, labels, n):
         return torch.autograd.grad(F.ctc_loss(x, labels, lengths, n), x)[0]
     replayed(f, (x, torch.tensor([1, 2, 3]), torch.tensor([1, 2])), (x, torch.tensor([3, 3, 1]), torch.tensor([2, 1])))
+
+
+def attention(x, w):
+    q, k, v = (x @ w).split(8, dim=2)
+    q, k, v = [t.view(2, 5, 2, 4).transpose(1, 2) for t in (q, k, v)]
+    y = (q @ k.transpose(-2, -1)).softmax(-1) @ v
+    return torch.autograd.grad((y.transpose(1, 2).reshape(2, 5, 8) ** 2).sum(), [x, w])
+
+
+def test_gradients_of_pieces_are_written_side_by_side():
+    rng = np.random.default_rng(0)
+    x, w = [torch.from_numpy(rng.standard_normal(s).astype(np.float32)).requires_grad_() for s in ((2, 5, 6), (6, 24))]
+    c = replayed(attention, (x, w), (w[:2].reshape(2, 4, 6)[:, [0, 1, 2, 3, 0]].detach().requires_grad_(), w))
+    e = c.explain(x, w)
+    ops = [op for g in e.groups for op in g.ops]
+    assert ops.count("write") == 1 and not any("scatter" in op for op in ops)
+    assert ops.count("clone_contiguous") == 1  # of the forward
+    c.verify(x, w)
+
+
+@pytest.mark.parametrize("pieces", [lambda x: (x[:, :2], x[:, 3:]), lambda x: (x[:, :3], x[:, 2:]), lambda x: (x[::2], x[1::2]),
+                                    lambda x: (x[1], x[2:], x[0, 1:]), lambda x: x.unbind(1), lambda x: (x.flip(0)[:1], x[1:, None]),
+                                    lambda x: x.chunk(2), lambda x: (x[:0], x[:1], x[2:])])
+def test_gradients_of_pieces(pieces):
+    def f(x):
+        y = x * 1
+        total = sum((p ** 3).sum() * (i + 1) for i, p in enumerate(pieces(y)))
+        return torch.autograd.grad(total, x)[0]
+    x = torch.arange(15.0).reshape(3, 5).requires_grad_()
+    replayed(f, (x,), ((x * 2).detach().requires_grad_(),))
+
+
+def test_a_chain_of_writes_is_one():
+    def f(x):
+        y = torch.zeros(4, 3)
+        y[0] = x
+        y[1:3] = x * 2
+        y[2, 1:] = 7
+        z = y.clone()
+        y[3] = z[1]
+        return y, z
+    c = replayed(f, (torch.arange(3.0),), (torch.ones(3),))
+    assert sum(op == "write" for g in c.explain(torch.ones(3)).groups for op in g.ops) == 2

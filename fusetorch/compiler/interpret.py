@@ -52,16 +52,28 @@ def run_node(node: Node, arrays: list[Any]) -> list[Any]:
     if node.kind == "view":
         return [real_view(arrays[0], out.shape, node.attrs["strides"], node.attrs["offset"])]
     if node.kind == "write":
-        base, value = arrays
-        fresh = b.empty(out.shape, out.dtype)
-        b.copy(fresh, base)
-        b.copy(real_view(fresh, node.attrs["shape"], node.attrs["strides"], node.attrs["offset"]), value)
-        return [fresh]
+        return [run_write(node, arrays)]
     if node.kind == "loop":
         results = b.loop(node.op, arrays, node.attrs["scalars"], node.attrs["axes"], None)
         return [contiguous(b, r, v) for r, v in zip(results, node.outputs)]
     results = run_opaque(node, arrays)
     return [contiguous(b, r, v) for r, v in zip(results, node.outputs)]
+
+
+def run_write(node: Node, arrays: list[Any]) -> Any:
+    """New memory with what a write node lays into it."""
+    from .trace import real_view
+    out, fill = node.outputs[0], node.attrs["fill"]
+    b = backend(out.device)
+    if fill is None:
+        fresh = b.empty(out.shape, out.dtype)
+        b.copy(fresh, arrays[0])
+        arrays = arrays[1:]
+    else:
+        fresh = b.empty(out.shape, out.dtype) if node.attrs["covered"] else filled(out, fill)
+    for a, place in zip(arrays, node.attrs["places"]):
+        b.copy(real_view(fresh, *place), a)
+    return fresh
 
 
 def run_opaque(node: Node, arrays: list[Any]) -> list[Any]:

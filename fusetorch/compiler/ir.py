@@ -10,7 +10,8 @@ Node kinds:
 * ``constant``: a host array, ``full``: one number everywhere
 * ``loop``: an elementwise or reduction :class:`~fusetorch.ops.opdef.LoopSpec` (``axes`` reduced; reduced outputs keep them with size 1)
 * ``view``: ``shape``, ``strides``, ``offset`` over the operand
-* ``write``: the operand with another value written at a view of it
+* ``write``: the operand with other values written at ``places``, views of it, one after the other; or, where ``fill`` is a number, new
+  memory filled with it (``covered``: all of it is written) and no first operand
 * ``opaque``: an operation with its own kernel
 """
 from __future__ import annotations
@@ -28,6 +29,9 @@ import numpy as np
 from ..dtypes import dtype
 from ..ops.opdef import LoopSpec, OpDef
 from ..shapes import contiguous_strides, numel
+
+#: shape, strides and offset of a view
+Place = tuple[tuple[int, ...], tuple[int, ...], int]
 
 _PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 _DEMO = os.path.join(_PACKAGE, "demo", "")  # a program that uses the package, like any other
@@ -138,7 +142,7 @@ class Graph:
 
     def write(self, base: Value, value: Value, shape: Sequence[int], strides: Sequence[int], offset: int) -> Value:
         """``base`` with ``value`` (of ``shape``) written at a view of it."""
-        attrs = {"shape": tuple(shape), "strides": tuple(strides), "offset": offset}
+        attrs = {"places": ((tuple(shape), tuple(strides), offset),), "fill": None}
         return self._add("write", None, (base, value), attrs, [(base.shape, base.dtype, base.device)],
                          (tuple(shape), tuple(strides), offset)).outputs[0]
 

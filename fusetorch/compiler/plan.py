@@ -15,9 +15,10 @@ import numpy as np
 
 from ..shapes import contiguous_strides
 from .fuse import Fusion, Group
-from .interpret import backend, filled, run_opaque
+from .interpret import backend, filled, run_opaque, run_write
 from .ir import Graph, Node, Value, base_of
 from .lower import Lowered, lower
+from .passes.writes import merge_writes
 from .trace import real_view
 
 ALIGN = 64
@@ -45,6 +46,7 @@ class Plan:
         #: results that are contents of an input from before this call overwrites it
         self.before = [(i, b) for i, b in enumerate(bases) if b in old]
         graph.outputs = list(dict.fromkeys([*self.results, *(v for _, v in self.updates)]))
+        merge_writes(graph)
         self.fusion = Fusion(graph, limit)
         self.lowered: dict[Group, Lowered] = {g: lower(g, self.fusion, emulate_casts) for g in self.fusion.groups if g.fusible}
         self.slot: dict[Value, int] = {}
@@ -208,14 +210,8 @@ class Plan:
         slots = [self.slot[v] for v in node.outputs]
         b = backend(node.outputs[0].device)
         if node.kind == "write":
-            shape, strides, offset = node.attrs["shape"], node.attrs["strides"], node.attrs["offset"]
-            out = node.outputs[0]
-
             def write(env: list[Any]) -> None:
-                fresh = b.empty(out.shape, out.dtype)
-                b.copy(fresh, fetch[0](env))
-                b.copy(real_view(fresh, shape, strides, offset), fetch[1](env))
-                env[slots[0]] = fresh
+                env[slots[0]] = run_write(node, [f(env) for f in fetch])
             return write
 
         from .interpret import contiguous

@@ -136,7 +136,9 @@ def _call(n: Node, names: dict[int, str]) -> str:
     if n.kind == "view":
         return f"rt.view({args[0]}, {a['shape']}, {a['strides']}, {a['offset']})"
     if n.kind == "write":
-        return f"rt.write({args[0]}, {args[1]}, {a['shape']}, {a['strides']}, {a['offset']})"
+        if a["fill"] is None:
+            return f"rt.write({args[0]}, [{', '.join(args[1:])}], {a['places']})"
+        return f"rt.write(None, [{', '.join(args)}], {a['places']}, {literal(a['fill'])}, {tuple(out.shape)})"
     extra = []
     if n.kind == "loop":
         if a["axes"] is not None:

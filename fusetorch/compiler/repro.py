@@ -96,12 +96,17 @@ class Runtime:
         """Row-major memory seen with a shape, strides and offset (elements)."""
         return real_view(a, shape, strides, offset)
 
-    def write(self, base: Any, value: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int) -> Any:
-        """A copy of ``base`` with ``value`` written at a view of it."""
-        b = _backend_of(base)
-        fresh = b.empty(tuple(base.shape), _dtype_of(base))
-        b.copy(fresh, base)
-        b.copy(real_view(fresh, shape, strides, offset), value)
+    def write(self, base: Any, values: list[Any], places: tuple, fill: Any = 0, shape: tuple[int, ...] = ()) -> Any:
+        """A copy of ``base`` (``None``: new memory of ``shape`` full of ``fill``) with ``values`` written at views of it."""
+        like = values[0] if base is None else base
+        b = _backend_of(like)
+        if base is None:
+            fresh = filled(_value(shape, _dtype_of(like), _place_of(like)), fill)
+        else:
+            fresh = b.empty(tuple(base.shape), _dtype_of(base))
+            b.copy(fresh, base)
+        for value, place in zip(values, places):
+            b.copy(real_view(fresh, *place), value)
         return fresh
 
     def opaque(self, name: str, operands: list[Any], attrs: tuple, shapes: tuple[tuple[int, ...], ...]) -> Any:

@@ -127,20 +127,21 @@ class Verifier:
         self._same(node, "dtype", out.dtype, base.dtype)
         self._same(node, "device", out.device, base.device)
         self._same(node, "shape", out.shape, tuple(node.attrs["shape"]))
-        self._inside(node, base)
+        self._inside(node, base, node.attrs["shape"], node.attrs["strides"], node.attrs["offset"])
 
     def _write(self, node: Node) -> None:
-        self._count(node, 2)
-        (base, value), out = node.inputs, node.outputs[0]
-        self._same(node, "shape", out.shape, base.shape)
-        self._same(node, "the written value's shape", value.shape, tuple(node.attrs["shape"]))
-        for v in (value, out):
-            self._same(node, f"dtype of {v}", v.dtype, base.dtype)
-        self._same(node, "device", out.device, base.device)
-        self._inside(node, base)
+        out, places, over = node.outputs[0], node.attrs["places"], node.attrs["fill"] is None
+        self._count(node, len(places) + over)
+        if over:
+            self._same(node, "shape", out.shape, node.inputs[0].shape)
+        for v in node.inputs:
+            self._same(node, f"dtype of {v}", v.dtype, out.dtype)
+            self._same(node, "device", v.device, out.device)
+        for v, place in zip(node.inputs[over:], places):
+            self._same(node, "the written value's shape", v.shape, tuple(place[0]))
+            self._inside(node, out, *place)
 
-    def _inside(self, node: Node, base: Value) -> None:
-        shape, strides, offset = (node.attrs[k] for k in ("shape", "strides", "offset"))
+    def _inside(self, node: Node, base: Value, shape: tuple, strides: tuple, offset: int) -> None:
         if len(shape) != len(strides):
             self.fail(node, f"shape {shape} and strides {strides} differ in length")
         if 0 in shape:
