@@ -42,9 +42,10 @@ _NAMES = {"Function": "function", "once_differentiable": "function", "FunctionCt
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        value = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
-        globals()[name] = value
-        return value
+        module = importlib.import_module(f"{__name__}.{_NAMES[name]}")
+        # all its names: the import has put the module itself in the place of one that is called like it
+        globals().update({n: getattr(module, n) for n, home in _NAMES.items() if home == _NAMES[name]})
+        return globals()[name]
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'fusetorch.autograd' has no attribute {name!r}")

@@ -96,7 +96,7 @@ SAMPLES = {
         S(f(2, 4, 3, 5), f(2, 2, 6, 5), f(2, 2, 6, 3), None, 0.5, False),
         S(f(1, 2, 5, 4), f(1, 2, 3, 4), f(1, 2, 3, 4), f(1, 2, 1, 3), 0.7, True),
         S(f(1, 1, 40, 17), f(1, 1, 37, 17), f(1, 1, 37, 33), f(1, 1, 40, 37), 0.2, True, grad=False),
-        S(f(1, 1, 2, 3), f(1, 1, 3, 3), f(1, 1, 3, 3), np.array([[0, -np.inf, 0], [-np.inf] * 3]).reshape(1, 1, 2, 3), 1.0, False, grad=False),
+        S(f(1, 1, 2, 3), f(1, 1, 3, 3), f(1, 1, 3, 3), np.array([[[[0, -np.inf, 0], [-np.inf] * 3]]]), 1.0, False, grad=False),
     ],
     "flash_attention_grad": lambda: [
         S(f(1, 4, 3, 3), f(1, 4, 3, 5), f(1, 2, 4, 5), f(1, 2, 4, 3), None, f(1, 4, 3, 3), f(1, 4, 3, lo=1, hi=3), 0.5, False),
