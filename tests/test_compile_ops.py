@@ -164,3 +164,11 @@ def test_a_chain_of_writes_is_one():
         return y, z
     c = replayed(f, (torch.arange(3.0),), (torch.ones(3),))
     assert sum(op == "write" for g in c.explain(torch.ones(3)).groups for op in g.ops) == 2
+
+
+def test_masks_and_positions_need_no_counts():
+    x, y = torch.tensor([[1.0, -1.0, 2.0], [3.0, 0.0, -2.0]]), torch.tensor([[-1.0, 0.0, 0.0], [1.0, 0.0, 2.0]])
+    replayed(lambda x: (x.index_put((x > 0,), torch.tensor(2.0)), x.index_put((x.sum(1) > 2,), torch.tensor(5.0))), (x,), (y,))
+    replayed(lambda x: x.clone().index_put_((x > 0,), torch.tensor(2.0)), (x,), (y,))
+    replayed(lambda x: (torch.nonzero_static(x, size=2), torch.nonzero_static(x, size=7, fill_value=9)), (x,), (y,), (x * 0,))
+    assert torch.nonzero_static(torch.tensor([0, 3, 4]), size=3).tolist() == [[1], [2], [-1]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from ..dtypes import bool_, get_default_dtype
+from ..dtypes import bool_, get_default_dtype, int64
 from ..formats import contiguous_format
 from ..return_types import result
 from ..shapes import contiguous_strides, wrap_dim
@@ -56,11 +56,14 @@ def nonzero_static(input, *, size, fill_value=-1):
     """The first ``size`` rows of ``nonzero``, with rows of ``fill_value`` where there are fewer."""
     if size < 0:
         raise RuntimeError(f"nonzero_static: 'size' must be an non-negative integer, got {size}")
-    rows = fn.nonzero(input)
-    n = rows.shape[0]
-    if n >= size:
-        return rows[:size].clone()
-    return fn.cat([rows, fn.full((size - n, input.ndim), fill_value, dtype=rows.dtype, device=rows.device)])
+    shape, n = input._a.shape, input.numel()
+    if not (n and size and shape):
+        return fn.full((size, len(shape)), fill_value, dtype=int64, device=input.device)
+    count = (input.detach() != 0).reshape(-1).cumsum(0)
+    rank = fn.arange(1, size + 1, device=input.device)
+    at = fn.searchsorted(count, rank).clamp(max=n - 1)  # of the first element up to which there are so many
+    rows = fn.stack([at // step % m for step, m in zip(contiguous_strides(shape), shape)], 1)
+    return fn.where((rank <= count[-1]).unsqueeze(1), rows, fill_value)
 
 
 @composite(out="exact")

@@ -46,6 +46,16 @@ def _spread_indices(input: Any, indices: Any) -> tuple[list[Tensor], tuple[int, 
     return on_device(parts, input), tuple(dims)
 
 
+def _is_lone_mask(input: Any, indices: Any, values: Any) -> bool:
+    """Whether one number goes where a mask is true: then nobody needs to know how often it is."""
+    return (len(indices) == 1 and indices[0] is not None and indices[0].dtype is bool_ and 0 < indices[0].ndim <= input.ndim
+            and indices[0]._a.shape == input._a.shape[:indices[0].ndim] and values.ndim == 0 and values.dtype is input.dtype)
+
+
+def _aligned(mask: Any, input: Any) -> Any:
+    return mask.reshape(mask._a.shape + (1,) * (input.ndim - mask.ndim))
+
+
 def _put_operands(input: Any, indices: Any, values: Any) -> tuple[Any, list[Tensor], tuple[int, ...]]:
     parts, dims = _spread_indices(input, indices)
     if values.dtype is not input.dtype:
@@ -58,6 +68,8 @@ def _put_operands(input: Any, indices: Any, values: Any) -> tuple[Any, list[Tens
 @composite(autocast="promote:cuda")
 def index_put(input, indices, values, accumulate=False):
     """``input`` with ``values`` written (or added) at ``indices``, a tuple of index tensors, masks or ``None``."""
+    if not accumulate and _is_lone_mask(input, indices, values):
+        return fn.where(_aligned(indices[0], input), values, input)
     values, parts, dims = _put_operands(input, indices, values)
     return fn.put_at(input, values, parts, dims, bool(accumulate))
 
@@ -65,6 +77,8 @@ def index_put(input, indices, values, accumulate=False):
 @composite()
 def index_put_(input, indices, values, accumulate=False):
     """``index_put`` in place."""
+    if not accumulate and _is_lone_mask(input, indices, values):
+        return fn.masked_fill_(input, _aligned(indices[0], input), values)
     values, parts, dims = _put_operands(input, indices, values)
     return write(put_at, input, (values, parts), (dims, bool(accumulate)), "index_put_")
 
@@ -84,7 +98,7 @@ def argwhere(input):
     return nonzero.body(input)
 
 
-@composite(out=True)
+@composite(out="exact")
 def masked_select(input, mask):
     """The elements where ``mask``, in order, as a vector."""
     if mask.dtype is not bool_:
@@ -127,7 +141,7 @@ def select_scatter(input, src, dim, index):
     return _slice_put(input, src, at, "select_scatter")
 
 
-@composite()
+@composite(out="exact")
 def slice_scatter(input, src, dim=0, start=None, end=None, step=1):
     """``input`` with ``src`` written at a slice of ``dim``."""
     d = wrap_dim(dim, input.ndim)
@@ -172,7 +186,7 @@ def _same_kind(input: Any, source: Any, name: str) -> None:
                            f"{source.dtype}")
 
 
-@composite(out=True)
+@composite(out="exact")
 def index_select(input, dim, index):
     """The slices ``index`` (a vector) of ``dim``, as a copy."""
     d, index = _index_dim(input, dim, index, "index_select")
@@ -216,10 +230,10 @@ def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
         def plain_(input, dim, index, source):  # noqa: ANN001, ANN202
             return in_place(input, dim, index, source)
         plain.__doc__, plain_.__doc__ = out_of_place.__doc__, in_place.__doc__
-        composite(name=name)(plain)
+        composite(name=name, out="exact")(plain)
         composite(name=name + "_", function=False)(plain_)
     else:
-        composite(name=name)(out_of_place)
+        composite(name=name, out="exact")(out_of_place)
         composite(name=name + "_", function=False)(in_place)
 
 
@@ -258,7 +272,7 @@ def index_fill_(input, dim, index, value):
     return input
 
 
-@composite(out=True)
+@composite(out="exact")
 def take(input, index):
     """The elements of the flattened ``input`` at the positions ``index`` (int64), in the shape of ``index``."""
     if index.dtype is not int64:
