@@ -3,11 +3,14 @@ from __future__ import annotations
 
 import copy
 import inspect
+import itertools
 import math
 import os
 import pickle
+import random
 import time
 import warnings
+from random import randrange
 from time import perf_counter
 
 import numpy as np
@@ -404,16 +407,46 @@ def test_what_is_printed_is_printed_each_time(capsys):
     assert "prints" in g.cache_info()["eager"]
 
 
-@pytest.mark.parametrize("read", ["time.perf_counter", "from time", "os.environ", "os.getenv"])
-def test_clocks_and_the_environment_are_not_frozen(read, monkeypatch):
-    monkeypatch.setenv("FUSETORCH_TEST_NUMBER", "1")
-    f = {"time.perf_counter": lambda x: x * time.perf_counter(), "from time": lambda x: x + perf_counter(),
-         "os.environ": lambda x: x * float(os.environ["FUSETORCH_TEST_NUMBER"]),
-         "os.getenv": lambda x: x * float(os.getenv("FUSETORCH_TEST_NUMBER"))}[read]
+@pytest.mark.parametrize("read", [lambda: os.environ["FUSETORCH_TEST_NUMBER"], lambda: os.getenv("FUSETORCH_TEST_NUMBER")])
+def test_the_environment_is_guarded(read, monkeypatch):
+    g = torch.compile(lambda x: x * float(read()), fullgraph=True)
+    for value in ("1", "1", "2", "1"):
+        monkeypatch.setenv("FUSETORCH_TEST_NUMBER", value)
+        assert g(torch.ones(())).item() == float(value)
+    assert g.cache_info()["hits"] == 2
+
+
+def test_generators_and_counters_are_guarded():
+    unused, counter, numbers = itertools.count(), itertools.count(), random.Random(0)
+
+    def f(x, draw):
+        if draw == "counter":
+            return x + next(counter)
+        if draw == "numbers":
+            return x + numbers.random()
+        if draw == "global":
+            return x + randrange(10 ** 6)
+        return x + 1 if unused is not None else x
+
+    g = torch.compile(f)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for _ in range(3):
+            assert g(torch.zeros(()), "").item() == 1
+    assert g.cache_info()["hits"] == 2
+    for draw in ("counter", "numbers", "global"):
+        with quiet():
+            assert len({torch.compile(f)(torch.zeros((), dtype=torch.float64), draw).item() for _ in range(4)}) == 4
+            h = torch.compile(f)
+            assert len({h(torch.zeros((), dtype=torch.float64), draw).item() for _ in range(6)}) == 6
+
+
+@pytest.mark.parametrize("read", ["time.perf_counter", "from time"])
+def test_clocks_are_not_frozen(read):
+    f = {"time.perf_counter": lambda x: x * time.perf_counter(), "from time": lambda x: x + perf_counter()}[read]
     g = torch.compile(f)
     with pytest.warns(RuntimeWarning, match="may differ from call to call"):
         a = float(g(torch.ones((), dtype=torch.float64)))
-    monkeypatch.setenv("FUSETORCH_TEST_NUMBER", "2")
     assert float(g(torch.ones((), dtype=torch.float64))) != a
     with pytest.raises(DataDependentError, match="may differ"):
         torch.compile(f, fullgraph=True)(torch.ones(()))

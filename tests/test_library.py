@@ -231,7 +231,8 @@ def test_devices_that_are_only_names():
         with pytest.raises(NotImplementedError, match="'meta' device"):
             torch.zeros(2)
     for make in (lambda: torch.ones(2, device="mps"), lambda: torch.ones(2).to("meta"), lambda: torch.nn.Linear(2, 2).to(meta),
-                 lambda: torch.randn(2, device=meta), lambda: torch.set_default_device("xla"), lambda: torch.ones(2).new_zeros(2, device=meta)):
+                 lambda: torch.randn(2, device=meta), lambda: torch.set_default_device("xla"),
+                 lambda: torch.ones(2).new_zeros(2, device=meta)):
         with pytest.raises(NotImplementedError, match="fusetorch has tensors on 'cpu' and 'cuda'"):
             make()
     with pytest.raises(RuntimeError, match="device type at start of device string: gpu"):

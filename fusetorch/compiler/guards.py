@@ -13,6 +13,7 @@ import enum
 import functools
 import hashlib
 import io
+import itertools
 import operator
 import os
 import random
@@ -131,6 +132,11 @@ class _Clock:
         self.call = call
 
 
+def _environment() -> Any:
+    """The variables of the environment: the dict behind ``os.environ``, which is the quicker to compare."""
+    return getattr(os.environ, "_data", os.environ)
+
+
 class Unguardable(Exception):
     """The function depends on something whose changes cannot be seen; the message says what."""
 
@@ -147,6 +153,7 @@ class StateGuard:
         self.arrays: list[tuple[np.ndarray, tuple]] = []
         self.sets: list[tuple[set, frozenset]] = []
         self.slots: list[tuple[Any, str, Any]] = []     # object without a dict, attribute, expected
+        self.told: list[tuple[Callable[[], Any], Any, str]] = []    # what gives a state, the state expected, its name
         self.modules: list[tuple[dict, Any, Any]] = []  # entries checked only when some module's structure changed
         self.tables: list[tuple[dict, int]] = []        # and so are these: tables of modules and their lengths,
         self.unhooked: list[Tensor] = []                # and tensors without gradient hooks
@@ -199,7 +206,9 @@ class StateGuard:
             self._todo.append(value)
 
     def _pure(self, x: Any) -> None:
-        if id(x) in IMPURE:
+        if x is os.environ or x is os.getenv:
+            self.told.append((_environment, dict(_environment()), "os.environ"))
+        elif id(x) in IMPURE:
             raise Unguardable(f"it uses {IMPURE[id(x)]}, which may differ from call to call")
 
     def _visit(self, x: Any) -> None:
@@ -230,7 +239,13 @@ class StateGuard:
                 self.sets.append((x, frozenset(x)))
         elif isinstance(x, np.ndarray):
             self.arrays.append((x, contents(x)))
-        elif isinstance(x, (Iterator, random.Random)) or type(x).__module__.startswith("numpy.random"):
+        elif x is random.random.__self__:
+            pass  # Python's own generator: the trace itself sees whether it draws (effects.py)
+        elif isinstance(x, random.Random):
+            self.told.append((x.getstate, x.getstate(), "a random.Random"))
+        elif isinstance(x, itertools.count):
+            self.told.append((x.__repr__, repr(x), "an itertools.count"))
+        elif isinstance(x, Iterator) or type(x).__module__.startswith("numpy.random"):
             if not isinstance(x, io.IOBase):  # what is written to a file is not read again
                 raise Unguardable(f"it reaches a {type(x).__name__}, which changes when it is used")
         elif isinstance(x, functools.partial):
@@ -397,6 +412,9 @@ class StateGuard:
             now = getattr(x, name, _MISSING)
             if now is not v and not _interchangeable(now, v):
                 return f"attribute {name!r} changed from {_short(v)} to {_short(now)}"
+        for read, v, name in self.told:
+            if read() != v:
+                return f"{name} that the function reads has changed"
         version = structure_version()
         if version != self.version:
             for d, k, v in self.modules:

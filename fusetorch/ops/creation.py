@@ -56,7 +56,12 @@ def place(a: np.ndarray, device: Any, requires_grad: bool = False) -> Tensor:
     return t
 
 
-def _sizes(size: tuple) -> tuple[int, ...]:
+def _sizes(size: tuple, named: Any = None) -> tuple[int, ...]:
+    """A shape from the positional arguments of a call, or from the one called ``size``."""
+    if named is not None:
+        if size:
+            raise TypeError("the size is given both by position and by name")
+        size = (named,)
     if len(size) == 1 and isinstance(size[0], (tuple, list)):
         size = tuple(size[0])
     out = []
@@ -197,22 +202,22 @@ def scalar_tensor(s, *, dtype=None, device=None, requires_grad=False):
 
 
 @composite(out="dtype", method=False)
-def empty(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, memory_format=None):
+def empty(*sizes, size=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False, memory_format=None):
     """Uninitialised memory (filled with zeros while tracing)."""
-    t = _filled(_sizes(size), None, dtype or get_default_dtype(), device, requires_grad)
+    t = _filled(_sizes(sizes, size), None, dtype or get_default_dtype(), device, requires_grad)
     return t if memory_format is None else _in_format(t, memory_format, requires_grad)
 
 
 @composite(out="dtype", method=False)
-def zeros(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+def zeros(*sizes, size=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Zeros."""
-    return _filled(_sizes(size), 0, dtype or get_default_dtype(), device, requires_grad)
+    return _filled(_sizes(sizes, size), 0, dtype or get_default_dtype(), device, requires_grad)
 
 
 @composite(out="dtype", method=False)
-def ones(*size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+def ones(*sizes, size=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Ones."""
-    return _filled(_sizes(size), 1, dtype or get_default_dtype(), device, requires_grad)
+    return _filled(_sizes(sizes, size), 1, dtype or get_default_dtype(), device, requires_grad)
 
 
 @composite(out="dtype", method=False)
@@ -250,8 +255,9 @@ def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False
 
 
 def _new(value: Any, name: str) -> None:
-    def f(input, *size, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):  # noqa: ANN001, ANN202
-        return _filled(_sizes(size), value, dtype or input.dtype, device or input.device, requires_grad)
+    def f(input, *sizes, size=None, dtype=None, device=None, requires_grad=False,  # noqa: ANN001, ANN202
+          layout=None, pin_memory=False):
+        return _filled(_sizes(sizes, size), value, dtype or input.dtype, device or input.device, requires_grad)
     f.__doc__, f.__name__, f.__qualname__ = f"``{name[4:]}`` with the dtype and device of ``input``.", name, name
     composite(name=name, function=False)(f)
 

@@ -242,16 +242,16 @@ def _finish(t: Tensor, requires_grad: bool) -> Tensor:
     return t
 
 
-@composite(out=True, method=False)
-def rand(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+@composite(out="dtype", method=False)
+def rand(*sizes, size=None, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Uniform numbers in [0, 1)."""
-    return _finish(_draw_floating("rand", "draw_uniform", _sizes(size), dtype, device, generator), requires_grad)
+    return _finish(_draw_floating("rand", "draw_uniform", _sizes(sizes, size), dtype, device, generator), requires_grad)
 
 
-@composite(out=True, method=False)
-def randn(*size, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+@composite(out="dtype", method=False)
+def randn(*sizes, size=None, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Numbers of the standard normal distribution; the parts of complex ones have variance 1/2 each."""
-    t = _draw_floating("randn", "draw_normal", _sizes(size), dtype, device, generator)
+    t = _draw_floating("randn", "draw_normal", _sizes(sizes, size), dtype, device, generator)
     return _finish(t * math.sqrt(0.5) if t.dtype.is_complex else t, requires_grad)
 
 
@@ -263,8 +263,8 @@ def _integers(shape: Sequence[int], low: int, high: int, d: dtype, device: Any, 
     return t if d is int64 else t.to(d)
 
 
-@composite(out=True, method=False)
-def randint(low, high=None, size=None, *, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+@composite(out="dtype", method=False)
+def randint(low=0, high=None, size=None, *, generator=None, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """Integers in [low, high), int64 unless ``dtype`` is given: ``randint(high, size)`` or ``randint(low, high, size)``."""
     if size is None:
         low, high, size = 0, low, high
@@ -275,7 +275,7 @@ def randint(low, high=None, size=None, *, generator=None, dtype=None, device=Non
     return _finish(t, requires_grad)
 
 
-@composite(out=True, method=False)
+@composite(out="dtype", method=False)
 def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False, layout=None, pin_memory=False):
     """A random order of 0 .. n-1. The order is made on the CPU whatever the device."""
     if n < 0:
@@ -349,7 +349,7 @@ def _tracing() -> bool:
     return active_tracer() is not None
 
 
-@composite(out=True)
+@composite(out="exact")
 def multinomial(input, num_samples, replacement=False, *, generator=None):
     """Indices (int64) drawn in proportion to the weights in each row of ``input`` (one or two dimensions)."""
     if not 0 < input.ndim <= 2:
