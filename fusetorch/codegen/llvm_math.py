@@ -114,8 +114,7 @@ def sign(m: Math, x: str) -> str:
     if m.t in ("float", "double"):
         zero, one = m.c(0.0), m.c(1.0)
         r = m.select(m.fcmp("ogt", x, zero), one, zero)
-        r = m.select(m.fcmp("olt", x, zero), m.c(-1.0), r)
-        return m.select(m.fcmp("uno", x, x), x, r)
+        return m.select(m.fcmp("olt", x, zero), m.c(-1.0), r)  # 0 for NaN
     r = m.iselect(m.icmp("sgt" if m.signed else "ne", x, 0), 1, 0)
     return m.iselect(m.icmp("slt", x, 0), -1, r) if m.signed else r
 

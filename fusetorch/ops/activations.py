@@ -10,11 +10,11 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import uint8
+from ..dtypes import float64, uint8
 from ..shapes import wrap_dim
 from . import primitives as P
 from .expr import cast
-from .opdef import composite, elementwise, fn
+from .opdef import As, composite, compute_dtype, elementwise, fn
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -51,7 +51,7 @@ def _gelu(a: np.ndarray, approximate: str = "none") -> np.ndarray:
     return 0.5 * a * (1 + scipy.special.erf(a / math.sqrt(2)))
 
 
-@elementwise(promote="floating", nn=True, function=False, method=False, oracle=_gelu)
+@elementwise(out="exact", promote="floating", nn=True, function=False, method=False, oracle=_gelu)
 def gelu(input, approximate: str = "none"):
     """``x * Phi(x)``, exactly (``"none"``) or by the tanh formula (``"tanh"``)."""
     if approximate == "none":
@@ -68,11 +68,27 @@ def silu(input):
     return input / (P.exp(-input) + 1.0)
 
 
+@silu.vjp("input")
+def _(ctx: Any, g: Any) -> Any:
+    return fn.silu_grad(g, ctx["input"])
+
+
+@elementwise(name="silu_grad", promote="none", function=False, method=False,
+             oracle=lambda g, a: g * _sigmoid(a) * (1 + a * (1 - _sigmoid(a))))
+def silu_grad(grad, input):
+    """The gradient of ``silu``."""
+    d = compute_dtype(input.dtype)
+    g, x = cast(grad, d), cast(input, d)
+    far = 709.0 if d is float64 else 88.0  # beyond it the exponential overflows, and 0 * inf is no second derivative
+    s = P.where(x < -far, 0.0, P.sigmoid(P.maximum(x, -far)))
+    return As(g * (s * (x * (1.0 - s) + 1.0)), input.dtype)
+
+
 @elementwise(promote="floating", nn=True, inplace=True, function=False, method=False,
              oracle=lambda a: a * np.tanh(np.log1p(np.exp(a))))
 def mish(input):
     """``x * tanh(softplus(x))``."""
-    return input * P.tanh(P.where(input > 20, input, P.log1p(P.exp(input))))
+    return input * P.tanh(P.where(input > 20, input, P.log1p(P.exp(P.minimum(input, 20.0)))))
 
 
 @elementwise(promote="floating", nn=True, inplace=True, function=False, method=False,
@@ -86,7 +102,7 @@ def leaky_relu(input, negative_slope: float = 0.01):
              oracle=lambda a, alpha=1.0: np.where(a > 0, a, alpha * np.expm1(a)))
 def elu(input, alpha: float = 1.0):
     """``x`` if positive, else ``alpha * (exp(x) - 1)``."""
-    return P.where(input > 0, input, alpha * P.expm1(P.minimum(input, 0.0)))
+    return P.where(input > 0, input, alpha * P.expm1(P.where(input > 0, 0.0, input)))
 
 
 _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
@@ -95,21 +111,21 @@ _SELU_ALPHA, _SELU_SCALE = 1.6732632423543772, 1.0507009873554805
 @elementwise(promote="floating", nn=True, inplace=True, oracle=lambda a: _SELU_SCALE * np.where(a > 0, a, _SELU_ALPHA * np.expm1(a)))
 def selu(input):
     """Scaled ELU with the self-normalising constants."""
-    return P.where(input > 0, input, P.expm1(P.minimum(input, 0.0)) * _SELU_ALPHA) * _SELU_SCALE
+    return P.where(input > 0, input, P.expm1(P.where(input > 0, 0.0, input)) * _SELU_ALPHA) * _SELU_SCALE
 
 
 @elementwise(promote="floating", nn=True, inplace=True,
              oracle=lambda a, alpha=1.0: np.maximum(a, 0) + np.minimum(0, alpha * np.expm1(a / alpha)))
 def celu(input, alpha: float = 1.0):
     """``max(0, x) + min(0, alpha * (exp(x / alpha) - 1))``."""
-    return P.where(input > 0, input, alpha * P.expm1(P.minimum(input, 0.0) / alpha))
+    return P.where(input > 0, input, alpha * P.expm1(P.where(input > 0, 0.0, input) / alpha))
 
 
 def _softplus(a: np.ndarray, beta: float = 1.0, threshold: float = 20.0) -> np.ndarray:
     return np.where(a * beta > threshold, a, np.log1p(np.exp(np.minimum(a * beta, threshold))) / beta)
 
 
-@elementwise(promote="floating", nn=True, function=False, method=False, oracle=_softplus, autocast="float32:cuda")
+@elementwise(out="exact", promote="floating", nn=True, function=False, method=False, oracle=_softplus, autocast="float32:cuda")
 def softplus(input, beta: float = 1.0, threshold: float = 20.0):
     """``log(1 + exp(beta x)) / beta``, linear where ``beta x > threshold``."""
     z = input * beta
@@ -122,7 +138,7 @@ def softsign(input):
     return input / (P.abs(input) + 1.0)
 
 
-@elementwise(promote="floating", nn=True, function=False, method=False, oracle=lambda a: -np.log1p(np.exp(-a)))
+@elementwise(out="exact", promote="floating", nn=True, function=False, method=False, oracle=lambda a: -np.log1p(np.exp(-a)))
 def logsigmoid(input):
     """``log(sigmoid(x))`` without overflow."""
     return P.minimum(input, 0.0) - P.log1p(P.exp(-P.abs(input)))
@@ -162,13 +178,13 @@ def hardswish(input):
     return P.where(input <= -3.0, 0.0, P.where(input >= 3.0, input, input * (input + 3.0) / 6.0))
 
 
-@elementwise(promote="floating", nn=True, oracle=lambda a, lambd=0.5: np.where(np.abs(a) > lambd, a, 0))
+@elementwise(out="exact", promote="floating", nn=True, oracle=lambda a, lambd=0.5: np.where(np.abs(a) > lambd, a, 0))
 def hardshrink(input, lambd: float = 0.5):
     """``x`` where ``|x| > lambd``, else 0."""
     return P.where(P.abs(input) <= lambd, 0.0, input)
 
 
-@elementwise(promote="floating", nn=True, function=False, method=False,
+@elementwise(out="exact", promote="floating", nn=True, function=False, method=False,
              oracle=lambda a, lambd=0.5: np.sign(a) * np.maximum(np.abs(a) - lambd, 0))
 def softshrink(input, lambd: float = 0.5):
     """``x`` moved towards 0 by ``lambd``."""

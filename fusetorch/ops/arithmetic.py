@@ -51,13 +51,13 @@ def ldexp(input, other):
     return input * P.exp2(other)
 
 
-@elementwise(real=True, differentiable=False, oracle=np.isposinf)
+@elementwise(out="exact", real=True, differentiable=False, oracle=np.isposinf)
 def isposinf(input):
     """Whether each element is plus infinity."""
     return P.eq(input, math.inf) if input.dtype.is_floating_point else P.ne(input, input)
 
 
-@elementwise(real=True, differentiable=False, oracle=np.isneginf)
+@elementwise(out="exact", real=True, differentiable=False, oracle=np.isneginf)
 def isneginf(input):
     """Whether each element is minus infinity."""
     return P.eq(input, -math.inf) if input.dtype.is_floating_point else P.ne(input, input)
@@ -75,7 +75,7 @@ def clamp_max(input, max):
     return fn.clamp(input, max=max)
 
 
-@composite(out=True, inplace=True)
+@composite(out=True)
 def float_power(input, exponent):
     """``input ** exponent`` in float64, or complex128 where an operand is complex."""
     def is_complex(x: Any) -> bool:
@@ -85,10 +85,21 @@ def float_power(input, exponent):
     return fn.pow(a, b)
 
 
+@composite(function=False)
+def float_power_(input, exponent):
+    """``float_power`` in place, of a tensor that has the result's dtype."""
+    either = exponent.dtype.is_complex if isinstance(exponent, Tensor) else isinstance(exponent, complex)
+    wide = complex128 if input.dtype.is_complex or either else float64
+    if input.dtype is not wide:
+        raise RuntimeError(f"the base given to float_power_ has dtype {input.dtype} but the operation's result requires dtype "
+                           f"{wide}")
+    return input.pow_(exponent.to(wide) if isinstance(exponent, Tensor) else exponent)
+
+
 # ---- sums
 
 
-@composite()
+@composite(out="dtype")
 def nansum(input, dim=None, keepdim=False, *, dtype=None):
     """The sum without the NaNs."""
     if input.dtype.is_complex:
@@ -97,7 +108,7 @@ def nansum(input, dim=None, keepdim=False, *, dtype=None):
     return fn.sum(fn.where(x.isnan(), fn.zeros((), dtype=x.dtype, device=x.device), x), dim, keepdim)
 
 
-@composite()
+@composite(out="dtype")
 def nanmean(input, dim=None, keepdim=False, *, dtype=None):
     """The mean without the NaNs."""
     if not input.dtype.is_floating_point:
@@ -114,7 +125,7 @@ def sum_to_size(input, *args, size=None):
     size = variadic("sum_to_size", args, size)
     if tuple(broadcast_shapes(size, input.shape)) != tuple(input.shape):
         raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(input.shape)}}}.")
-    return sum_to(input, size)
+    return sum_to(input, size) if size else input.sum()  # integers to a single number become int64
 
 
 @composite(autocast="float32:cpu")
@@ -125,7 +136,7 @@ def trace(input):
     return fn.diagonal(input).sum()
 
 
-@composite(autocast="promote:cuda")
+@composite(out="exact", autocast="promote:cuda")
 def vdot(input, other):
     """The inner product of two vectors, the first conjugated."""
     return fn.dot(fn.conj(input), other)
@@ -152,7 +163,7 @@ def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     return fn.vector_norm_dims(x1.unsqueeze(-2) - x2.unsqueeze(-3), float(p), -1)
 
 
-@composite(inplace=True, autocast="float32:cuda")
+@composite(out="exact", inplace=True, autocast="float32:cuda")
 def renorm(input, p, dim, maxnorm):
     """The slices of ``dim`` scaled down to a ``p``-norm of at most ``maxnorm``."""
     if input.ndim < 2:
@@ -245,7 +256,7 @@ def corrcoef(input):
 # ---- products
 
 
-@composite()
+@composite(out=True)
 def kron(input, other):
     """The Kronecker product."""
     rank = max(input.ndim, other.ndim)
@@ -254,7 +265,7 @@ def kron(input, other):
     return wide.reshape([m * n for m, n in zip(a._a.shape, b._a.shape)])
 
 
-@composite(autocast="promote:cuda")
+@composite(out="exact", autocast="promote:cuda")
 def cross(input, other, dim=None):
     """The vector product along ``dim`` (of size 3; the first such unless given)."""
     shape = tuple(broadcast_shapes(input.shape, other.shape))

@@ -121,7 +121,7 @@ def imag(input):
 # ---- conjugates
 
 
-@elementwise(inplace=True, bools=True, name="conj_physical", oracle=np.conjugate)
+@elementwise(out="exact", inplace=True, bools=True, name="conj_physical", oracle=np.conjugate)
 def conj_physical(input):
     """The complex conjugate."""
     return P.conj(input)
@@ -190,7 +190,7 @@ def angle(input):
     """The angle of a complex number in radians; of a real one 0, or pi where it is negative; NaN stays."""
     if input.dtype.is_complex:
         return P.atan2(P.imag(input), P.real(input))
-    return P.where(P.isnan(input), input, P.where(input < 0, math.pi, input * 0.0))
+    return P.where(input < 0, math.pi, P.where(P.isnan(input), input, 0.0))
 
 
 @angle.vjp("input")

@@ -13,7 +13,7 @@ from ..dtypes import bool_, dtype, float32, int64
 from ..tensor import Tensor
 from . import primitives as P
 from .expr import Expr, cast, const
-from .opdef import As, compute_dtype, elementwise, fn
+from .opdef import As, OpDef, compute_dtype, elementwise, fn
 
 # ---- arithmetic
 
@@ -101,7 +101,7 @@ def _(input: Any, exponent: Any) -> Any:
     return None
 
 
-@elementwise(inplace=True, aliases=("negative",), oracle=np.negative)
+@elementwise(out="exact", inplace=True, aliases=("negative",), oracle=np.negative)
 def neg(input):
     """``-input``."""
     if input.dtype is bool_:
@@ -110,13 +110,13 @@ def neg(input):
     return -input
 
 
-@elementwise(bools=False, inplace=True, aliases=("absolute",), oracle=np.abs)
+@elementwise(out="exact", bools=False, inplace=True, aliases=("absolute",), oracle=np.abs)
 def abs(input):
     """The absolute value."""
     return P.abs(input)
 
 
-@elementwise(inplace=True, oracle=np.sign)
+@elementwise(out="exact", inplace=True, oracle=np.sign)
 def sign(input):
     """-1, 0 or 1."""
     if input.dtype.is_complex:
@@ -124,7 +124,7 @@ def sign(input):
     return P.sign(input)
 
 
-@elementwise(inplace=True, oracle=np.sign)
+@elementwise(out="exact", inplace=True, oracle=np.sign)
 def sgn(input):
     """The sign: ``input / abs(input)`` for complex numbers (0 for 0), the same as ``sign`` for real ones."""
     return P.sign(input)
@@ -206,11 +206,11 @@ def hypot(input, other):
 # ---- exponentials, logarithms, roots
 
 
-def _unary(name: str, body: Any, oracle: Any, doc: str, domain: tuple[float, float] = (-3.0, 3.0), **options: Any) -> None:
+def _unary(name: str, body: Any, oracle: Any, doc: str, domain: tuple[float, float] = (-3.0, 3.0), **options: Any) -> OpDef:
     def f(input):  # noqa: ANN001, ANN202 - the signature is what the registry reads
         return body(input)
     f.__doc__ = doc
-    elementwise(name=name, promote="float", inplace=True, oracle=oracle, domain=domain, **options)(f)
+    return elementwise(name=name, promote="float", inplace=True, oracle=oracle, domain=domain, **options)(f)
 
 
 _unary("sqrt", P.sqrt, np.sqrt, "The square root.", (0.1, 3.0))
@@ -243,7 +243,20 @@ _unary("lgamma", P.lgamma, lambda a: _scipy("gammaln")(a), "The logarithm of the
        aliases=("special.gammaln",))
 _unary("digamma", P.digamma, lambda a: _scipy("digamma")(a), "The derivative of ``lgamma``.", (0.3, 3.0),
        aliases=("special.digamma", "special.psi"))
-_unary("sigmoid", P.sigmoid, lambda a: 1 / (1 + np.exp(-a)), "``1 / (1 + exp(-input))``.", nn=True, aliases=("special.expit",))
+_sigmoid = _unary("sigmoid", P.sigmoid, lambda a: 1 / (1 + np.exp(-a)), "``1 / (1 + exp(-input))``.", nn=True, aliases=("special.expit",))
+
+
+@elementwise(name="sigmoid_grad", promote="none", function=False, method=False, oracle=lambda g, y: g * (1 - y) * y)
+def sigmoid_grad(grad, result):
+    """The gradient of ``sigmoid``, from its result."""
+    d = compute_dtype(result.dtype)
+    y = P.conj(cast(result, d))
+    return As(cast(grad, d) * ((1.0 - y) * y), result.dtype)
+
+
+@_sigmoid.vjp("out")
+def _(ctx: Any, g: Any) -> Any:
+    return fn.sigmoid_grad(g, ctx["out"])
 
 
 def _scipy(name: str) -> Any:
@@ -286,25 +299,25 @@ def xlogy(input, other):
 # ---- rounding
 
 
-@elementwise(bools=False, inplace=True, oracle=np.floor)
+@elementwise(out="exact", bools=False, inplace=True, oracle=np.floor)
 def floor(input):
     """Rounded down."""
     return P.floor(input)
 
 
-@elementwise(bools=False, inplace=True, oracle=np.ceil)
+@elementwise(out="exact", bools=False, inplace=True, oracle=np.ceil)
 def ceil(input):
     """Rounded up."""
     return P.ceil(input)
 
 
-@elementwise(bools=False, inplace=True, aliases=("fix",), oracle=np.trunc)
+@elementwise(out="exact", bools=False, inplace=True, aliases=("fix",), oracle=np.trunc)
 def trunc(input):
     """Rounded towards zero."""
     return P.trunc(input)
 
 
-@elementwise(inplace=True, oracle=lambda a, decimals=0: np.round(a, decimals), aliases=("special.round",))
+@elementwise(out="exact", inplace=True, oracle=lambda a, decimals=0: np.round(a, decimals), aliases=("special.round",))
 def round(input, *, decimals: int = 0):
     """Rounded to the nearest, ties to even, at ``decimals`` digits after the point."""
     if decimals == 0 or not input.dtype.is_floating_point:
@@ -318,7 +331,7 @@ def builtin_abs(n: int) -> int:
     return -n if n < 0 else n
 
 
-@elementwise(promote="floating", inplace=True, oracle=lambda a: a - np.trunc(a))
+@elementwise(out="exact", promote="floating", inplace=True, oracle=lambda a: a - np.trunc(a))
 def frac(input):
     """The part after the point, with the sign of ``input``."""
     return input - P.trunc(input)
@@ -387,7 +400,7 @@ _bits("bitwise_left_shift", P.shift_left, "__lshift__", np.left_shift, "``input 
 _bits("bitwise_right_shift", P.shift_right, "__rshift__", np.right_shift, "``input >> other``.")
 
 
-@elementwise(inplace=True, differentiable=False, oracle=np.invert)
+@elementwise(out="exact", inplace=True, differentiable=False, oracle=np.invert)
 def bitwise_not(input):
     """Bitwise not (logical on bool)."""
     _no_floats("bitwise_not", input)
@@ -416,7 +429,7 @@ def isfinite(input):
     return P.isfinite(input) if input.dtype.category >= 2 else P.eq(input, input)
 
 
-@elementwise(differentiable=False, oracle=np.signbit)
+@elementwise(out="exact", differentiable=False, oracle=np.signbit)
 def signbit(input):
     """Whether the sign bit is set."""
     return P.signbit(input) if input.dtype.is_signed else _false(input)
@@ -428,7 +441,7 @@ def copysign(input, other):
     return P.copysign(input, other)
 
 
-@elementwise(inplace=True, oracle=lambda a, nan=0.0, posinf=None, neginf=None: np.nan_to_num(
+@elementwise(out="exact", inplace=True, oracle=lambda a, nan=0.0, posinf=None, neginf=None: np.nan_to_num(
     a, nan=nan or 0.0, posinf=posinf, neginf=neginf))
 def nan_to_num(input, nan: float = None, posinf: float = None, neginf: float = None):
     """Replaces NaN and infinities by finite numbers (the dtype's limits unless given)."""
@@ -468,7 +481,7 @@ def _is_tensor(x: Any) -> bool:
     return hasattr(x, "numel")
 
 
-@elementwise(numbers="none", inplace=True, oracle=np.heaviside, differentiable=False)
+@elementwise(out="exact", numbers="none", inplace=True, oracle=np.heaviside, differentiable=False)
 def heaviside(input, values):
     """0 below zero, ``values`` at zero, 1 above."""
     if input.dtype is not values.dtype:

@@ -183,7 +183,7 @@ def _raised(*tensors: Any) -> list[Any]:
     return [t.reshape(1) if t.ndim == 0 else t for t in tensors]
 
 
-@composite(out=True)
+@composite(out="exact")
 def gather(input, dim, index, *, sparse_grad=False):
     """``out[i][j] = input[index[i][j]][j]`` (for ``dim`` 0): elements picked along ``dim``; the shape is that of ``index``."""
     d = _check_index("gather", input, dim, index)
@@ -222,7 +222,7 @@ def _legacy(name: str, reduce: Any) -> str:
         raise RuntimeError(f"{name}(): reduce argument must be either add or multiply, got {reduce!r}") from None
 
 
-@composite(out=True)
+@composite(out="exact")
 def scatter(input, dim, index, src=None, *, value=None, reduce=None):
     """``input`` with ``src`` (a tensor or a number) written at ``index`` along ``dim``: ``out[index[i][j]][j] = src[i][j]`` for ``dim`` 0.
     ``reduce``: ``None``, ``"add"`` or ``"multiply"``."""
@@ -237,7 +237,7 @@ def scatter_(input, dim, index, src=None, *, value=None, reduce=None):
     return _scatter_call("scatter", input, dim, index, _source(input, index, src, value), how, True, True)
 
 
-@composite(out=True, autocast="promote:cuda")
+@composite(out="exact", autocast="promote:cuda")
 def scatter_add(input, dim, index, src):
     """``input`` with ``src`` added at ``index`` along ``dim``."""
     return _scatter_call("scatter_add", input, dim, index, src, "sum", True, False)
@@ -255,7 +255,7 @@ def _reduce_name(name: str, reduce: str) -> str:
     return reduce
 
 
-@composite(out=True)
+@composite(out="exact")
 def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     """``src`` reduced into ``input`` at ``index`` along ``dim``, by ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``."""
     how = _reduce_name("scatter_reduce", reduce)
@@ -278,7 +278,7 @@ def scatter_reduce_(input, dim, index, src, reduce, *, include_self=True):
                    lambda before: scatter_reduce.body(before, dim, index, src, reduce, include_self=include_self))
 
 
-@composite(out=True)
+@composite(out="exact")
 def take_along_dim(input, indices, dim=None):
     """``gather`` with the shapes broadcast outside ``dim``; the flattened tensor if ``dim`` is ``None``."""
     if indices.dtype is not int64:

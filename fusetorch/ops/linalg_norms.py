@@ -36,7 +36,7 @@ def _vector_norm(a: Any, ord: float, dim: Any, keepdim: bool) -> Any:
     return fn.vector_norm_dims(a, ord, dims, keepdim)
 
 
-@composite(name="linalg_vector_norm", function=False, method=False, aliases=("linalg.vector_norm",), out=True, autocast="float32:cuda")
+@composite(name="linalg_vector_norm", function=False, method=False, aliases=("linalg.vector_norm",), out="exact", autocast="float32:cuda")
 def linalg_vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
     """``sum(abs(x) ** ord) ** (1 / ord)`` over ``dim`` (all dimensions by default); the largest for ``inf``, a count for 0."""
     if not isinstance(ord, (int, float)):
@@ -71,7 +71,7 @@ def _matrix_norm(a: Any, ord: Any, dim: tuple[int, int], keepdim: bool) -> Any:
     return r.reshape([1 if d in (one, two) else n for d, n in enumerate(sizes(a))]) if keepdim else r
 
 
-@composite(name="linalg_matrix_norm", function=False, method=False, aliases=("linalg.matrix_norm",), out=True, autocast="float32:cuda")
+@composite(name="linalg_matrix_norm", function=False, method=False, aliases=("linalg.matrix_norm",), out="exact", autocast="float32:cuda")
 def linalg_matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None):
     """The norm of matrices: ``fro``, ``nuc``, ``inf``, ``-inf``, 1, -1 (sums of rows or columns), 2, -2 (singular values)."""
     if A.ndim < 2:
@@ -81,7 +81,7 @@ def linalg_matrix_norm(A, ord="fro", dim=(-2, -1), keepdim=False, *, dtype=None)
     return _matrix_norm(_norm_input("linalg.matrix_norm", A, dtype), ord, tuple(dim), keepdim)
 
 
-@composite(name="linalg_norm", function=False, method=False, aliases=("linalg.norm",), out=True)
+@composite(name="linalg_norm", function=False, method=False, aliases=("linalg.norm",), out="exact")
 def linalg_norm(A, ord=None, dim=None, keepdim=False, *, dtype=None):
     """A vector norm over one dimension, a matrix norm over two; without ``ord`` the 2-norm of all elements."""
     if isinstance(dim, int):
@@ -102,7 +102,7 @@ def linalg_norm(A, ord=None, dim=None, keepdim=False, *, dtype=None):
     return _vector_norm(x, float(ord), dim, keepdim)
 
 
-@composite(out=True, autocast="float32:cuda")
+@composite(out="exact", autocast="float32:cuda")
 def norm(input, p="fro", dim=None, keepdim=False, dtype=None):
     """The ``p``-norm over ``dim`` (all dimensions by default); ``fro`` is the 2-norm, ``nuc`` the sum of singular values."""
     if p == "nuc":

@@ -74,7 +74,7 @@ def _order(shapes: list[tuple[int, int]]) -> dict[tuple[int, int], int]:
     return split
 
 
-@composite(name="linalg_multi_dot", function=False, method=False, aliases=("linalg.multi_dot",), out=True, autocast="lower")
+@composite(name="linalg_multi_dot", function=False, method=False, aliases=("linalg.multi_dot",), out="exact", autocast="lower")
 def linalg_multi_dot(tensors):
     """The product of two or more matrices in the cheapest order; the first and the last may be vectors."""
     n = len(tensors)
@@ -121,7 +121,7 @@ def chain_matmul(*matrices, out=None):
     return write_out("chain_matmul", r, out)
 
 
-@composite(name="linalg_vecdot", function=False, method=False, aliases=("linalg.vecdot",), out=True, autocast="lower")
+@composite(name="linalg_vecdot", function=False, method=False, aliases=("linalg.vecdot",), out="exact", autocast="lower")
 def linalg_vecdot(x, y, *, dim=-1):
     """The inner product of vectors along ``dim``; the rest broadcasts."""
     if x.dtype is not y.dtype:
@@ -131,7 +131,7 @@ def linalg_vecdot(x, y, *, dim=-1):
     return (x.conj() * y).sum(dim, dtype=x.dtype)
 
 
-@composite(name="linalg_cross", function=False, method=False, aliases=("linalg.cross",), out=True)
+@composite(name="linalg_cross", function=False, method=False, aliases=("linalg.cross",), out="exact")
 def linalg_cross(input, other, *, dim=-1):
     """The vector product along ``dim`` of size 3; the rest broadcasts."""
     if input.ndim != other.ndim:

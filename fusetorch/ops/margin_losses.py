@@ -145,5 +145,5 @@ def bilinear(input1, input2, weight, bias=None):
         raise RuntimeError(f"bilinear(): bias size does not match weight size: got {list(bias.shape)} but expected [{out}]")
     batch = input1._a.shape[:-1]
     left = input1.reshape(-1, i) @ weight.permute(1, 0, 2).reshape(i, out * j)
-    result = (left.reshape(-1, out, j) * input2.reshape(-1, 1, j)).sum(-1).reshape(*batch, out)
+    result = (left.reshape(-1, out, j) * input2.reshape(-1, 1, j)).sum(-1, dtype=left.dtype).reshape(*batch, out)
     return result if bias is None else result + bias

@@ -36,7 +36,7 @@ def _dims(dim: Any) -> Any:
 
 def _lowest(x: Any) -> Any:
     d = x.dtype
-    return -math.inf if d.is_floating_point else False if d is bool_ else iinfo(d).min
+    return -math.inf if d.is_floating_point or d.is_complex else False if d is bool_ else iinfo(d).min
 
 
 def _highest(x: Any) -> Any:
@@ -73,13 +73,15 @@ def masked_prod(input, dim=None, *, keepdim=False, dtype=None, mask=None):
 @_masked("cumsum")
 def masked_cumsum(input, dim, *, dtype=None, mask=None):
     """Running sums of the elements that ``mask`` keeps."""
-    return _neutral(_wide(input, dtype), mask, 0).cumsum(dim)
+    x = _typed(input, dtype)
+    return _neutral(x, mask, 0).cumsum(dim, dtype=x.dtype)
 
 
 @_masked("cumprod")
 def masked_cumprod(input, dim, *, dtype=None, mask=None):
     """Running products of the elements that ``mask`` keeps."""
-    return _neutral(_wide(input, dtype), mask, 1).cumprod(dim)
+    x = _typed(input, dtype)
+    return _neutral(x, mask, 1).cumprod(dim, dtype=x.dtype)
 
 
 def _typed(input: Any, dtype: Any) -> Any:
@@ -163,11 +165,12 @@ def _spread(input: Any, dim: Any, unbiased: Any, correction: Any, keepdim: bool,
         x = x.float()
     if correction is None:
         correction = 1 if unbiased is None else int(unbiased)
-    n = _counted(x, dim, mask).to(x.dtype)
+    n = _counted(x, dim, mask).to(x.dtype.to_real())
     mean = _neutral(x, mask, 0).sum(_dims(dim), keepdim=True) / n
     d = _neutral(x - mean, mask, 0)
-    r = (d * d).sum(_dims(dim), keepdim=True) / (n - correction).clamp(min=0)
-    return _squeeze(r.sqrt() if root else r, dim, keepdim)
+    squares = (d * d.conj()).real if d.dtype.is_complex else d * d
+    r = squares.sum(_dims(dim), keepdim=True) / (n - correction).clamp(min=0)
+    return _squeeze((r.sqrt() if root else r).to(x.dtype), dim, keepdim)
 
 
 @_masked("var")

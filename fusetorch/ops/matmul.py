@@ -74,7 +74,7 @@ def _(ctx: Any, g: Any) -> Any:
     return ga, gb
 
 
-@composite(out=True, operators=("__matmul__",), autocast="lower")
+@composite(out="exact", operators=("__matmul__",), autocast="lower")
 def matmul(input, other):
     """The matrix product, with PyTorch's rules for vectors (1-D operands) and batches (leading dimensions broadcast)."""
     m, n = input.ndim, other.ndim
@@ -101,7 +101,7 @@ def matmul(input, other):
     return out.squeeze(-1) if n == 1 else out
 
 
-@composite(out=True, autocast="lower")
+@composite(out="exact", autocast="lower")
 def mm(input, mat2):
     """The product of two matrices."""
     if input.ndim != 2 or mat2.ndim != 2:
@@ -109,7 +109,7 @@ def mm(input, mat2):
     return matmul.body(input, mat2)
 
 
-@composite(out=True, autocast="lower")
+@composite(out="exact", autocast="lower")
 def bmm(input, mat2):
     """The product of two batches of matrices."""
     if input.ndim != 3 or mat2.ndim != 3:
@@ -121,7 +121,7 @@ def bmm(input, mat2):
     return fn.bmm_general(input, mat2)
 
 
-@composite(out=True, autocast="lower:cuda")
+@composite(out="exact", autocast="lower:cuda")
 def mv(input, vec):
     """The product of a matrix and a vector."""
     if input.ndim != 2 or vec.ndim != 1:
@@ -129,7 +129,7 @@ def mv(input, vec):
     return matmul.body(input, vec)
 
 
-@composite(out=True, autocast="promote:cuda")
+@composite(out="exact", autocast="promote:cuda")
 def dot(input, tensor):
     """The inner product of two vectors."""
     if input.ndim != 1 or tensor.ndim != 1:
@@ -153,7 +153,7 @@ def outer(input, vec2):
     return input.unsqueeze(1) * vec2
 
 
-@composite(out=True, method=False, autocast="promote:cuda")
+@composite(out="exact", method=False, autocast="promote:cuda")
 def tensordot(a, b, dims=2):
     """The sum of products over the last ``dims`` dimensions of ``a`` and the first of ``b``, or over the two given lists."""
     if isinstance(dims, int):
@@ -187,26 +187,26 @@ def _count(sizes: Any) -> int:
     return n
 
 
-@composite(out=True, inplace=True, autocast="lower")
+@composite(out="exact", inplace=True, autocast="lower")
 def addmm(input, mat1, mat2, *, beta=1, alpha=1):
     """``beta * input + alpha * mat1 @ mat2``."""
     p = mm.body(mat1, mat2)
     return _blend(input, p, beta, alpha)
 
 
-@composite(out=True, inplace=True, autocast="lower")
+@composite(out="exact", inplace=True, autocast="lower")
 def addbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """``beta * input + alpha * (batch1 @ batch2).sum(0)``."""
-    return _blend(input, bmm.body(batch1, batch2).sum(0), beta, alpha)
+    return _blend(input, bmm.body(batch1, batch2).sum(0, dtype=batch1.dtype), beta, alpha)
 
 
-@composite(out=True, inplace=True, autocast="lower")
+@composite(out="exact", inplace=True, autocast="lower")
 def baddbmm(input, batch1, batch2, *, beta=1, alpha=1):
     """``beta * input + alpha * batch1 @ batch2``."""
     return _blend(input, bmm.body(batch1, batch2), beta, alpha)
 
 
-@composite(out=True, inplace=True, autocast="lower:cuda")
+@composite(out="exact", inplace=True, autocast="lower:cuda")
 def addmv(input, mat, vec, *, beta=1, alpha=1):
     """``beta * input + alpha * mat @ vec``."""
     return _blend(input, mv.body(mat, vec), beta, alpha)

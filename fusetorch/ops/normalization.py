@@ -110,13 +110,13 @@ def _over(input: Any, dim: Any, dtype: dtype | None, op: Any) -> Any:
     return op(x, wrap_dim(dim, x.ndim), True)
 
 
-@composite(nn=True, oracle=_softmax_oracle, autocast="float32:cuda", aliases=("special.softmax",))
+@composite(nn=True, out="exact", oracle=_softmax_oracle, autocast="float32:cuda", aliases=("special.softmax",))
 def softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``exp(x) / sum(exp(x))`` along ``dim``, without overflow."""
     return _over(input, dim, dtype, fn.softmax_dims)
 
 
-@composite(nn=True, oracle=_log_softmax_oracle, autocast="float32:cuda", aliases=("special.log_softmax",))
+@composite(nn=True, out="exact", oracle=_log_softmax_oracle, autocast="float32:cuda", aliases=("special.log_softmax",))
 def log_softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``log(softmax(x))`` along ``dim``, accurately."""
     return _over(input, dim, dtype, fn.log_softmax_dims)

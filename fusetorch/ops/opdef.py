@@ -112,7 +112,8 @@ class OpDef:
     row_major: bool = False             # the result is row-major whatever the operands' layout
     bools: bool = True                  # whether a bool result makes sense
     numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
-    out: bool = False                   # a composite that takes ``out=``, as the other kinds do
+    out: bool | str = False             # a composite that takes ``out=``, as the other kinds do; "exact": of the result's dtype only;
+                                        # "dtype": where no dtype is given, the result has that of ``out``
     nonempty: bool = False              # a reduction without a value for no elements
     real: bool = False                  # takes no complex numbers, though its body or kernel would
     retype: Callable[[dtype], dtype] | None = None  # a view of another dtype: its dtype; strides and offset are in elements of that

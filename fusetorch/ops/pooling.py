@@ -273,13 +273,13 @@ def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, coun
     return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, out="exact", function=False, method=False)
 def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window over the last two dimensions; ``divisor_override``: divide the sum by this instead."""
     return _avg_pool("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@composite(nn=True, function=False, method=False, autocast="float32:cpu")
+@composite(nn=True, out="exact", function=False, method=False, autocast="float32:cpu")
 def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window over the last three dimensions; ``divisor_override``: divide the sum by this instead."""
     return _avg_pool("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)

@@ -119,7 +119,9 @@ def _np_sign(a: Any) -> Any:
     if a.dtype.kind == "c":
         size = np.abs(a)
         return a / np.where(size == 0, 1, size)
-    return a if a.dtype.kind == "b" else np.sign(a)
+    if a.dtype.kind != "f":
+        return a if a.dtype.kind == "b" else np.sign(a)
+    return np.subtract(a > 0, a < 0, dtype=a.dtype)  # 0 for NaN
 
 
 def _sign_vjp(g: Expr, y: Expr, a: Expr) -> tuple[Expr]:
@@ -327,7 +329,7 @@ def uniform01(seed: Any, counter: Expr, stream: int = 0) -> Expr:
 
 # ---- shorthands over primitives, for bodies
 def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + exp(-x)), safe at both ends."""
+    """1 / (1 + exp(-x)). The value is right at both ends; what is derived from it is 0 * inf where the exponential overflows."""
     return 1.0 / (exp(-x) + 1.0)
 
 

@@ -157,7 +157,7 @@ def _triangle(name: str, doc: str) -> None:
             raise RuntimeError(f"{name}: input tensor must have at least 2 dimensions")
         return getattr(fn, name + "_elementwise")(input, int(diagonal), input.ndim)
     f.__doc__ = doc
-    composite(name=name, inplace=True)(f)
+    composite(name=name, inplace=True, out="exact")(f)
 
 
 _triangle("tril", "The lower triangle of the last two dimensions, up to diagonal ``diagonal``; 0 above it.")
@@ -189,7 +189,7 @@ def diag_embed(input, offset=0, dim1=-2, dim2=-1):
     return fn.diagonal_put(fn.zeros(shape, dtype=input.dtype, device=input.device), input, offset, a, b)
 
 
-@composite(out=True)
+@composite(out="exact")
 def diag(input, diagonal=0):
     """A vector as a diagonal matrix; the diagonal of a matrix as a vector."""
     if input.ndim == 1:

@@ -99,13 +99,13 @@ def _(ctx: Any, g: Any) -> Any:
     return _back_to(spread(ctx, g) * rest.conj(), ctx.dtype(0))
 
 
-@reduction(nonempty=True, oracle=lambda a, dim=None, keepdim=False: np.max(a, axis=dim, keepdims=keepdim))
+@reduction(out="exact", nonempty=True, oracle=lambda a, dim=None, keepdim=False: np.max(a, axis=dim, keepdims=keepdim))
 def amax(input, dim=None, keepdim=False):
     """The largest element; equal ones share the gradient."""
     return reduce("max", input)
 
 
-@reduction(nonempty=True, oracle=lambda a, dim=None, keepdim=False: np.min(a, axis=dim, keepdims=keepdim))
+@reduction(out="exact", nonempty=True, oracle=lambda a, dim=None, keepdim=False: np.min(a, axis=dim, keepdims=keepdim))
 def amin(input, dim=None, keepdim=False):
     """The smallest element; equal ones share the gradient."""
     return reduce("min", input)

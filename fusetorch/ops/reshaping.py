@@ -1,12 +1,14 @@
 """PyTorch's ways to reshape, reorder and cut, as composites of the view ops; and ``as_strided``, which views a whole memory."""
 from __future__ import annotations
 
+from copy import copy
 from typing import Any
 
 import numpy as np
 
 from ..dtypes import bool_
 from ..shapes import infer_reshape, numel, view_strides, wrap_dim
+from ..tensor import meta, version_of, wrap
 from .opdef import composite, fn, view
 from .views import Layout, strided
 
@@ -424,16 +426,24 @@ _split_along("dsplit", 2, 3, "Pieces along dimension 2.")
 
 def _become(name: str) -> None:
     def f(input, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
-        made = getattr(fn, name)(input, *args, **kwargs)
+        version_of(input)
+        was = wrap(input._a)  # the tensor becomes a view of what it was
+        was._req, was._x = input._req, copy(input._x)
+        made = getattr(fn, name)(was, *args, **kwargs)
         if input._req and input.grad_fn is None and made._req:
             raise RuntimeError(f"a leaf Variable that requires grad is being used in an in-place operation ({name}_).")
-        input._a, input._req, input._x = made._a, made._req, made._x
+        input._a = made._a
+        if made._req or not input._req:
+            input._req, input._x = made._req, made._x
+        x = meta(input)
+        x.version[0] += 1
+        x.seen = x.version[0]
         return input
     f.__doc__ = f"``{name}`` in place: the tensor itself gets the other shape and strides."
     composite(name=name + "_", function=False)(f)
 
 
-for _name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims"):
+for _name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims", "as_strided"):
     _become(_name)
 
 

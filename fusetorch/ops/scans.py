@@ -248,7 +248,7 @@ def logcumsumexp(input, dim):
     return fn.logcumsumexp_dim(input, wrap_dim(dim, input.ndim))
 
 
-@composite(out="exact")
+@composite(out=True)
 def diff(input, n=1, dim=-1, prepend=None, append=None):
     """The differences between neighbours along ``dim``, taken ``n`` times."""
     if input.ndim == 0:

@@ -132,7 +132,7 @@ def sign(x):
     if x.dtype == tl.int1:
         return x
     elif x.dtype.is_floating():
-        return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, tl.where(x == 0, 0.0, x))).to(x.dtype)
+        return tl.where(x > 0, 1.0, tl.where(x < 0, -1.0, 0.0)).to(x.dtype)  # 0 for NaN
     elif x.dtype.is_int_unsigned():
         return tl.where(x > 0, 1, 0).to(x.dtype)
     else:
