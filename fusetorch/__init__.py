@@ -98,7 +98,8 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
-         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "fx", "library", "_custom_ops", "_C",
+         "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "sparse", "fx", "library",
+         "_custom_ops", "_C",
          "_dynamo", "_inductor", "ao", "quantization")
 
 #: Names that live in modules loaded when first asked for.
@@ -116,6 +117,7 @@ _LAZY_NAMES = {name: module for module, names in {
               "_check_with _check_tensor_all_with",
     "autograd.anomaly_mode": "is_anomaly_enabled is_anomaly_check_nan_enabled set_anomaly_enabled",
     "func": "vmap",
+    "sparse": "sparse_coo_tensor spmm",
     "amp.autocast_mode": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype is_autocast_available "
                          "is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache autocast_increment_nesting "
                          "autocast_decrement_nesting get_autocast_gpu_dtype get_autocast_cpu_dtype is_autocast_cpu_enabled "

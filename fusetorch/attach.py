@@ -258,6 +258,12 @@ def _repr(self: Tensor) -> str:
     return tensor_repr(self)
 
 
+def _to_sparse(self: Tensor, sparse_dim: int | None = None, *, layout: Any = None) -> Tensor:
+    """The entries that are not zero, in coordinate format; see :mod:`fusetorch.sparse`."""
+    import importlib
+    return importlib.import_module("fusetorch.sparse").to_sparse(self, sparse_dim, layout=layout)
+
+
 def _format(self: Tensor, spec: str) -> str:
     """A 0-d tensor is formatted as the number that it holds."""
     if self.ndim == 0 and type(self) is Tensor:
@@ -350,6 +356,7 @@ _SPECIAL: dict[str, Any] = {
     "__bool__": _bool, "__int__": _number(int), "__float__": _number(float), "__complex__": _number(complex),
     "__index__": _index, "__iter__": _iter,
     "__array__": _array, "__array_wrap__": _array_wrap, "__contains__": _contains, "__repr__": _repr, "__format__": _format,
+    "to_sparse": _to_sparse,
     "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "T": property(_transposed), "mT": property(_matrix_transposed),
     "H": property(_adjoint), "mH": property(_matrix_adjoint), "real": property(fn.real, _set_part("real")),
     "imag": property(fn.imag, _set_part("imag")),

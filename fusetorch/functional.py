@@ -162,7 +162,31 @@ def _resolve(name: str) -> Callable[..., Any] | None:
         return None
     op, inplace = found
     own = op.name + "_" if inplace else op.name
-    return _placed(derive_inplace(op) if inplace else derive(op), *_public_place(op, inplace)) if name == own else getattr(fn, own)
+    if name != own:
+        return getattr(fn, own)
+    return _placed(_with_numpy_names(op, derive_inplace(op) if inplace else derive(op)), *_public_place(op, inplace))
+
+
+_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+
+
+def _with_numpy_names(op: OpDef, f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f``, which knows ``dim`` by the name ``axis`` and ``keepdim`` by ``keepdims`` too, as PyTorch's functions do."""
+    own = {p.name for p in op.params}
+    names = [(theirs, ours) for theirs, ours in _NUMPY_NAMES.items() if ours in own and theirs not in own]
+    if not names:
+        return f
+
+    @functools.wraps(f)
+    def g(*args: Any, **kwargs: Any) -> Any:
+        if kwargs:
+            for theirs, ours in names:
+                if theirs in kwargs:
+                    if ours in kwargs:
+                        raise TypeError(f"{op.name}() got both {ours!r} and {theirs!r}, which mean the same")
+                    kwargs[ours] = kwargs.pop(theirs)
+        return f(*args, **kwargs)
+    return g
 
 
 def _public_place(op: OpDef, inplace: bool) -> tuple[str, str]:

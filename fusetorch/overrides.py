@@ -50,7 +50,7 @@ class DisableTorchFunctionSubclass:
 
 
 def _plain(kind: type) -> bool:
-    return kind is Tensor or kind.__module__.startswith("fusetorch.")
+    return kind is Tensor or kind.__module__.startswith("fusetorch.") and "__torch_function__" not in vars(kind)
 
 
 def _overloaded(args: Iterable[Any]) -> list[Any]:
@@ -159,6 +159,8 @@ def _property(p: property) -> property:
 def _methods() -> dict[str, tuple[Any, Any]]:
     """Name: what Tensor has, and its wrapped form. Made once, with the first subclass."""
     out: dict[str, tuple[Any, Any]] = {}
+    for name in list(vars(Tensor)):
+        getattr(Tensor, name)  # derived when first asked for
     for name, f in vars(Tensor).items():
         if name in _PROPERTIES and isinstance(f, property):
             out[name] = f, _property(f)
@@ -189,6 +191,8 @@ def enable() -> None:
         return
     _enabled[0] = True
     wrapped: dict[int, Callable] = {}
+    for name in torch._FUNCTIONS:
+        getattr(torch, name)  # derived when first asked for
     for module in (torch, torch.nn.functional, torch.linalg, torch.special, torch.fft):
         for name, f in list(vars(module).items()):
             if getattr(f, "op", None) is not None and callable(f):

@@ -6,6 +6,7 @@ import importlib
 import importlib.abc
 import importlib.machinery
 import importlib.util
+import multiprocessing.spawn
 import sys
 from collections import Counter
 from collections.abc import Sequence
@@ -14,10 +15,15 @@ from types import FrameType, ModuleType
 from typing import Any
 
 import fusetorch
+import fusetorch.version
 from fusetorch.dispatch import active_tracer
 from fusetorch.errors import FusetorchError
 from fusetorch.nn import Module
 from fusetorch.tensor import Tensor
+from fusetorch.torch_version import TorchVersion
+
+#: The PyTorch whose behaviour is followed: what ``torch.__version__`` says to programs that ask.
+API_VERSION = "2.13.0+fusetorch"
 
 
 class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -82,7 +88,18 @@ def alias_torch() -> AliasFinder:
     finder = AliasFinder()
     sys.meta_path.insert(0, finder)
     sys.modules["torch"] = fusetorch
+    fusetorch.__version__ = fusetorch.version.__version__ = TorchVersion(API_VERSION)
+    # a process that multiprocessing spawns unpickles this before it imports the program
+    preparation = multiprocessing.spawn.get_preparation_data
+    multiprocessing.spawn.get_preparation_data = lambda name: {**preparation(name), "torch": _Alias()}
     return finder
+
+
+class _Alias:
+    """Pickled, it is a call of :func:`alias_torch`."""
+
+    def __reduce__(self) -> tuple:
+        return alias_torch, ()
 
 
 def compile_modules() -> None:

@@ -15,16 +15,17 @@ ROOT = Path(fusetorch.__file__).parent
 
 #: From the bottom up; docs/architecture.md says what each layer does. A name is a module or a package with all it holds.
 LAYERS = [
-    ("dtypes", "formats", "shapes", "errors", "config", "return_types"),
+    ("torch_version", "dtypes", "formats", "shapes", "errors", "config", "return_types"),
     ("runtime",),
     ("tensor",),
     ("ops", "triton_kernels", "codegen"),
-    ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "recorded", "short", "attach", "functional", "random", "printing", "linalg", "fft",
-     "signal", "special", "masked"),
+    ("casting", "autograd", "cpu_backend", "cuda_backend", "dispatch", "recorded", "short", "attach", "functional", "random", "printing",
+     "linalg", "fft", "signal", "special", "masked"),
     ("compiler",),
-    ("cuda", "cpu", "mps", "xpu", "accelerator", "hub", "onnx", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit", "distributed", "multiprocessing", "profiler",
-     "version", "testing", "types", "serialization", "unpickling", "storage", "legacy", "settings", "transforms", "overrides", "fx", "library", "_custom_ops", "_C",
-     "_dynamo", "_inductor", "ao", "quantization", "checks"),
+    ("cuda", "cpu", "mps", "xpu", "accelerator", "hub", "onnx", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit",
+     "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "unpickling", "storage", "legacy",
+     "settings", "transforms", "overrides", "sparse", "fx", "library", "_custom_ops", "_C", "_dynamo", "_inductor", "ao", "quantization",
+     "checks"),
     ("demo", "cli", "run", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

@@ -51,6 +51,13 @@ def double(i, queue):
     queue.put((i, torch.ones(2) * 2))
 
 
+def fill(i, shared, copied, layer):
+    with torch.no_grad():
+        shared[1:] = 7
+        copied.fill_(7)
+        layer.weight.fill_(3)
+
+
 def fail(i):
     raise ValueError(f"in process {i}")
 
@@ -65,6 +72,18 @@ def test_processes():
         mp.spawn(fail, nprocs=1)
     mp.set_sharing_strategy("file_system")
     assert mp.get_sharing_strategy() == "file_system" and mp.cpu_count() > 0
+
+
+@pytest.mark.parametrize("method", ["spawn", "fork"])
+def test_shared_memory(method):
+    mp = torch.multiprocessing
+    shared, copied, layer = torch.zeros(4), torch.zeros(4), torch.nn.Linear(2, 1)
+    shared.share_memory_()
+    layer.share_memory()
+    assert shared.is_shared() and layer.weight.is_shared() and not copied.is_shared()
+    mp.start_processes(fill, (shared[1:], copied, layer), start_method=method)
+    assert shared.tolist() == [0.0, 0.0, 7.0, 7.0] and copied.tolist() == [0.0] * 4
+    assert layer.weight.tolist() == [[3.0, 3.0]] and layer.weight.requires_grad
 
 
 def test_jit_gives_back_what_it_is_given(tmp_path):

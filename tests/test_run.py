@@ -129,6 +129,46 @@ def test_exit_codes_and_usage(tmp_path):
     assert "tpu" in run("run", "--device", "tpu", program(tmp_path), code=2)[1]
 
 
+def test_spawned_processes_run_the_program_too(tmp_path):
+    out, _ = run("run", program(tmp_path, """
+        import torch
+        import torch.nn as nn
+        import torch.multiprocessing as mp
+
+
+        def train(rank, layer, done):
+            assert torch.__name__ == "fusetorch"
+            optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+            layer(torch.ones(1, 2)).sum().backward()
+            optimizer.step()
+            done.put(rank)
+
+
+        if __name__ == "__main__":
+            mp.set_start_method("spawn")
+            layer = nn.Linear(2, 1)
+            nn.init.zeros_(layer.weight)
+            layer.share_memory()
+            done = mp.Queue()
+            processes = [mp.Process(target=train, args=(rank, layer, done)) for rank in range(2)]
+            for p in processes:
+                p.start()
+                p.join()
+            print("ranks", sorted(done.get() for _ in processes), "weight", layer.weight.tolist())
+    """))
+    assert "ranks [0, 1] weight [[-2.0, -2.0]]" in out
+
+
+def test_programs_see_a_version_of_pytorch(tmp_path):
+    out, _ = run("run", program(tmp_path, """
+        import torch
+        from torch.torch_version import TorchVersion
+        v = torch.__version__
+        print(v >= (1, 10), v > "2.9", v < "1.0", v == torch.version.__version__, TorchVersion("2.1.0") < "2.10", int(v.split(".")[0]))
+    """))
+    assert out.split("\n")[0] == "True True False True True 2"
+
+
 def test_aliases_are_the_same_modules(tmp_path):
     out, _ = run("run", program(tmp_path, """
         import fusetorch, torch, sys

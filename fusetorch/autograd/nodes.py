@@ -75,7 +75,7 @@ class Node:
         return self.order
 
     def __repr__(self) -> str:
-        return f"<{self.name()}>"
+        return f"<{self.name()} object at {id(self):#x}>"
 
 
 class NodeHooks:
@@ -128,7 +128,7 @@ class AccumulateGrad:
         return hash((AccumulateGrad, id(self.variable)))
 
     def __repr__(self) -> str:
-        return "<AccumulateGrad>"
+        return f"<AccumulateGrad object at {id(self.variable):#x}>"
 
 
 def accumulator(leaf: Tensor) -> AccumulateGrad:

@@ -1,4 +1,4 @@
-"""``torch.multiprocessing``: :mod:`multiprocessing`; a tensor sent to another process is copied."""
+"""``torch.multiprocessing``: :mod:`multiprocessing`. A tensor sent to another process is copied, unless ``share_memory_()`` was called."""
 from __future__ import annotations
 
 import multiprocessing

@@ -51,7 +51,9 @@ class ProcessContext:
 
     def join(self, timeout: float | None = None) -> bool:
         """Waits until all have ended (True) or ``timeout`` seconds passed; raises if one failed, after ending the others."""
-        multiprocessing.connection.wait([p.sentinel for p in self.processes if p.is_alive()] or [], timeout)
+        alive = [p.sentinel for p in self.processes if p.is_alive()]
+        if alive:  # waiting for nothing would never end
+            multiprocessing.connection.wait(alive, timeout)
         failed = next((i for i, p in enumerate(self.processes) if p.exitcode not in (None, 0)), None)
         if failed is None:
             return all(p.exitcode == 0 for p in self.processes)

@@ -10,7 +10,7 @@ from fusetorch.nn.conv import Conv1d, Conv2d, Conv3d, ConvTranspose1d, ConvTrans
 from fusetorch.nn.instancenorm import InstanceNorm1d, InstanceNorm2d, InstanceNorm3d
 from fusetorch.nn.linear import Linear
 from fusetorch.nn.module import Module
-from fusetorch.nn.parameter import Parameter, UninitializedBuffer, UninitializedParameter, is_lazy
+from fusetorch.nn.parameter import UninitializedBuffer, UninitializedParameter, is_lazy
 from fusetorch.tensor import Tensor, structure_changed
 
 
@@ -130,8 +130,8 @@ class _LazyConv(_Lazy):
     def _channels(self, input: Tensor) -> int:
         n = self._dims
         if input.dim() not in (n + 1, n + 2):
-            raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {type(self).__name__}, but got input of size: "
-                               f"{input.shape}")
+            raise RuntimeError(f"Expected {n + 1}D (unbatched) or {n + 2}D (batched) input to {type(self).__name__}, but got input of "
+                               f"size: {input.shape}")
         channels = input.shape[-n - 1]
         if channels % self.groups:
             raise ValueError("in_channels must be divisible by groups")
@@ -207,18 +207,18 @@ class LazyBatchNorm3d(_LazyNorm, BatchNorm3d):
 
 
 class LazyInstanceNorm1d(_LazyNorm, InstanceNorm1d):
-    """:class:`InstanceNorm1d`, affine and with running statistics unless told otherwise, that takes ``num_features`` from its first input."""
+    """:class:`InstanceNorm1d` that takes ``num_features`` from its first input; affine and with running statistics by default."""
 
     cls_to_become = InstanceNorm1d
 
 
 class LazyInstanceNorm2d(_LazyNorm, InstanceNorm2d):
-    """:class:`InstanceNorm2d`, affine and with running statistics unless told otherwise, that takes ``num_features`` from its first input."""
+    """:class:`InstanceNorm2d` that takes ``num_features`` from its first input; affine and with running statistics by default."""
 
     cls_to_become = InstanceNorm2d
 
 
 class LazyInstanceNorm3d(_LazyNorm, InstanceNorm3d):
-    """:class:`InstanceNorm3d`, affine and with running statistics unless told otherwise, that takes ``num_features`` from its first input."""
+    """:class:`InstanceNorm3d` that takes ``num_features`` from its first input; affine and with running statistics by default."""
 
     cls_to_become = InstanceNorm3d

@@ -394,7 +394,9 @@ class Module(Calls, StateDict):
         return self._apply(lambda t: torch.empty_like(t, device=device), recurse=recurse)
 
     def share_memory(self: M) -> M:
-        """Does nothing: threads see the same tensors anyway, and other processes get copies."""
+        """Moves parameters and buffers to memory that processes share."""
+        for tensor in (*self.parameters(), *self.buffers()):
+            tensor.share_memory_()
         return self
 
     def train(self: M, mode: bool = True) -> M:

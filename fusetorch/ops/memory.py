@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import mmap
+import os
 from typing import Any
 
 import numpy as np
@@ -133,13 +134,70 @@ def _take(t: Tensor, other: Tensor) -> None:
     version_of(t)[0] += 1
 
 
+class SharedMemory(mmap.mmap):
+    """Memory of a file without a name, which other processes map too."""
+
+    fd: int
+
+    def __new__(cls, fd: int, size: int) -> SharedMemory:
+        self = super().__new__(cls, fd, size)
+        self.fd = fd
+        return self
+
+    @classmethod
+    def make(cls, size: int) -> SharedMemory:
+        if hasattr(os, "memfd_create"):
+            fd = os.memfd_create("fusetorch")
+        else:
+            import tempfile
+            with tempfile.TemporaryFile() as file:
+                fd = os.dup(file.fileno())
+        os.ftruncate(fd, size)
+        return cls(fd, size)
+
+    def __del__(self) -> None:
+        os.close(self.fd)
+
+
+def _shared_memory_of(a: ndarray) -> mmap.mmap | None:
+    """The mapped memory that an array looks at."""
+    while isinstance(a, (ndarray, _Bytes, memoryview)):
+        a = a.obj if isinstance(a, memoryview) else a.base
+    return a if isinstance(a, mmap.mmap) else None
+
+
+def _reduce_shared(t: Tensor) -> tuple:
+    """How :mod:`multiprocessing` sends a tensor: shared memory as such, anything else as a copy."""
+    memory = _shared_memory_of(t._a) if type(t._a) is ndarray else None
+    if not isinstance(memory, SharedMemory):
+        return t.__reduce_ex__(2)
+    from multiprocessing.reduction import DupFd
+    start = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
+    offset = t._a.__array_interface__["data"][0] - start
+    return _rebuild_shared, (DupFd(memory.fd), len(memory), t.dtype, t._a.shape, t._a.strides, offset, t._req)
+
+
+def _rebuild_shared(handle: Any, size: int, d: dtype_class, shape: tuple, strides: tuple, offset: int, requires_grad: bool) -> Tensor:
+    _send_shared()
+    memory = np.frombuffer(SharedMemory(handle.detach(), size), np.uint8)
+    return wrap(np.ndarray(shape, d.np, memory, offset, strides)).requires_grad_(requires_grad)
+
+
+def _send_shared() -> None:
+    """Makes :mod:`multiprocessing` send shared tensors as such."""
+    from multiprocessing.reduction import ForkingPickler
+    ForkingPickler.register(Tensor, _reduce_shared)
+
+
 @composite(function=False)
 def share_memory_(input):
-    """Moves a CPU tensor's elements to memory that forked processes share; itself. CUDA memory is left where it is."""
+    """Moves a CPU tensor's elements to memory that other processes share when it is sent to them; itself. CUDA memory is left where
+    it is. Views made before keep the old memory."""
     a = real_array(input)
     if type(a) is ndarray and a.size and not is_shared.body(input):
+        _send_shared()
         low, high = _span(a)
-        memory = np.frombuffer(mmap.mmap(-1, high - low), np.uint8)
+        memory = np.frombuffer(SharedMemory.make(high - low), np.uint8)
         first = a.__array_interface__["data"][0] - low
         new = np.ndarray(a.shape, a.dtype, memory, first, a.strides)
         new[...] = a
@@ -154,9 +212,7 @@ def is_shared(input):
     a = real_array(input)
     if type(a) is not ndarray:
         return True
-    while isinstance(a, (ndarray, _Bytes, memoryview)):
-        a = a.obj if isinstance(a, memoryview) else a.base
-    return isinstance(a, mmap.mmap)
+    return _shared_memory_of(a) is not None
 
 
 # ---- sizes and dtypes
@@ -194,7 +250,7 @@ def resize_(input, *size, memory_format=None):
     return input
 
 
-@composite(function=False)
+@composite()
 def resize_as_(input, the_template, memory_format=None):
     """``resize_`` to the sizes of another tensor."""
     return resize_.body(input, the_template.shape, memory_format=memory_format)
