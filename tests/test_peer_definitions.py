@@ -54,7 +54,7 @@ class Untranslatable(Exception):
 def array(t: Any) -> np.ndarray:
     """A PyTorch tensor's numbers."""
     t = t.detach() + 0 if t._is_zerotensor() else t.detach().resolve_conj().resolve_neg()
-    if t.dtype not in DTYPES or t.layout is not torch.strided:
+    if t.dtype not in DTYPES or t.layout is not torch.strided or t.is_meta:
         raise Untranslatable(str(t.dtype))
     return t.float().numpy().astype(ml_dtypes.bfloat16) if t.dtype is torch.bfloat16 else t.numpy()
 

@@ -440,7 +440,7 @@ def _become(name: str) -> None:
         x.seen = x.version[0]
         return input
     f.__doc__ = f"``{name}`` in place: the tensor itself gets the other shape and strides."
-    composite(name=name + "_", function=False)(f)
+    composite(name=name + "_", function=name == "as_strided")(f)
 
 
 for _name in ("squeeze", "unsqueeze", "transpose", "t", "swapaxes", "swapdims", "as_strided"):

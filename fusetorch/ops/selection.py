@@ -181,7 +181,7 @@ def div(input, other, *, rounding_mode=None):
     raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
 
 
-@composite(function=False)
+@composite(function=False, aliases=("divide_",))
 def div_(input, other, *, rounding_mode=None):
     """``div`` in place."""
     from .. import dispatch
