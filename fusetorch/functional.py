@@ -208,9 +208,13 @@ def _placed(f: Callable[..., Any], module: str, name: str) -> Callable[..., Any]
     return f
 
 
+#: In-place forms that are functions, too, though of several operands.
+_WITH_IN_PLACE = frozenset({"addmv", "clamp_max", "clamp_min", "gcd", "lcm", "ldexp", "threshold", "xlogy"})
+
+
 def _alone(op: OpDef) -> bool:
     """Whether the in-place form is a function too: there is torch.exp_, but no torch.add_."""
-    return op.kind == "elementwise" and sum(p.default is _EMPTY for p in op.params) == 1
+    return op.name in _WITH_IN_PLACE or op.kind == "elementwise" and sum(p.default is _EMPTY for p in op.params) == 1
 
 
 Namespace.resolve = staticmethod(_resolve)

@@ -96,3 +96,11 @@ def test_changes_of_shape_in_place_count_as_writes():
         assert x._version == k
         assert change() is x
     assert x.shape == (2,)
+
+
+def test_in_place_forms_as_functions():
+    x = torch.tensor([1.0, 4.0])
+    assert torch.clamp_max_(x, 3.0) is x and torch.clamp_min_(x, 2.0).tolist() == [2.0, 3.0]
+    assert torch.threshold_(x, 2.5, 0.0).tolist() == [0.0, 3.0] and x.divide_(3).tolist() == [0.0, 1.0]
+    assert torch.resize_as_(torch.empty(0), x).shape == (2,) and torch.as_strided_(x, (1,), (1,)).tolist() == [0.0]
+    assert not hasattr(torch, "add_")
