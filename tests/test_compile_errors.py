@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import datetime
 import inspect
 import itertools
 import math
@@ -439,6 +440,33 @@ def test_generators_and_counters_are_guarded():
             assert len({torch.compile(f)(torch.zeros((), dtype=torch.float64), draw).item() for _ in range(4)}) == 4
             h = torch.compile(f)
             assert len({h(torch.zeros((), dtype=torch.float64), draw).item() for _ in range(6)}) == 6
+
+
+def test_a_clock_in_reach_is_no_clock_in_use():
+    def f(x, timed=False):
+        if timed:
+            print(time.time(), datetime.datetime.now())
+        return x + 1
+
+    g = torch.compile(f, fullgraph=True)
+    for _ in range(3):
+        assert g(torch.zeros(())).item() == 1
+    assert g.cache_info()["hits"] == 2
+    with pytest.raises(DataDependentError, match="time.time"):
+        g(torch.zeros(()), True)
+
+
+def test_a_generator_in_reach_may_not_be_advanced():
+    numbers = (float(i) for i in range(10))
+
+    def f(x, take):
+        return x + next(numbers) if take else x + (numbers is not None)
+
+    g = torch.compile(f, fullgraph=True)
+    assert [g(torch.zeros(()), False).item() for _ in range(3)] == [1, 1, 1] and g.cache_info()["hits"] == 2
+    h = torch.compile(f)
+    with pytest.warns(RuntimeWarning, match="generator"):
+        assert [h(torch.zeros(()), True).item() for _ in range(4)] == [0, 1, 2, 3]
 
 
 @pytest.mark.parametrize("read", ["time.perf_counter", "from time"])

@@ -163,8 +163,11 @@ class CompiledFunction:
             tracer.grads_before[id(t)] = t.grad
             tracer.holders[id(t._a)] = t
         try:
-            with Effects() as effects, tracer:
+            with Effects(guard.clocks, guard.generators) as effects, tracer:
                 result = self._fn(*args, **kwargs)
+            if effects.clock is not None and self._fullgraph and not tracer.broken_at:
+                raise DataDependentError(f"fullgraph=True, but {self.__name__} cannot be replayed: it uses {effects.clock}, which may "
+                                         "differ from call to call")
         except DataDependentError:
             if not tracer.broken_at:
                 undo(tracer, snapshot, (*guard.tensors.values(), *leaves))
@@ -195,6 +198,9 @@ class CompiledFunction:
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)
+        if effects.clock is not None:
+            self._give_up(f"it uses {effects.clock}, which may differ from call to call")
+            return result
         self._once = lasting = lasting or effects.seen() or self._changed(guard, key, args, kwargs)
         if lasting is None:
             self._entries.setdefault(key, []).insert(0, entry)

@@ -6,6 +6,8 @@ import os
 import random
 import sys
 import time
+from collections.abc import Sequence
+from types import FrameType, GeneratorType
 from typing import Any
 
 import numpy as np
@@ -36,9 +38,32 @@ class _Watched:
 
 
 class Effects:
-    """A context manager around a trace; afterwards :meth:`seen` says what the function did."""
+    """A context manager around a trace; afterwards :meth:`seen` says what the function did.
+
+    Args:
+        clocks: also watch for calls of what gives another result each time (``IMPURE``, ``CLOCKS``); :attr:`clock` is the first.
+        generators: also watch for steps of these.
+    """
+
+    def __init__(self, clocks: bool = False, generators: Sequence[GeneratorType] = ()) -> None:
+        self._clocks = clocks or bool(generators)
+        self._generators = generators
+        self.clock: str | None = None
+
+    def _call(self, frame: FrameType, event: str, function: Any) -> None:
+        if event == "call" and any(g.gi_frame is frame for g in self._generators):
+            self.clock = self.clock or f"the generator {frame.f_code.co_name}"
+        if event != "c_call" or self.clock is not None or frame.f_globals.get("__name__", "").partition(".")[0] == "fusetorch":
+            return
+        owner = getattr(function, "__self__", None)
+        if id(function) in IMPURE:
+            self.clock = IMPURE[id(function)]
+        elif isinstance(owner, type) and any(issubclass(owner, c) and function.__name__ in names for c, names in CLOCKS.items()):
+            self.clock = f"{owner.__name__}.{function.__name__}()"
 
     def __enter__(self) -> Effects:
+        if self._clocks:
+            sys.setprofile(self._call)
         self._randomness = _randomness()
         self._stdout = sys.stdout
         self._watch = _Watched(sys.stdout)
@@ -47,6 +72,8 @@ class Effects:
         return self
 
     def __exit__(self, *error: object) -> None:
+        if self._clocks:
+            sys.setprofile(None)
         if sys.stdout is self._watch:
             sys.stdout = self._stdout
 

@@ -159,6 +159,8 @@ class StateGuard:
         self.unhooked: list[Tensor] = []                # and tensors without gradient hooks
         self.tensors: dict[int, Tensor] = {}
         self.keep: list[Any] = []
+        self.clocks = False                             # whether it may read a clock
+        self.generators: list[types.GeneratorType] = []
         self.version = structure_version()
         self._seen: set[int] = set()
         self._todo: list[Any] = [fn]
@@ -209,7 +211,13 @@ class StateGuard:
         if x is os.environ or x is os.getenv:
             self.told.append((_environment, dict(_environment()), "os.environ"))
         elif id(x) in IMPURE:
-            raise Unguardable(f"it uses {IMPURE[id(x)]}, which may differ from call to call")
+            self._reaches(IMPURE[id(x)])
+
+    def _reaches(self, call: str) -> None:
+        """Notes that what gives another result each time is in reach; while tracing it is seen whether it is called."""
+        if sys.getprofile() is not None:
+            raise Unguardable(f"it uses {call}, which may differ from call to call")
+        self.clocks = True
 
     def _visit(self, x: Any) -> None:
         if isinstance(x, SIMPLE) or x is _MISSING or id(x) in self._seen:
@@ -245,6 +253,9 @@ class StateGuard:
             self.told.append((x.getstate, x.getstate(), "a random.Random"))
         elif isinstance(x, itertools.count):
             self.told.append((x.__repr__, repr(x), "an itertools.count"))
+        elif isinstance(x, types.GeneratorType):
+            self._reaches(f"the generator {x.__name__}")
+            self.generators.append(x)
         elif isinstance(x, Iterator) or type(x).__module__.startswith("numpy.random"):
             if not isinstance(x, io.IOBase):  # what is written to a file is not read again
                 raise Unguardable(f"it reaches a {type(x).__name__}, which changes when it is used")
@@ -255,7 +266,7 @@ class StateGuard:
             # a class of clocks, such as datetime: its methods count where code names them
             self._waiting += [(name, None, name, _Clock(f"{x.__name__}.{name}()")) for name in CLOCKS.get(x, ())]
         elif isinstance(x, _Clock):
-            raise Unguardable(f"it uses {x.call}, which may differ from call to call")
+            self._reaches(x.call)
         elif id(x) in IMPURE:
             self._pure(x)
         elif not isinstance(x, (types.ModuleType, types.BuiltinFunctionType)):
