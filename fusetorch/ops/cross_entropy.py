@@ -232,7 +232,7 @@ def _soft(input: Any, target: Any, weight: Any, reduction: str, label_smoothing:
     return loss if reduction == "none" else loss.sum()
 
 
-@reduction(name="nll_rows", function=False, method=False, promote="float", keep=("target", "weight"), n_outputs=2)
+@reduction(name="nll_rows", function=False, method=False, promote="floating", keep=("target", "weight"), n_outputs=2)
 def nll_rows(input, target, weight, dim=None, keepdim=False, *, ignore_index: int):
     """Per row of log-probabilities: minus that of the target, and the weight it counts with."""
     d = input.dtype

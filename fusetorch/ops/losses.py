@@ -60,7 +60,7 @@ def absolute_difference(input, target):
     return P.abs(input - target)
 
 
-@elementwise(name="smooth_l1_elementwise", function=False, method=False, promote="float",
+@elementwise(name="smooth_l1_elementwise", function=False, method=False, promote="floating",
              oracle=lambda a, b, beta=1.0: np.where(np.abs(a - b) < beta, 0.5 * (a - b) ** 2 / beta, np.abs(a - b) - 0.5 * beta))
 def smooth_l1_elementwise(input, target, beta: float = 1.0):
     """``d**2 / (2 beta)`` where ``|d| < beta``, else ``|d| - beta / 2``, of the difference ``d``."""
@@ -68,7 +68,7 @@ def smooth_l1_elementwise(input, target, beta: float = 1.0):
     return P.where(d < beta, d * d * 0.5 / beta, d - beta * 0.5)
 
 
-@elementwise(name="huber_elementwise", function=False, method=False, promote="float",
+@elementwise(name="huber_elementwise", function=False, method=False, promote="floating",
              oracle=lambda a, b, delta=1.0: np.where(np.abs(a - b) <= delta, 0.5 * (a - b) ** 2, delta * (np.abs(a - b) - 0.5 * delta)))
 def huber_elementwise(input, target, delta: float = 1.0):
     """``d**2 / 2`` where ``|d| <= delta``, else ``delta * (|d| - delta / 2)``, of the difference ``d``."""
@@ -148,14 +148,14 @@ def huber_loss(input, target, reduction="mean", delta=1.0, weight=None):
 # ---- probabilities
 
 
-@elementwise(name="binary_cross_entropy_elementwise", function=False, method=False, promote="float", domain=(0.1, 0.9),
+@elementwise(name="binary_cross_entropy_elementwise", function=False, method=False, promote="floating", domain=(0.1, 0.9),
              oracle=lambda p, t: -(t * np.log(p) + (1 - t) * np.log1p(-p)))
 def binary_cross_entropy_elementwise(input, target):
     """``-(t log p + (1 - t) log(1 - p))``, with the logarithms not below -100."""
     return (target - 1.0) * P.maximum(P.log1p(-input), -100.0) - target * P.maximum(P.log(input), -100.0)
 
 
-@elementwise(name="bce_with_logits_elementwise", function=False, method=False, promote="float",
+@elementwise(name="bce_with_logits_elementwise", function=False, method=False, promote="floating",
              oracle=lambda x, t: np.maximum(x, 0) - x * t + np.log1p(np.exp(-np.abs(x))))
 def bce_with_logits_elementwise(input, target):
     """Binary cross entropy of ``sigmoid(input)``, without overflow."""
@@ -175,7 +175,7 @@ def _(ctx: Any, g: Any) -> Any:
     return gx, sum_to_size(-x * g, ctx.shape(1)) if len(ctx.needed) > 1 and ctx.needed[1] else None
 
 
-@elementwise(name="bce_with_logits_pos_elementwise", function=False, method=False, promote="float",
+@elementwise(name="bce_with_logits_pos_elementwise", function=False, method=False, promote="floating",
              oracle=lambda x, t, w: (1 - t) * x + (1 + (w - 1) * t) * np.log1p(np.exp(-x)))
 def bce_with_logits_pos_elementwise(input, target, pos_weight):
     """The same with positive targets counted ``pos_weight`` times."""
@@ -209,7 +209,7 @@ def binary_cross_entropy_with_logits(input, target, weight=None, size_average=No
     return reduced(r if weight is None else r * weight, reduction)
 
 
-@elementwise(name="kl_div_elementwise", function=False, method=False, promote="float", domain=(0.1, 0.9),
+@elementwise(name="kl_div_elementwise", function=False, method=False, promote="floating", domain=(0.1, 0.9),
              oracle=lambda x, t: t * (np.log(t) - x))
 def kl_div_elementwise(input, target):
     """``t (log t - input)``, 0 where ``t`` is 0; NaN where it is negative."""

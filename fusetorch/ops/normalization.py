@@ -22,14 +22,14 @@ def _shifted(x: Any) -> Any:
     return x - m
 
 
-@reduction(name="softmax_dims", function=False, method=False, promote="float")
+@reduction(name="softmax_dims", function=False, method=False, real=True, promote="floating")
 def softmax_dims(input, dim=None, keepdim=False):
     """``exp(x) / sum(exp(x))``."""
     e = P.exp(_shifted(input))
     return e / reduce("sum", e)
 
 
-@reduction(name="softmax_grad", function=False, method=False, promote="float")
+@reduction(name="softmax_grad", function=False, method=False, real=True, promote="floating")
 def softmax_grad(grad, result, dim=None, keepdim=False):
     """The gradient of softmax from its result."""
     return result * (grad - reduce("sum", grad * result))
@@ -47,14 +47,14 @@ def _(ctx: Any, g: Any) -> Any:
     return y * (g - gy), g * (grad - (grad * y).sum(dim, keepdim=True)) - grad * gy
 
 
-@reduction(name="log_softmax_dims", function=False, method=False, promote="float")
+@reduction(name="log_softmax_dims", function=False, method=False, real=True, promote="floating")
 def log_softmax_dims(input, dim=None, keepdim=False):
     """``x - log(sum(exp(x)))``."""
     s = _shifted(input)
     return s - P.log(reduce("sum", P.exp(s)))
 
 
-@reduction(name="log_softmax_grad", function=False, method=False, promote="float")
+@reduction(name="log_softmax_grad", function=False, method=False, real=True, promote="floating")
 def log_softmax_grad(grad, result, dim=None, keepdim=False):
     """The gradient of log_softmax from its result."""
     return grad - P.exp(result) * reduce("sum", grad)
@@ -131,7 +131,7 @@ def softmin(input, dim=None, dtype=None, *, _stacklevel=3):
 # ---- layer normalisation: the affine part is optional
 
 
-@reduction(name="layer_norm_stats", function=False, method=False, promote="float", keep=("weight", "bias"), n_outputs=3)
+@reduction(name="layer_norm_stats", function=False, method=False, real=True, promote="floating", keep=("weight", "bias"), n_outputs=3)
 def layer_norm_stats(input, weight, bias, *, eps: float = 1e-5, dim=None, keepdim=False):
     """``(x - mean) / sqrt(var + eps) * weight + bias``, and mean and 1/sqrt(var + eps) for the gradient."""
     n = cast(count(), input.dtype)
