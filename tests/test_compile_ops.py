@@ -172,3 +172,15 @@ def test_masks_and_positions_need_no_counts():
     replayed(lambda x: x.clone().index_put_((x > 0,), torch.tensor(2.0)), (x,), (y,))
     replayed(lambda x: (torch.nonzero_static(x, size=2), torch.nonzero_static(x, size=7, fill_value=9)), (x,), (y,), (x * 0,))
     assert torch.nonzero_static(torch.tensor([0, 3, 4]), size=3).tolist() == [[1], [2], [-1]]
+
+
+@pytest.mark.parametrize("d", [torch.float64, torch.bfloat16, torch.complex64, torch.bool, torch.int16], ids=str)
+def test_kernels_read_and_writes_reach_parts_of_memory(d):
+    def f(x):
+        y = x.clone()
+        y[:, ::2] = x[:, 1:3]
+        y[1:, 3] = x[1:, 0]
+        z = torch.zeros(3, 0, dtype=x.dtype)
+        return y, y[:, 1:3].sort(dim=1)[0] if not x.is_complex() else y[:, 1:].cumsum(1), torch.cat([y[:, :1], z, y[:, 2:]], 1)
+    x = torch.arange(12).reshape(3, 4)
+    replayed(f, ((x % 5).to(d),), ((x % 3).to(d),))
