@@ -1287,3 +1287,46 @@ def test_a_backend_that_returns_the_wrong_thing():
         torch.compile(lambda x: x * 2, backend=lambda g, e: lambda *a: [np.zeros(7)])(rnd(3))
     x = rnd(3)
     assert type((x * 2)._a) is np.ndarray
+
+
+def test_results_may_be_dicts_whose_items_are_attributes():
+    class Output(dict):
+        def __setitem__(self, key, value):
+            super().__setitem__(key, value)
+            self.__dict__[key] = value
+
+        def update(self, *_):
+            raise TypeError("not this way")
+
+        def __reduce__(self):
+            return _rebuilt, (type(self), dict(self))
+
+    def f(x):
+        out = Output()
+        out["logits"] = x * 2
+        return out
+
+    g = torch.compile(f, fullgraph=True)
+    for value in (1.0, 2.0, 3.0):
+        out = g(torch.full((2,), value))
+        assert type(out) is Output and out["logits"] is out.logits and out.logits.tolist() == [2 * value] * 2
+    assert g.cache_info()["hits"] == 2
+
+
+def test_dicts_with_lookups_of_their_own_are_guarded():
+    class Registry(dict):
+        def get(self, key):
+            return dict.__getitem__(self, key)
+
+    registry = Registry(scale=2.0)
+    g = torch.compile(lambda x: x * registry.get("scale"), fullgraph=True)
+    assert [g(torch.ones(())).item() for _ in range(2)] == [2, 2] and g.cache_info()["hits"] == 1
+    registry["scale"] = 3.0
+    assert g(torch.ones(())).item() == 3
+
+
+def _rebuilt(kind, items):
+    out = kind()
+    for k, v in items.items():
+        out[k] = v
+    return out

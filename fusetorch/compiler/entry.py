@@ -449,5 +449,6 @@ def _same_kind(x: dict, items: dict) -> dict:
     if type(x) is dict:
         return items
     new = copy.copy(x)
-    new.update(items)
+    for k, v in items.items():  # not update: a kind whose items are attributes too may refuse it
+        new[k] = v
     return new

@@ -137,6 +137,11 @@ def _environment() -> Any:
     return getattr(os.environ, "_data", os.environ)
 
 
+def _items(d: dict) -> dict[Any, int]:
+    """Which objects a dict holds."""
+    return {k: id(v) for k, v in dict.items(d)}
+
+
 class Unguardable(Exception):
     """The function depends on something whose changes cannot be seen; the message says what."""
 
@@ -239,6 +244,12 @@ class StateGuard:
             self._todo.extend(x)
         elif isinstance(x, dict):
             self._extras(x)
+            plain = collections.OrderedDict if isinstance(x, collections.OrderedDict) else dict
+            if any(getattr(type(x), n) is not getattr(plain, n) for n in ("get", "items", "__len__")):  # which the checks below use
+                self.keep.append(list(dict.values(x)))
+                self.told.append((functools.partial(_items, x), _items(x), f"a {type(x).__name__}"))
+                self._todo += dict.values(x)
+                return
             self.lengths.append((x, len(x)))
             for k, v in x.items():
                 self._entry(x, k, v)
