@@ -104,3 +104,11 @@ def test_in_place_forms_as_functions():
     assert torch.threshold_(x, 2.5, 0.0).tolist() == [0.0, 3.0] and x.divide_(3).tolist() == [0.0, 1.0]
     assert torch.resize_as_(torch.empty(0), x).shape == (2,) and torch.as_strided_(x, (1,), (1,)).tolist() == [0.0]
     assert not hasattr(torch, "add_")
+
+
+@pytest.mark.parametrize("f", [torch.sigmoid, F.silu], ids=lambda f: f.__name__)
+@pytest.mark.parametrize("d", [torch.float16, torch.bfloat16], ids=str)
+def test_half_gradients_stay_half(f, d):
+    x = torch.tensor([-2.0, 1.0], dtype=d, requires_grad=True)
+    (g,) = torch.autograd.grad(f(x).sum(), x)
+    assert g.dtype is d

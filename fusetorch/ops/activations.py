@@ -14,7 +14,7 @@ from ..dtypes import float64, uint8
 from ..shapes import wrap_dim
 from . import primitives as P
 from .expr import cast
-from .opdef import As, composite, compute_dtype, elementwise, fn
+from .opdef import composite, elementwise, fn
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
@@ -73,15 +73,13 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.silu_grad(g, ctx["input"])
 
 
-@elementwise(name="silu_grad", promote="none", function=False, method=False,
+@elementwise(name="silu_grad", function=False, method=False,
              oracle=lambda g, a: g * _sigmoid(a) * (1 + a * (1 - _sigmoid(a))))
 def silu_grad(grad, input):
     """The gradient of ``silu``."""
-    d = compute_dtype(input.dtype)
-    g, x = cast(grad, d), cast(input, d)
-    far = 709.0 if d is float64 else 88.0  # beyond it the exponential overflows, and 0 * inf is no second derivative
-    s = P.where(x < -far, 0.0, P.sigmoid(P.maximum(x, -far)))
-    return As(g * (s * (x * (1.0 - s) + 1.0)), input.dtype)
+    far = 709.0 if input.dtype is float64 else 88.0  # beyond it the exponential overflows, and 0 * inf is no second derivative
+    s = P.where(input < -far, 0.0, P.sigmoid(P.maximum(input, -far)))
+    return grad * (s * (input * (1.0 - s) + 1.0))
 
 
 @elementwise(promote="floating", nn=True, inplace=True, function=False, method=False,

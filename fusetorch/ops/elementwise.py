@@ -246,12 +246,11 @@ _unary("digamma", P.digamma, lambda a: _scipy("digamma")(a), "The derivative of 
 _sigmoid = _unary("sigmoid", P.sigmoid, lambda a: 1 / (1 + np.exp(-a)), "``1 / (1 + exp(-input))``.", nn=True, aliases=("special.expit",))
 
 
-@elementwise(name="sigmoid_grad", promote="none", function=False, method=False, oracle=lambda g, y: g * (1 - y) * y)
+@elementwise(name="sigmoid_grad", function=False, method=False, oracle=lambda g, y: g * (1 - y) * y)
 def sigmoid_grad(grad, result):
     """The gradient of ``sigmoid``, from its result."""
-    d = compute_dtype(result.dtype)
-    y = P.conj(cast(result, d))
-    return As(cast(grad, d) * ((1.0 - y) * y), result.dtype)
+    y = P.conj(result)
+    return grad * ((1.0 - y) * y)
 
 
 @_sigmoid.vjp("out")
