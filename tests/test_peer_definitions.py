@@ -481,8 +481,8 @@ def test_operator_database_errors(op: Any) -> None:
                 entry(op)(*args, **kwargs)
 
 
-#: Second gradients that are not compared: PyTorch 2.13 has none or wrong ones (``linear_cross_entropy`` in chunks, ``as_strided`` of views),
-#: gives NaN where ours are finite, or leaves the numbers open (draws, phases, the upper triangle of a Hermitian operand).
+#: Second gradients that are not compared: PyTorch 2.13 has none or wrong ones (``linear_cross_entropy`` in chunks, ``as_strided`` of
+#: views), gives NaN where ours are finite, or leaves the numbers open (draws, phases, the upper triangle of a Hermitian operand).
 NOT_TWICE = {
     "nn.functional.linear_cross_entropy.chunked",
     "nn.functional.linear_cross_entropy.chunked_none",

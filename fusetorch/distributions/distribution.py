@@ -16,8 +16,8 @@ class Distribution:
     """A random variable of ``event_shape``, or a batch of independent ones.
 
     Subclasses give ``arg_constraints`` and ``support``, and define what they can of ``rsample`` (differentiable) or ``sample``,
-    ``log_prob``, ``cdf``, ``icdf``, ``entropy``, ``mean``, ``mode`` and ``variance``. Values are checked unless ``validate_args`` is False; while a
-    function is traced by ``fusetorch.compile`` they are not.
+    ``log_prob``, ``cdf``, ``icdf``, ``entropy``, ``mean``, ``mode`` and ``variance``. Values are checked unless ``validate_args`` is
+    False; while a function is traced by ``fusetorch.compile`` they are not.
     """
 
     has_rsample = False

@@ -111,7 +111,8 @@ def type_(input, dtype=None, non_blocking=False):
     """The old-style type name (``"torch.FloatTensor"``), or the tensor converted to a dtype or to such a type."""
     if dtype is None:
         names = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
-                 "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool", "complex64": "ComplexFloat", "complex128": "ComplexDouble"}
+                 "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool", "complex64": "ComplexFloat",
+                 "complex128": "ComplexDouble"}
         return f"torch.{'cuda.' if input.is_cuda else ''}{names[input.dtype.name]}Tensor"
     if not isinstance(dtype, dtype_class):
         from ..legacy import parse_type

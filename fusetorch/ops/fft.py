@@ -136,8 +136,8 @@ _BACK_SCALES = {"backward": "n", "ortho": "sqrt", "forward": "none"}
 def _floating(name: str, x: Any) -> Any:
     """``x`` as something that can be transformed: integers in the default dtype."""
     if x.dtype in HALVES:
-        raise RuntimeError(f"{name}: Unsupported dtype {x.dtype}: transforms are of float32, float64, complex64 and complex128; convert with "
-                           ".float()")
+        raise RuntimeError(f"{name}: Unsupported dtype {x.dtype}: transforms are of float32, float64, complex64 and complex128; convert "
+                           "with .float()")
     return x if x.dtype.category >= 2 else x.to(get_default_dtype())
 
 
