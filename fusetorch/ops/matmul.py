@@ -285,3 +285,23 @@ def _(input, weight, bias=None):
         return (gx if gx is None or x.ndim == 2 else gx.reshape(x.shape), blas.matmul(g.T, rows) if need_weight else None,
                 np.add.reduce(g, 0) if need_bias else None)
     return Short(out if x.ndim == 2 else out.reshape(*x.shape[:-1], w.shape[0]), (input, weight, bias), (input, weight), backward)
+
+
+def _laid_out(like: np.ndarray, left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """:func:`_product_like` for arrays."""
+    if like.strides[-2] == like.itemsize != like.strides[-1]:
+        return blas.matmul(right.swapaxes(-1, -2), left.swapaxes(-1, -2)).swapaxes(-1, -2)
+    return blas.matmul(left, right)
+
+
+@matmul.short
+def _(input, other):
+    a, b = input._a, getattr(other, "_a", None)
+    if not (type(a) is type(b) is np.ndarray and a.dtype is b.dtype and a.dtype.char in "fd" and a.ndim == b.ndim >= 2
+            and a.shape[:-2] == b.shape[:-2] and a.shape[-1] == b.shape[-2]):
+        return None
+    need = input._req, other._req
+
+    def backward(g: np.ndarray) -> tuple:
+        return (_laid_out(a, g, b.swapaxes(-1, -2)) if need[0] else None, _laid_out(b, a.swapaxes(-1, -2), g) if need[1] else None)
+    return Short(blas.matmul(a, b), (input, other), (input, other), backward)

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import dtype, finfo, float32
-from ..shapes import contiguous_strides, wrap_dim
+from ..shapes import contiguous_strides, numel, wrap_dim
 from . import primitives as P
 from .expr import cast, count, reduce
-from .opdef import As, composite, fn, reduction
+from .opdef import As, Short, composite, fn, reduction
 from .reductions import spread
 from .views import sum_to_size
 
@@ -257,6 +257,51 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_
     return fn.layer_norm_stats(input, weight, bias, eps=eps, dim=dims, keepdim=True)[0]
 
 
+#: Elements up to which normalising rows is cheaper in a few NumPy calls than as native loops.
+SMALL = 1 << 13
+
+
+def _rows(input: Any, normalized_shape: Any, *scales: Any) -> np.ndarray | None:
+    """A small CPU operand as rows to normalise; ``None`` if it is another one, or the scales are not of its kind."""
+    x = input._a
+    size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)
+    if type(x) is not np.ndarray or x.dtype.char not in "fd" or not 0 < x.size <= SMALL or not size or x.shape[x.ndim - len(size):] != size:
+        return None
+    for w in scales:
+        if w is not None and (type(w._a) is not np.ndarray or w._a.dtype is not x.dtype or w._a.shape != size):
+            return None
+    return x.reshape(-1, numel(size))
+
+
+@layer_norm.short
+def _(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
+    rows = _rows(input, normalized_shape, weight, bias)
+    if rows is None:
+        return None
+    d, add = rows.dtype.type, np.add.reduce
+    share = d(1 / rows.shape[1])
+    h = rows - add(rows, 1, keepdims=True) * share
+    rstd = 1 / np.sqrt(add(h * h, 1, keepdims=True) * share + d(eps))
+    h *= rstd
+    w = None if weight is None else weight._a.reshape(-1)
+    out = h.copy() if w is None else h * w
+    if bias is not None:
+        out += bias._a.reshape(-1)
+    need = [t is not None and t._req for t in (input, weight, bias)]
+
+    def backward(g: np.ndarray) -> tuple:
+        g = g.reshape(rows.shape)
+        gx = None
+        if need[0]:
+            gh = g if w is None else g * w
+            gx = gh - add(gh, 1, keepdims=True) * share
+            gx -= h * (add(gh * h, 1, keepdims=True) * share)
+            gx *= rstd
+            gx = gx.reshape(input._a.shape)
+        return (gx, add(g * h, 0).reshape(weight._a.shape) if need[1] else None, add(g, 0).reshape(bias._a.shape) if need[2] else None)
+    return Short(out.reshape(input._a.shape), (input, weight, bias), () if weight is None else (weight,), backward)
+
+
 @composite(nn=True, autocast="float32:cuda")
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """Divides by the root of the mean square over the last dimensions; then scales."""
@@ -276,3 +321,26 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     x = input.to(float32) if input.dtype.itemsize == 2 else input
     y = (x * (x.square().mean(dims, keepdim=True) + (finfo(x.dtype).eps if eps is None else eps)).rsqrt()).to(input.dtype)
     return y if weight is None else y * weight
+
+
+@rms_norm.short
+def _(input, normalized_shape, weight=None, eps=None):
+    rows = _rows(input, normalized_shape, weight)
+    if rows is None:
+        return None
+    d, add = rows.dtype.type, np.add.reduce
+    share = d(1 / rows.shape[1])
+    r = 1 / np.sqrt(add(rows * rows, 1, keepdims=True) * share + d(np.finfo(d).eps if eps is None else eps))
+    h = rows * r
+    w = None if weight is None else weight._a.reshape(-1)
+    need = [t is not None and t._req for t in (input, weight)]
+
+    def backward(g: np.ndarray) -> tuple:
+        g = g.reshape(rows.shape)
+        gx = None
+        if need[0]:
+            gh = g if w is None else g * w
+            gx = ((gh - h * (add(gh * h, 1, keepdims=True) * share)) * r).reshape(input._a.shape)
+        return gx, add(g * h, 0).reshape(weight._a.shape) if need[1] else None
+    out = h.copy() if w is None else h * w
+    return Short(out.reshape(input._a.shape), (input, weight), () if weight is None else (weight,), backward)
