@@ -164,7 +164,7 @@ def test_clipping(how):
             opt.step()
             return loss, norm
         return step, (model, opt)
-    train_both(setup, plans=3, calls=12)
+    train_both(setup, plans=3, calls=12, tol=2e-4)  # steps of this size magnify how each side rounds
 
 
 def test_two_optimizers_and_two_losses():

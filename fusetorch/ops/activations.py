@@ -70,7 +70,11 @@ def silu(input):
 
 @silu.vjp("input")
 def _(ctx: Any, g: Any) -> Any:
-    return fn.silu_grad(g, ctx["input"])
+    x = ctx["input"]
+    if x.dtype.is_complex:
+        s = fn.sigmoid(x)
+        return g * (s * (x * (1 - s) + 1)).conj()
+    return fn.silu_grad(g, x)
 
 
 @elementwise(name="silu_grad", function=False, method=False,
