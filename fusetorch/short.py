@@ -47,7 +47,8 @@ class ShortNode(Node):
             stands = {id(t): Identity.of(t) for t in wanted}
             out = self.op.body(*[stands.get(id(a), a) for a in args], **{k: stands.get(id(a), a) for k, a in kwargs.items()})
             found = dict(zip(stands, grad(out, list(stands.values()), grads[0], create_graph=True, allow_unused=True)))
-        return [found.get(id(t)) if e is not None else None for t, e in zip(self.operands, self.edges)]
+        # an operand that is given twice has got the gradient of both places at once
+        return [found.pop(id(t), None) if e is not None else None for t, e in zip(self.operands, self.edges)]
 
     def release(self) -> None:
         """Drops what was saved."""

@@ -14,7 +14,8 @@ import fusetorch as ft  # noqa: E402
 
 pytestmark = pytest.mark.peer
 
-KNOWN = [m for m in module_db if hasattr(ft.nn, m.module_cls.__name__)]
+#: Lazy modules have no parameters to compare before their first call.
+KNOWN = [m for m in module_db if hasattr(ft.nn, m.module_cls.__name__) and not m.module_cls.__name__.startswith("Lazy")]
 
 
 def named(x: object) -> object:

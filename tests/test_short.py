@@ -115,3 +115,17 @@ def test_hooks_see_what_is_saved():
     with torch.autograd.graph.saved_tensors_hooks(lambda t: seen.append(t.shape) or t, lambda t: t):
         y = torch.nn.functional.linear(floats(2, 3), floats(4, 3), floats(4))
     assert len(seen) >= 2 and type(y.grad_fn).__name__ != "ShortNode"
+
+
+@pytest.mark.parametrize("f", [lambda x: x @ x, lambda x: torch.nn.functional.linear(x, x, x[0]), lambda x: torch.linalg.matrix_power(x, 5)])
+def test_one_tensor_in_two_places(f):
+    x = floats(3, 3)
+    y = f(x).sum()
+    first, = torch.autograd.grad(y, x, retain_graph=True)
+    recorded, = torch.autograd.grad(y, x, create_graph=True)
+    close(first, recorded)
+    second, = torch.autograd.grad(recorded.sum(), x)
+    step = 1e-6
+    ahead, = torch.autograd.grad(f(z := (x.detach() + step).requires_grad_()).sum(), z)
+    behind, = torch.autograd.grad(f(z := (x.detach() - step).requires_grad_()).sum(), z)
+    np.testing.assert_allclose(second.sum().item(), ((ahead - behind).sum() / (2 * step)).item(), rtol=1e-5)

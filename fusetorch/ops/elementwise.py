@@ -120,7 +120,7 @@ def abs(input):
 def sign(input):
     """-1, 0 or 1."""
     if input.dtype.is_complex:
-        raise RuntimeError("Unlike NumPy, torch.sign doesn't allow complex numbers. Use torch.sgn instead.")
+        raise NotImplementedError("Unlike NumPy, torch.sign doesn't allow complex numbers. Use torch.sgn instead.")
     return P.sign(input)
 
 

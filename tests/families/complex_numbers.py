@@ -22,7 +22,7 @@ SAMPLES = {
     "isreal": lambda: [S(np.array([1 + 0j, 1 + 1j])), S(f(3)), S(i(3))],
     "angle": lambda: [S(c(3, 4)), S(f(3, 4)), S(i(3, lo=-3), grad=False), S(c())],
     "complex": lambda: [S(f(3, 4), f(3, 4)), S(f(3, 1), f(4)), S(f(), f())],
-    "polar": lambda: [S(f(3, 4), f(3, 4)), S(f(3, 1), f(4)), S(f(), f())],
+    "polar": lambda: [S(f(3, 4, lo=0), f(3, 4)), S(f(3, 1, lo=0), f(4)), S(f(lo=0), f())],
     "cfloat": lambda: [S(f(3), grad=False), S(c(3), grad=False), S(i(3), grad=False)],
     "cdouble": lambda: [S(f(3)), S(c(3)), S(i(3), grad=False)],
 }
