@@ -117,7 +117,8 @@ def test_hooks_see_what_is_saved():
     assert len(seen) >= 2 and type(y.grad_fn).__name__ != "ShortNode"
 
 
-@pytest.mark.parametrize("f", [lambda x: x @ x, lambda x: torch.nn.functional.linear(x, x, x[0]), lambda x: torch.linalg.matrix_power(x, 5)])
+@pytest.mark.parametrize("f", [lambda x: x @ x, lambda x: torch.nn.functional.linear(x, x, x[0]),
+                               lambda x: torch.linalg.matrix_power(x, 5)])
 def test_one_tensor_in_two_places(f):
     x = floats(3, 3)
     y = f(x).sum()
