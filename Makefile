@@ -14,7 +14,7 @@ demo: $(VENV)/.with-demo$(CUDA_EXTRA)
 	$(BIN)/python -m fusetorch.demo $(ARGS)
 
 test: $(VENV)/.with-test$(CUDA_EXTRA)
-	$(BIN)/python -m pytest --numprocesses auto $(ARGS)
+	$(BIN)/python -m pytest --numprocesses auto --dist loadgroup $(ARGS)
 
 lint: $(VENV)/.with-dev
 	$(BIN)/ruff check .

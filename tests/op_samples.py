@@ -580,6 +580,8 @@ ELSEWHERE = {
     "draw_normal_like",
     "dropout_draw",
     "requires_grad_",
+    "float_power_",
+    "as_strided_",
 }
 
 for _family in families.ALL:

@@ -85,8 +85,14 @@ ORACLE = {"erf": sp.erf, "erfc": sp.erfc, "erfinv": lambda x: np.copysign(sp.erf
 NOT_HERE = ("cast", "where", "philox")
 
 
+def result_of(p, d):
+    """The dtype of a primitive's result from operands of dtype ``d``."""
+    return p.result(d) if callable(p.result) else p.result or d
+
+
 def test_every_primitive_has_its_device_function():
-    assert set(scalar.SCALARS) == set(PRIMITIVES)
+    # those of complex numbers come to a kernel as operations on their parts
+    assert set(scalar.SCALARS) == {name for name, p in PRIMITIVES.items() if p.llvm}
 
 
 @pytest.mark.parametrize("dt", [np.float32, np.float64])
@@ -97,10 +103,10 @@ def test_scalar_of_floats(name, dt):
     operands = [a, b][:p.arity]
     with np.errstate(all="ignore"):
         want = ORACLE.get(name, p.numpy)(*operands)
-    out = dtypes.bool_ if p.result else of(dt)
+    out = result_of(p, of(dt))
     got = to_numpy(pointwise.pointwise(name, [device(x) for x in operands], out, of(dt)))
     np.testing.assert_allclose(wide(got), wide(want), rtol=2e-5 if dt is np.float32 else 1e-12, atol=0)
-    if not p.result:
+    if out is not dtypes.bool_:
         numbers = ~np.isnan(got)
         np.testing.assert_array_equal(np.signbit(got[numbers]), np.signbit(want[numbers]))
 
@@ -120,7 +126,7 @@ def test_scalars_of_integers(dt):
             operands[1] = np.abs(b.astype(np.int64)).astype(dt) % 9
         with np.errstate(all="ignore"):
             want = p.numpy(*operands)
-        out = dtypes.bool_ if p.result else of(dt)
+        out = result_of(p, of(dt))
         got = to_numpy(pointwise.pointwise(name, [device(x) for x in operands], out, of(dt)))
         np.testing.assert_array_equal(got, want, err_msg=name)
         seen += 1

@@ -31,6 +31,9 @@ f16, bf16, f32, f64, i64, i32, i8, b1 = (dtypes.float16, dtypes.bfloat16, dtypes
 MODULES = (adam, cross_entropy, dropout, embedding, gather_scatter, layer_norm, matmul, pointwise, reduce, scan, softmax)
 _seen: set[str] = set()
 
+#: In one process, in order: the last test asks what the others saw.
+pytestmark = pytest.mark.xdist_group("cubins of the hand-written kernels")
+
 
 class Gpu:
     """``gpu(f)`` calls f on a stub GPU and reports the kernels it launched: by name, the first launch of each."""
