@@ -26,8 +26,9 @@ if TYPE_CHECKING:
 
 #: Multiply-adds up to which OpenBLAS itself uses one thread (interface/gemm.c).
 SINGLE_UP_TO = 262_144
-#: Multiply-adds from which parts on several threads pay for their start.
-PARALLEL_FROM = 4_000_000
+#: Multiply-adds from which parts on several threads pay for their start: about a millisecond of one thread, for two threads may share
+#: a core.
+PARALLEL_FROM = 64_000_000
 
 _library: tuple[Callable[[int], None], Callable[[], int]] | None = None
 _looked = False
