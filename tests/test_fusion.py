@@ -133,7 +133,7 @@ def test_optimizer_updates_share_kernels():
         step(rnd(4, 6))
     e = step.explain()
     updates = [g for g in e.groups if "_momentum_step_" in g.ops]
-    assert len(updates) == 6 and e.kernels <= e.unfused_kernels, str(e)
+    assert len(updates) == 6 and e.kernels <= 19, str(e)  # one for each parameter, and 13 for forward and backward
 
 
 def test_softmax_backward_is_one_kernel():

@@ -135,15 +135,12 @@ class Plan:
                 if v in self.slot:
                     last[self.slot[v]] = i
         wanted = {self.slot[b] for b in (base_of(v)[0] for v in self.graph.outputs) if b in self.slot}
-        free: dict[Any, list[tuple[int, int]]] = {}         # per device: (size, offset)
         top: dict[Any, int] = {}
         occupied: list[tuple[int, Any, int, int]] = []      # (last reader, device, size, offset)
         places: dict[Value, int] = {}
         fresh: list[tuple[int, Value]] = []
         for i, g in enumerate(self.fusion.groups):
-            for entry in [x for x in occupied if x[0] < i]:
-                occupied.remove(entry)
-                free.setdefault(entry[1], []).append(entry[2:])
+            occupied = [x for x in occupied if x[0] >= i]
             if not g.fusible:
                 continue
             for v in self.writes(g):
@@ -154,15 +151,10 @@ class Plan:
                     fresh.append((s, v))
                     continue
                 size = -(-max(v.nbytes, 1) // ALIGN) * ALIGN
-                holes = free.setdefault(v.device, [])
-                fit = min((x for x in holes if x[0] >= size), default=None)
-                if fit is None:
-                    fit = (size, top.get(v.device, 0))
-                    top[v.device] = fit[1] + size
-                else:
-                    holes.remove(fit)
-                places[v] = fit[1]
-                occupied.append((last.get(s, i), v.device, *fit))
+                offset = _gap(size, sorted((o, n) for _, d, n, o in occupied if d == v.device))
+                top[v.device] = max(top.get(v.device, 0), offset + size)
+                places[v] = offset
+                occupied.append((last.get(s, i), v.device, size, offset))
         arenas = {d: _arena(d, n) for d, n in top.items()} if compiled else {}
         for v, offset in places.items():
             if compiled:
@@ -270,6 +262,17 @@ class Plan:
     def traffic(self, g: Group) -> tuple[int, int]:
         """Bytes a group reads and writes, each buffer once."""
         return sum(v.nbytes for v in dict.fromkeys(self.reads(g))), sum(v.nbytes for v in self.writes(g))
+
+
+def _gap(size: int, taken: Sequence[tuple[int, int]]) -> int:
+    """The offset of the smallest gap of ``size`` bytes between the ``(offset, size)`` that are taken, in order; else the end of them."""
+    found: tuple[int, int] | None = None
+    end = 0
+    for offset, length in taken:
+        if offset - end >= size and (found is None or offset - end < found[0]):
+            found = offset - end, end
+        end = max(end, offset + length)
+    return end if found is None else found[1]
 
 
 def _arena(device: Any, size: int) -> Any:
