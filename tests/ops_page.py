@@ -10,7 +10,6 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import families
 from op_samples import ELSEWHERE
 from test_definitions import CREATE, NO_GRADIENT, NOT_TRACED, ONCE_ONLY
 
@@ -63,11 +62,10 @@ def row(op: OpDef, public: list[str]) -> str:
     if op.name in ELSEWHERE:
         ways = ["own tests"] + [""] * 4
     else:
-        only = any(op.name in getattr(m, "CPU_ONLY", ()) for m in families.ALL)
         traced = "-" if op.name in NOT_TRACED else "yes"
         first = "-" if not op.differentiable or op.name in NO_GRADIENT | CREATE else "yes"
         second = first if op.name not in ONCE_ONLY else "-"
-        ways = ["yes", "-" if only else "yes", traced, first, second]
+        ways = ["yes", "yes", traced, first, second]
     return f"| {', '.join(f'`{n}`' for n in public)} | {op.kind} | {' | '.join(ways)} |"
 
 
