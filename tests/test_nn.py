@@ -384,6 +384,13 @@ def test_linear_default_initialisation():
     np.testing.assert_allclose(layer(x).detach().numpy(), want, rtol=1e-4, atol=1e-5)
 
 
+def test_sizes_may_be_numpy_integers():
+    three = np.int64(3)
+    assert nn.LayerNorm(three).normalized_shape == nn.RMSNorm(three).normalized_shape == (3,)
+    assert nn.Conv2d(2, 4, three).kernel_size == nn.MaxUnpool2d(three).kernel_size == (3, 3)
+    assert nn.ZeroPad1d(three).padding == (3, 3)
+
+
 def test_embedding():
     e = nn.Embedding(5, 3, padding_idx=-1)
     assert e.padding_idx == 4 and e.weight[4].tolist() == [0.0] * 3

@@ -6,13 +6,12 @@ from typing import Any
 
 import fusetorch as torch
 from fusetorch.nn import functional as F
-from fusetorch.nn import init
+from fusetorch.nn.affine import _Affine
 from fusetorch.nn.module import Module
-from fusetorch.nn.parameter import Parameter
 from fusetorch.tensor import Tensor
 
 
-class _NormBase(Module):
+class _NormBase(_Affine):
     """Weight, bias and running statistics of a normalisation over channels."""
 
     _version = 2
@@ -26,8 +25,7 @@ class _NormBase(Module):
         self.affine = affine
         self.track_running_stats = track_running_stats
         made = {"device": device, "dtype": dtype}
-        for name, wanted in (("weight", affine), ("bias", affine and bias)):
-            self.register_parameter(name, Parameter(torch.empty(num_features, **made)) if wanted else None)
+        self._register(num_features, affine, affine and bias, **made)
         if track_running_stats:
             self.register_buffer("running_mean", torch.zeros(num_features, **made))
             self.register_buffer("running_var", torch.ones(num_features, **made))
@@ -47,10 +45,7 @@ class _NormBase(Module):
     def reset_parameters(self) -> None:
         """Forgets the running statistics; sets the weight to one and the bias to zero."""
         self.reset_running_stats()
-        if self.weight is not None:
-            init.ones_(self.weight)
-        if self.bias is not None:
-            init.zeros_(self.bias)
+        super().reset_parameters()
 
     def _check_input_dim(self, input: Tensor) -> None:
         raise NotImplementedError(f"{type(self).__name__} does not say which inputs it takes")

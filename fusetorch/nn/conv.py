@@ -10,14 +10,10 @@ from fusetorch.nn import functional as F
 from fusetorch.nn import init
 from fusetorch.nn.module import Module
 from fusetorch.nn.parameter import Parameter
+from fusetorch.nn.sizes import each
 from fusetorch.tensor import Tensor
 
 Sizes = int | Sequence[int]
-
-
-def _each(v: Any, n: int) -> tuple[int, ...]:
-    """One value for each dimension."""
-    return (v,) * n if isinstance(v, int) else tuple(v)
 
 
 class _ConvNd(Module):
@@ -60,10 +56,7 @@ class _ConvNd(Module):
             self._reversed_padding_repeated_twice = tuple(p for p in reversed(padding) for _ in range(2))
         first, second = (in_channels, out_channels) if transposed else (out_channels, in_channels)
         self.weight = Parameter(torch.empty((first, second // groups, *kernel_size), device=device, dtype=dtype))
-        if bias:
-            self.bias = Parameter(torch.empty(out_channels, device=device, dtype=dtype))
-        else:
-            self.register_parameter("bias", None)
+        self.register_parameter("bias", Parameter(torch.empty(out_channels, device=device, dtype=dtype)) if bias else None)
         self.reset_parameters()
 
     def reset_parameters(self) -> None:
@@ -103,8 +96,8 @@ class _Conv(_ConvNd):
                  dilation: Sizes = 1, groups: int = 1, bias: bool = True, padding_mode: str = "zeros", device: Any = None,
                  dtype: Any = None) -> None:
         n = self._dims
-        super().__init__(in_channels, out_channels, _each(kernel_size, n), _each(stride, n),
-                         padding if isinstance(padding, str) else _each(padding, n), _each(dilation, n), False, (0,) * n, groups, bias,
+        super().__init__(in_channels, out_channels, each(kernel_size, n), each(stride, n),
+                         padding if isinstance(padding, str) else each(padding, n), each(dilation, n), False, (0,) * n, groups, bias,
                          padding_mode, device, dtype)
 
     def _conv_forward(self, input: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
@@ -161,8 +154,8 @@ class _ConvTransposeNd(_ConvNd):
         if padding_mode != "zeros":
             raise ValueError(f'Only "zeros" padding mode is supported for {type(self).__name__}')
         n = self._dims
-        super().__init__(in_channels, out_channels, _each(kernel_size, n), _each(stride, n), _each(padding, n), _each(dilation, n), True,
-                         _each(output_padding, n), groups, bias, padding_mode, device, dtype)
+        super().__init__(in_channels, out_channels, each(kernel_size, n), each(stride, n), each(padding, n), each(dilation, n), True,
+                         each(output_padding, n), groups, bias, padding_mode, device, dtype)
 
     def _output_padding(self, input: Tensor, output_size: Sequence[int] | None) -> tuple[int, ...]:
         """What to add at the end for a result of ``output_size``, which may have batch and channels before it."""

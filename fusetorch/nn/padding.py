@@ -5,6 +5,7 @@ from collections.abc import Sequence
 
 from fusetorch.nn import functional as F
 from fusetorch.nn.module import Module
+from fusetorch.nn.sizes import each
 from fusetorch.tensor import Tensor
 
 
@@ -16,7 +17,7 @@ class _Pad(Module):
 
     def __init__(self, padding: int | Sequence[int]) -> None:
         super().__init__()
-        self.padding = tuple(padding) if isinstance(padding, (list, tuple)) else (padding,) * (2 * self._n)
+        self.padding = each(padding, 2 * self._n)
 
     def forward(self, input: Tensor) -> Tensor:
         return F.pad(input, self.padding, self._mode)
@@ -73,7 +74,15 @@ class ConstantPad3d(_ConstantPad):
     _n = 3
 
 
-class ZeroPad1d(ConstantPad1d):
+class _ZeroPad(_ConstantPad):
+    def __init__(self, padding: int | Sequence[int]) -> None:
+        super().__init__(padding, 0.0)
+
+    def extra_repr(self) -> str:
+        return f"{self.padding}"
+
+
+class ZeroPad1d(_ZeroPad, ConstantPad1d):
     """Zeros before and after the last dimension.
 
     Example:
@@ -82,14 +91,8 @@ class ZeroPad1d(ConstantPad1d):
         tensor([[0., 1., 1., 0.]])
     """
 
-    def __init__(self, padding: int | Sequence[int]) -> None:
-        super().__init__(padding, 0.0)
 
-    def extra_repr(self) -> str:
-        return f"{self.padding}"
-
-
-class ZeroPad2d(ConstantPad2d):
+class ZeroPad2d(_ZeroPad, ConstantPad2d):
     """Zeros around the last two dimensions.
 
     Example:
@@ -98,14 +101,8 @@ class ZeroPad2d(ConstantPad2d):
         torch.Size([1, 4, 4])
     """
 
-    def __init__(self, padding: int | Sequence[int]) -> None:
-        super().__init__(padding, 0.0)
 
-    def extra_repr(self) -> str:
-        return f"{self.padding}"
-
-
-class ZeroPad3d(ConstantPad3d):
+class ZeroPad3d(_ZeroPad, ConstantPad3d):
     """Zeros around the last three dimensions.
 
     Example:
@@ -113,12 +110,6 @@ class ZeroPad3d(ConstantPad3d):
         >>> torch.nn.ZeroPad3d(1)(torch.ones(1, 2, 2, 2)).shape
         torch.Size([1, 4, 4, 4])
     """
-
-    def __init__(self, padding: int | Sequence[int]) -> None:
-        super().__init__(padding, 0.0)
-
-    def extra_repr(self) -> str:
-        return f"{self.padding}"
 
 
 class ReflectionPad1d(_Pad):

@@ -6,14 +6,10 @@ from typing import Any
 
 from fusetorch.nn import functional as F
 from fusetorch.nn.module import Module
+from fusetorch.nn.sizes import each
 from fusetorch.tensor import Tensor
 
 Size = int | Sequence[int]
-
-
-def _tuple(value: Any, n: int) -> tuple[Any, ...]:
-    """A number ``n`` times, or the sequence that was given."""
-    return tuple(value) if isinstance(value, (list, tuple)) else (value,) * n
 
 
 class _MaxPool(Module):
@@ -80,9 +76,9 @@ class _MaxUnpool(Module):
 
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0) -> None:
         super().__init__()
-        self.kernel_size = _tuple(kernel_size, self._n)
-        self.stride = _tuple(kernel_size if stride is None else stride, self._n)
-        self.padding = _tuple(padding, self._n)
+        self.kernel_size = each(kernel_size, self._n)
+        self.stride = each(kernel_size if stride is None else stride, self._n)
+        self.padding = each(padding, self._n)
 
     def forward(self, input: Tensor, indices: Tensor, output_size: Sequence[int] | None = None) -> Tensor:
         unpool = getattr(F, f"max_unpool{self._n}d")
@@ -147,9 +143,9 @@ class AvgPool1d(_AvgPool):
     def __init__(self, kernel_size: Size, stride: Size | None = None, padding: Size = 0, ceil_mode: bool = False,
                  count_include_pad: bool = True) -> None:
         super().__init__()
-        self.kernel_size = _tuple(kernel_size, 1)
-        self.stride = _tuple(kernel_size if stride is None else stride, 1)
-        self.padding = _tuple(padding, 1)
+        self.kernel_size = each(kernel_size, 1)
+        self.stride = each(kernel_size if stride is None else stride, 1)
+        self.padding = each(padding, 1)
         self.ceil_mode = ceil_mode
         self.count_include_pad = count_include_pad
 
@@ -259,11 +255,11 @@ class _FractionalMaxPool(Module):
                  return_indices: bool = False, _random_samples: Tensor | None = None) -> None:
         super().__init__()
         name = type(self).__name__
-        self.kernel_size = _tuple(kernel_size, self._n)
+        self.kernel_size = each(kernel_size, self._n)
         self.return_indices = return_indices
         self.register_buffer("_random_samples", _random_samples)
-        self.output_size = _tuple(output_size, self._n) if output_size is not None else None
-        self.output_ratio = _tuple(output_ratio, self._n) if output_ratio is not None else None
+        self.output_size = each(output_size, self._n) if output_size is not None else None
+        self.output_ratio = each(output_ratio, self._n) if output_ratio is not None else None
         if output_size is None and output_ratio is None:
             raise ValueError(f"{name} requires specifying either an output size, or a pooling ratio")
         if output_size is not None and output_ratio is not None:
@@ -300,19 +296,24 @@ class FractionalMaxPool3d(_FractionalMaxPool):
     _n = 3
 
 
-class _AdaptiveMaxPool(Module):
+class _AdaptivePool(Module):
     _n: int
 
-    def __init__(self, output_size: int | Sequence[int | None] | None, return_indices: bool = False) -> None:
+    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
         super().__init__()
         self.output_size = output_size
+
+    def extra_repr(self) -> str:
+        return f"output_size={self.output_size}"
+
+
+class _AdaptiveMaxPool(_AdaptivePool):
+    def __init__(self, output_size: int | Sequence[int | None] | None, return_indices: bool = False) -> None:
+        super().__init__(output_size)
         self.return_indices = return_indices
 
     def forward(self, input: Tensor) -> Any:
         return getattr(F, f"adaptive_max_pool{self._n}d")(input, self.output_size, self.return_indices)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
 
 
 class AdaptiveMaxPool1d(_AdaptiveMaxPool):
@@ -351,18 +352,9 @@ class AdaptiveMaxPool3d(_AdaptiveMaxPool):
     _n = 3
 
 
-class _AdaptiveAvgPool(Module):
-    _n: int
-
-    def __init__(self, output_size: int | Sequence[int | None] | None) -> None:
-        super().__init__()
-        self.output_size = output_size
-
+class _AdaptiveAvgPool(_AdaptivePool):
     def forward(self, input: Tensor) -> Tensor:
         return getattr(F, f"adaptive_avg_pool{self._n}d")(input, self.output_size)
-
-    def extra_repr(self) -> str:
-        return f"output_size={self.output_size}"
 
 
 class AdaptiveAvgPool1d(_AdaptiveAvgPool):

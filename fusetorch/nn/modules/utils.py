@@ -1,16 +1,16 @@
 """Helpers of layers: tuples of sizes, and names in state dicts."""
 from __future__ import annotations
 
-import collections.abc
 from collections.abc import Callable, Iterable, Sequence
-from itertools import repeat
 from typing import Any
+
+from fusetorch.nn.sizes import each
 
 
 def _ntuple(n: int, name: str = "parse") -> Callable[[Any], tuple]:
     """A function that gives an iterable as a tuple, and anything else ``n`` times."""
     def parse(x: Any) -> tuple:
-        return tuple(x) if isinstance(x, collections.abc.Iterable) else tuple(repeat(x, n))
+        return each(x, n)
     parse.__name__ = name
     return parse
 
