@@ -1,7 +1,7 @@
 """Probability distributions, transforms and constraints, with the names and semantics of ``torch.distributions``."""
 from __future__ import annotations
 
-from fusetorch.distributions import constraints, transforms
+from fusetorch.distributions import constraints, kl_different, kl_same, transforms
 from fusetorch.distributions.bernoulli import Bernoulli
 from fusetorch.distributions.beta import Beta
 from fusetorch.distributions.binomial import Binomial

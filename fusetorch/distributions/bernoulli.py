@@ -8,11 +8,12 @@ import fusetorch as torch
 import fusetorch.nn.functional as F
 from fusetorch.distributions import constraints
 from fusetorch.distributions.exp_family import ExponentialFamily
-from fusetorch.distributions.utils import broadcast_all, lazy_property, logits_to_probs, one_of, probs_to_logits
+from fusetorch.distributions.odds import _Odds
+from fusetorch.distributions.utils import broadcast_all
 from fusetorch.tensor import Tensor
 
 
-class Bernoulli(ExponentialFamily):
+class Bernoulli(_Odds, ExponentialFamily):
     """1 with probability ``probs`` (or with log odds ``logits``), else 0."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -21,35 +22,17 @@ class Bernoulli(ExponentialFamily):
     _mean_carrier_measure = 0
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
-        one_of(probs, logits)
-        if probs is not None:
-            self.probs, = broadcast_all(probs)
-        else:
-            self.logits, = broadcast_all(logits)
-        self._param = self.probs if probs is not None else self.logits
+        self._take(probs, logits)
         super().__init__(self._param.size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Bernoulli:
-        new = self._expanded(_instance, Bernoulli, batch_shape, ("probs", "logits"))
-        new._param = new.probs if "probs" in new.__dict__ else new.logits
-        return new
+        return self._expanded(_instance, Bernoulli, batch_shape)
 
     def _new(self, *args: Any, **kwargs: Any) -> Tensor:
         return self._param.new_empty(*args, **kwargs)
 
-    @lazy_property
-    def logits(self) -> Tensor:
-        """Log odds."""
-        return probs_to_logits(self.probs, is_binary=True)
-
-    @lazy_property
-    def probs(self) -> Tensor:
-        """Probabilities of 1."""
-        return logits_to_probs(self.logits, is_binary=True)
-
     mean = property(lambda self: self.probs)
     variance = property(lambda self: self.probs * (1 - self.probs))
-    param_shape = property(lambda self: self._param.size())
 
     @property
     def mode(self) -> Tensor:
@@ -69,8 +52,7 @@ class Bernoulli(ExponentialFamily):
         return F.binary_cross_entropy_with_logits(self.logits, self.probs, reduction="none")
 
     def enumerate_support(self, expand: bool = True) -> Tensor:
-        values = torch.arange(2, dtype=self._param.dtype, device=self._param.device).reshape((-1,) + (1,) * len(self._batch_shape))
-        return values.expand((-1,) + self._batch_shape) if expand else values
+        return self._enumerated(torch.arange(2, dtype=self._param.dtype, device=self._param.device), expand)
 
     @property
     def _natural_params(self) -> tuple[Tensor]:

@@ -8,18 +8,12 @@ import fusetorch as torch
 import fusetorch.nn.functional as F
 from fusetorch.distributions import constraints
 from fusetorch.distributions.exp_family import ExponentialFamily
-from fusetorch.distributions.utils import (
-    broadcast_all,
-    clamp_probs,
-    lazy_property,
-    logits_to_probs,
-    one_of,
-    probs_to_logits,
-)
+from fusetorch.distributions.odds import _Odds
+from fusetorch.distributions.utils import broadcast_all, clamp_probs, lazy_property, logits_to_probs
 from fusetorch.tensor import Tensor
 
 
-class ContinuousBernoulli(ExponentialFamily):
+class ContinuousBernoulli(_Odds, ExponentialFamily):
     """Numbers in [0, 1] with densities as ``probs ** x * (1 - probs) ** (1 - x)``.
 
     Near ``probs = 0.5`` (inside ``lims``) Taylor expansions are used. Source: Loaiza-Ganem and Cunningham, 2019.
@@ -32,21 +26,16 @@ class ContinuousBernoulli(ExponentialFamily):
 
     def __init__(self, probs: Any = None, logits: Any = None, lims: tuple[float, float] = (0.499, 0.501),
                  validate_args: bool | None = None) -> None:
-        one_of(probs, logits)
+        self._take(probs, logits)
         if probs is not None:
-            self.probs, = broadcast_all(probs)
-            if validate_args is not None and validate_args and not self.arg_constraints["probs"].check(self.probs).all():
+            if validate_args and not self.arg_constraints["probs"].check(self.probs).all():
                 raise ValueError("The parameter probs has invalid values")
-            self.probs = clamp_probs(self.probs)
-        else:
-            self.logits, = broadcast_all(logits)
-        self._param = self.probs if probs is not None else self.logits
+            self.probs = self._param = clamp_probs(self.probs)
         self._lims = lims
         super().__init__(self._param.size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> ContinuousBernoulli:
-        new = self._expanded(_instance, ContinuousBernoulli, batch_shape, ("probs", "logits"))
-        new._param = new.probs if "probs" in new.__dict__ else new.logits
+        new = self._expanded(_instance, ContinuousBernoulli, batch_shape)
         new._lims = self._lims
         return new
 
@@ -67,16 +56,10 @@ class ContinuousBernoulli(ExponentialFamily):
         return torch.where(self._outside_unstable_region(), log_norm, taylor)
 
     @lazy_property
-    def logits(self) -> Tensor:
-        """Log odds."""
-        return probs_to_logits(self.probs, is_binary=True)
-
-    @lazy_property
     def probs(self) -> Tensor:
         """The parameter between 0 and 1."""
         return clamp_probs(logits_to_probs(self.logits, is_binary=True))
 
-    param_shape = property(lambda self: self._param.size())
     stddev = property(lambda self: torch.sqrt(self.variance))
 
     @property

@@ -146,6 +146,11 @@ class Distribution:
         """The exponential of the entropy."""
         return torch.exp(self.entropy())
 
+    def _enumerated(self, values: Tensor, expand: bool) -> Tensor:
+        """``values`` along a new first dimension before those of the batch, which have size 1 unless ``expand``."""
+        values = values.reshape((-1,) + (1,) * len(self._batch_shape))
+        return values.expand((-1,) + self._batch_shape) if expand else values
+
     def _extended_shape(self, sample_shape: Any = ()) -> torch.Size:
         return torch.Size((*sample_shape, *self._batch_shape, *self._event_shape))
 

@@ -7,40 +7,26 @@ import fusetorch as torch
 import fusetorch.nn.functional as F
 from fusetorch.dispatch import active_tracer
 from fusetorch.distributions import constraints
-from fusetorch.distributions.distribution import Distribution
-from fusetorch.distributions.utils import broadcast_all, lazy_property, logits_to_probs, one_of, probs_to_logits
+from fusetorch.distributions.odds import _Odds
+from fusetorch.distributions.utils import broadcast_all
 from fusetorch.tensor import Tensor
 
 
-class Geometric(Distribution):
+class Geometric(_Odds):
     """How many trials fail before the first success, of probability ``probs`` (or log odds ``logits``)."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
     support = constraints.nonnegative_integer
 
     def __init__(self, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
-        one_of(probs, logits)
-        if probs is not None:
-            self.probs, = broadcast_all(probs)
-        else:
-            self.logits, = broadcast_all(logits)
-        super().__init__((self.probs if probs is not None else self.logits).size(), validate_args=validate_args)
+        self._take(probs, logits)
+        super().__init__(self._param.size(), validate_args=validate_args)
         if self._validate_args and probs is not None and active_tracer() is None and not (self.probs > 0).all():
             raise ValueError(f"Expected parameter probs ({type(self.probs).__name__} of shape {tuple(self.probs.shape)}) of distribution "
                              f"{self!r} to be positive but found invalid values:\n{self.probs}")
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Geometric:
-        return self._expanded(_instance, Geometric, batch_shape, ("probs", "logits"))
-
-    @lazy_property
-    def logits(self) -> Tensor:
-        """Log odds."""
-        return probs_to_logits(self.probs, is_binary=True)
-
-    @lazy_property
-    def probs(self) -> Tensor:
-        """Probabilities of success."""
-        return logits_to_probs(self.logits, is_binary=True)
+        return self._expanded(_instance, Geometric, batch_shape)
 
     mean = property(lambda self: 1.0 / self.probs - 1.0)
     mode = property(lambda self: torch.zeros_like(self.probs))

@@ -5,21 +5,14 @@ from typing import Any
 
 import fusetorch as torch
 from fusetorch.distributions import constraints
-from fusetorch.distributions.distribution import Distribution
+from fusetorch.distributions.odds import _Odds
 from fusetorch.distributions.transformed_distribution import TransformedDistribution
 from fusetorch.distributions.transforms import SigmoidTransform
-from fusetorch.distributions.utils import (
-    broadcast_all,
-    clamp_probs,
-    lazy_property,
-    logits_to_probs,
-    one_of,
-    probs_to_logits,
-)
+from fusetorch.distributions.utils import broadcast_all, clamp_probs
 from fusetorch.tensor import Tensor
 
 
-class LogitRelaxedBernoulli(Distribution):
+class LogitRelaxedBernoulli(_Odds):
     """Log odds of :class:`RelaxedBernoulli`. Sources: Maddison, Mnih and Teh, 2016; Jang, Gu and Poole, 2016."""
 
     arg_constraints = {"probs": constraints.unit_interval, "logits": constraints.real}
@@ -27,31 +20,13 @@ class LogitRelaxedBernoulli(Distribution):
 
     def __init__(self, temperature: Any, probs: Any = None, logits: Any = None, validate_args: bool | None = None) -> None:
         self.temperature = temperature
-        one_of(probs, logits)
-        if probs is not None:
-            self.probs, = broadcast_all(probs)
-        else:
-            self.logits, = broadcast_all(logits)
-        self._param = self.probs if probs is not None else self.logits
+        self._take(probs, logits)
         super().__init__(self._param.size(), validate_args=validate_args)
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> LogitRelaxedBernoulli:
-        new = self._expanded(_instance, LogitRelaxedBernoulli, batch_shape, ("probs", "logits"))
+        new = self._expanded(_instance, LogitRelaxedBernoulli, batch_shape)
         new.temperature = self.temperature
-        new._param = new.probs if "probs" in new.__dict__ else new.logits
         return new
-
-    @lazy_property
-    def logits(self) -> Tensor:
-        """Log odds."""
-        return probs_to_logits(self.probs, is_binary=True)
-
-    @lazy_property
-    def probs(self) -> Tensor:
-        """Probabilities of 1."""
-        return logits_to_probs(self.logits, is_binary=True)
-
-    param_shape = property(lambda self: self._param.size())
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         shape = self._extended_shape(sample_shape)

@@ -11,18 +11,27 @@ from fusetorch.distributions.transform import Transform
 from fusetorch.distributions.utils import broadcast_all, sum_rightmost, tril_matrix_to_vec, vec_to_tril_matrix
 
 
-class _Plain(Transform):
-    """An elementwise bijection without parameters: two of a class are equal."""
+def _at_least(n: int, shape: Any) -> None:
+    if len(shape) < n:
+        raise ValueError("Too few dimensions on input")
 
-    domain = constraints.real
-    codomain = constraints.real
-    bijective = True
-    sign = +1
+
+class _WithoutParameters(Transform):
+    """Two of a class are equal."""
 
     def __eq__(self, other: object) -> bool:
         return type(self) is type(other)
 
     __hash__ = Transform.__hash__
+
+
+class _Plain(_WithoutParameters):
+    """An elementwise bijection without parameters."""
+
+    domain = constraints.real
+    codomain = constraints.real
+    bijective = True
+    sign = +1
 
 
 class ExpTransform(_Plain):
@@ -126,16 +135,11 @@ class TanhTransform(_Plain):
         return 2.0 * (math.log(2.0) - x - F.softplus(-2.0 * x))
 
 
-class AbsTransform(Transform):
+class AbsTransform(_WithoutParameters):
     """``y = |x|``; of two inverses the positive one."""
 
     domain = constraints.real
     codomain = constraints.positive
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, AbsTransform)
-
-    __hash__ = Transform.__hash__
 
     def _call(self, x: Any) -> Any:
         return x.abs()
@@ -199,16 +203,11 @@ class AffineTransform(Transform):
     inverse_shape = forward_shape
 
 
-class SoftmaxTransform(Transform):
+class SoftmaxTransform(_WithoutParameters):
     """``exp(x)`` normalised over the last dimension; not a bijection."""
 
     domain = constraints.real_vector
     codomain = constraints.simplex
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, SoftmaxTransform)
-
-    __hash__ = Transform.__hash__
 
     def _call(self, x: Any) -> Any:
         probs = (x - x.max(-1, True)[0]).exp()
@@ -218,8 +217,7 @@ class SoftmaxTransform(Transform):
         return y.log()
 
     def forward_shape(self, shape: Any) -> torch.Size:
-        if len(shape) < 1:
-            raise ValueError("Too few dimensions on input")
+        _at_least(1, shape)
         return shape
 
     inverse_shape = forward_shape
@@ -249,13 +247,11 @@ class StickBreakingTransform(_Plain):
         return (-x + F.logsigmoid(x) + y[..., :-1].log()).sum(-1)
 
     def forward_shape(self, shape: Any) -> torch.Size:
-        if len(shape) < 1:
-            raise ValueError("Too few dimensions on input")
+        _at_least(1, shape)
         return torch.Size((*shape[:-1], shape[-1] + 1))
 
     def inverse_shape(self, shape: Any) -> torch.Size:
-        if len(shape) < 1:
-            raise ValueError("Too few dimensions on input")
+        _at_least(1, shape)
         return torch.Size((*shape[:-1], shape[-1] - 1))
 
 
@@ -313,16 +309,14 @@ class CorrCholeskyTransform(_Plain):
         return 0.5 * left.log().sum(-1) + tanh
 
     def forward_shape(self, shape: Any) -> torch.Size:
-        if len(shape) < 1:
-            raise ValueError("Too few dimensions on input")
+        _at_least(1, shape)
         n = round((0.25 + 2 * shape[-1]) ** 0.5 + 0.5)
         if n * (n - 1) // 2 != shape[-1]:
             raise ValueError("Input is not a flattened lower-diagonal number")
         return torch.Size((*shape[:-1], n, n))
 
     def inverse_shape(self, shape: Any) -> torch.Size:
-        if len(shape) < 2:
-            raise ValueError("Too few dimensions on input")
+        _at_least(2, shape)
         if shape[-2] != shape[-1]:
             raise ValueError("Input is not square")
         return torch.Size((*shape[:-2], shape[-1] * (shape[-1] - 1) // 2))
