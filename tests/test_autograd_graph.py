@@ -1,6 +1,7 @@
 """What programs can do to the tape: hooks on nodes, saved tensors, edges, anomaly detection, grad mode per thread, functional."""
 from __future__ import annotations
 
+import importlib
 import threading
 import warnings
 
@@ -163,6 +164,11 @@ def test_functional():
     close(torch.autograd.grad(j.sum(), w)[0], 6 * x)
     with pytest.raises(RuntimeError, match="independent of input 1"):
         f.jacobian(lambda a, b: a * 2, (x, y), strict=True)
+
+
+def test_gradcheck_stays_a_function_after_its_module_is_imported():
+    module = importlib.import_module("fusetorch.autograd.gradcheck")
+    assert torch.autograd.gradcheck is module.gradcheck
 
 
 def test_gradcheck_finds_a_wrong_gradient():

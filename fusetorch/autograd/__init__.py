@@ -16,6 +16,7 @@ from .engine import (
     run_backward,
     watch,
 )
+from .gradcheck import gradcheck, gradgradcheck
 from .modes import (
     GradMode,
     enable_grad,
@@ -29,23 +30,20 @@ from .modes import (
 from .nodes import AccumulateGrad, Node, Saved, edge_of, next_order, set_history
 
 __all__ = ["AccumulateGrad", "CopySlices", "GradMode", "Node", "Saved", "_Sink", "backward", "check_inplace", "edge_of", "enable_grad",
-           "grad", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "next_order", "no_grad", "rebase", "refresh_view",
-           "replay", "run_backward", "set_grad_enabled", "set_history", "set_multithreading_enabled", "watch"]
+           "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "next_order", "no_grad",
+           "rebase", "refresh_view", "replay", "run_backward", "set_grad_enabled", "set_history", "set_multithreading_enabled", "watch"]
 
-# above the engine in the layers, and seldom used: loaded on demand
-_MODULES = ("anomaly_mode", "function", "functional", "grad_mode", "gradcheck", "graph", "profiler", "variable")
+# Above the engine in the layers, and seldom used: loaded on demand. Not so gradcheck: a later import of that module would put it in the
+# place of the function.
+_MODULES = ("anomaly_mode", "function", "functional", "grad_mode", "graph", "profiler", "variable")
 _NAMES = {"Function": "function", "once_differentiable": "function", "FunctionCtx": "function",
-          "Variable": "variable",
-          "detect_anomaly": "anomaly_mode",
-          "set_detect_anomaly": "anomaly_mode", "gradcheck": "gradcheck", "gradgradcheck": "gradcheck"}
+          "Variable": "variable", "detect_anomaly": "anomaly_mode", "set_detect_anomaly": "anomaly_mode"}
 
 
 def __getattr__(name: str) -> Any:
     if name in _NAMES:
-        module = importlib.import_module(f"{__name__}.{_NAMES[name]}")
-        # all its names: the import has put the module itself in the place of one that is called like it
-        globals().update({n: getattr(module, n) for n, home in _NAMES.items() if home == _NAMES[name]})
-        return globals()[name]
+        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_NAMES[name]}"), name)
+        return value
     if name in _MODULES:
         return importlib.import_module(f"{__name__}.{name}")
     raise AttributeError(f"module 'fusetorch.autograd' has no attribute {name!r}")
