@@ -14,6 +14,7 @@ from .ops.conversion import host_array
 from .ops.opdef import REGISTRY, OpDef, fn, op_names
 from .recorded import LoopNode, grad_plan
 from .runtime.memory import DeviceArray
+from .runtime.meta import empty as empty_meta
 from .tensor import Meta, Tensor, announce
 
 ndarray = np.ndarray
@@ -217,7 +218,7 @@ def attach() -> None:
 def _bool(self: Tensor) -> bool:
     n = self.numel()
     if n == 1:
-        return bool(host_array(self).item())
+        return bool(self.item())
     raise RuntimeError("Boolean value of Tensor with no values is ambiguous" if n == 0 else
                        "Boolean value of Tensor with more than one value is ambiguous")
 
@@ -266,7 +267,7 @@ def _to_sparse(self: Tensor, sparse_dim: int | None = None, *, layout: Any = Non
 
 def _format(self: Tensor, spec: str) -> str:
     """A 0-d tensor is formatted as the number that it holds."""
-    if self.ndim == 0 and type(self) is Tensor:
+    if self.ndim == 0 and type(self) is Tensor and not self.is_meta:
         return format(self.item(), spec)
     return object.__format__(self, spec)
 
@@ -307,7 +308,16 @@ def _rebuild(cls: type, array: np.ndarray, device: str, requires_grad: bool, ext
     return announce(t)
 
 
+def _rebuild_meta(cls: type, d: Any, shape: tuple, strides: tuple, requires_grad: bool, extra: dict) -> Tensor:
+    t = _new(cls)
+    t._a, t._req, t._x = empty_meta(shape, d, strides), requires_grad, None
+    t.__dict__.update(extra)
+    return announce(t)
+
+
 def _reduce(self: Tensor, protocol: int) -> tuple:
+    if self.is_meta:
+        return _rebuild_meta, (type(self), self.dtype, tuple(self._a.shape), self.stride(), self._req, dict(self.__dict__))
     return _rebuild, (type(self), np.ascontiguousarray(host_array(self.detach())), str(self.device), self._req, dict(self.__dict__))
 
 

@@ -19,7 +19,7 @@ from .ops.opdef import LoopSpec, OpDef, compute_dtype
 from .runtime import device as _device
 from .runtime import memory
 from .runtime.memory import DeviceArray, Storage
-from .shapes import broadcast_shapes, contiguous_strides, numel
+from .shapes import broadcast_shapes, contiguous_strides, dense_strides_like, numel
 
 name = "cuda"
 
@@ -127,7 +127,7 @@ def _plan(spec: LoopSpec, arrays: Sequence[DeviceArray], axes: tuple[int, ...] |
         shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
     if axes is not None:
         return _plan_reduction(spec, arrays, shape, axes)
-    strides = _strides_like(shape, [] if spec.op is not None and spec.op.row_major else arrays)
+    strides = dense_strides_like(shape, [] if spec.op is not None and spec.op.row_major else [(a.shape, a.strides) for a in arrays])
     how = _one_primitive(spec)
     if how is not None and strides == contiguous_strides(shape) and all(a.shape == shape and a.is_contiguous for a in arrays):
         return lambda arrays, scalars, at: [_primitive(how, arrays, scalars, memory.empty(shape, spec.out_dtypes[0], at))]
@@ -152,19 +152,6 @@ def short_way(spec: LoopSpec) -> Callable[..., DeviceArray | None]:
 
 def _no_short_way(arrays: Any, scalars: Any, out: Any = None) -> None:
     return None
-
-
-def _strides_like(shape: tuple[int, ...], arrays: Sequence[DeviceArray]) -> tuple[int, ...]:
-    """Strides of a result laid out like the operands when they agree on a dense permuted layout, else row-major."""
-    dense = contiguous_strides(shape)
-    found = {a.strides for a in arrays if a.shape == shape}
-    if len(found) != 1 or dense in found or 0 in next(iter(found)) or any(a.shape == shape and a.is_contiguous for a in arrays):
-        return dense
-    strides, = found
-    order = sorted(range(len(shape)), key=lambda k: -strides[k])
-    back = sorted(range(len(shape)), key=order.__getitem__)
-    packed = contiguous_strides([shape[k] for k in order])
-    return tuple([packed[k] for k in back])
 
 
 class _Generated:

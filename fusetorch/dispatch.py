@@ -17,8 +17,10 @@ from .autograd import GradMode, Node, check_inplace, edge_of, rebase, set_histor
 from .dtypes import COMPLEX, can_cast, dtype
 from .ops.opdef import LoopSpec, OpDef, fn, loop_spec, no_complex
 from .recorded import LoopNode, OpNode, grad_plan
-from .shapes import broadcast_shapes, wrap_dims
-from .tensor import Meta, Tensor, memory_of, meta, version_of, wrap
+from .runtime.meta import MetaArray
+from .formats import RESULT_LAYOUTS
+from .shapes import broadcast_shapes, contiguous_strides, wrap_dims
+from .tensor import Meta, Tensor, memory_of, meta, strides_of, version_of, wrap
 
 ndarray = np.ndarray
 
@@ -55,6 +57,11 @@ def backend_for(tensors: Sequence[Tensor], op: str, target: Tensor | None = None
             kind = k
     if kind is ndarray or kind is None:
         return cpu_backend
+    if kind is MetaArray:
+        if any(type(x._a) is ndarray and x._a.ndim for x in tensors):
+            _mixed(tensors, op)
+        from . import meta_backend
+        return meta_backend
     from . import cuda_backend
     if kind is not cuda_backend.DeviceArray:
         raise RuntimeError(f"{op}: a tensor traced by fusetorch.compile was used after its trace had ended; return it from "
@@ -75,12 +82,13 @@ def _small(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any]) ->
     """The results for a few elements on the CPU in operands of one shape; ``None`` for all others."""
     arrays = [t._a for t in tensors]
     first = arrays[0]
-    if type(first) is not ndarray or (spec.op is not None and spec.op.row_major) or spec.reduces:
+    if type(first) is not ndarray or (spec.op is not None and (spec.op.row_major or spec.op.layout)) or spec.reduces:
         return None
     shape = first.shape
-    for a in arrays:
-        if type(a) is not ndarray or a.shape != shape:
-            return None
+    if len(arrays) > 1:
+        for a in arrays:
+            if type(a) is not ndarray or a.shape != shape or not a.flags.c_contiguous:
+                return None
     if not cpu_backend.by_numpy(spec, first.size):
         return None
     results = spec.numpy(shape, None, *arrays, *scalars)
@@ -265,6 +273,22 @@ def write_out(name: str, result: Any, out: Any, exact: bool = False) -> Any:
     else:
         out.copy_(result)
     return out
+
+
+def lay_out(rule: str, result: Any, args: Sequence[Any]) -> Any:
+    """A composite's results as its rule wants them; traced ones stay as they are."""
+    if active_tracer() is not None:
+        return result
+    if isinstance(result, tuple):
+        return type(result)(*[lay_out(rule, r, args) for r in result]) if hasattr(result, "_fields") else tuple(
+            [lay_out(rule, r, args) for r in result])
+    operands = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if isinstance(t, Tensor)]
+    a = result._a
+    strides = RESULT_LAYOUTS[rule](a.shape, [(t._a.shape, t._a.strides) for t in operands]) or contiguous_strides(a.shape)
+    if all([n < 2 or s == t for n, s, t in zip(a.shape, strides, strides_of(a))]):
+        return result
+    order = sorted(range(len(strides)), key=lambda k: -strides[k])
+    return fn.permute_dims(fn.clone_contiguous(fn.permute_dims(result, tuple(order))), tuple([order.index(k) for k in range(len(order))]))
 
 
 def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> Tensor:

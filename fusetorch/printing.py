@@ -122,12 +122,17 @@ def tensor_repr(t: Tensor) -> str:
     from .ops.conversion import host_array
     name = "tensor" if type(t).__module__.startswith("fusetorch.") else type(t).__name__
     prefix = name + "("
-    a = host_array(t.detach())
     suffix = []
+    a = None if t.is_meta else host_array(t.detach())
     default_complex = complex128 if get_default_dtype() is float64 else complex64
     if t.device.type != "cpu":
         suffix.append(f"device='{t.device}'")
-    if a.size == 0:
+    if a is None:
+        suffix.append(f"size={tuple(t.shape)}")
+        body = "..."
+        if t.dtype is not get_default_dtype():
+            suffix.append(f"dtype={t.dtype}")
+    elif a.size == 0:
         if a.ndim != 1:
             suffix.append(f"size={tuple(a.shape)}")
         body = "[]"

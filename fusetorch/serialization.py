@@ -60,6 +60,7 @@ class _Named:
 
 
 _REBUILD, _REBUILD_PARAMETER = _Named("torch._utils", "_rebuild_tensor_v2"), _Named("torch._utils", "_rebuild_parameter")
+_REBUILD_META = _Named("torch._utils", "_rebuild_meta_tensor_no_storage")
 _REBUILD_SUBCLASS, _LAYOUT = _Named("torch._tensor", "_rebuild_from_type_v2"), _Named("torch.serialization", "_get_layout")
 _SIZE, _DEVICE, _TENSOR = _Named("torch", "Size"), _Named("torch", "device"), _Named("torch", "Tensor")
 _DTYPES = {d: _Named("torch", d.name) for d in dtypes.ALL}
@@ -121,15 +122,23 @@ def _reduce_tensor(t: Tensor) -> tuple:
     hooks: Any = collections.OrderedDict()
     if isinstance(t, Parameter):
         return _REBUILD_PARAMETER, (t.detach(), t.requires_grad, hooks)
-    held = TypedStorage(wrap_storage=UntypedStorage.of(t), dtype=t.dtype)
-    args = (held, offset_in_memory(t), tuple(t._a.shape), tuple(strides_of(t._a)), t.requires_grad, hooks)
+    if t.is_meta:
+        rebuild, args = _REBUILD_META, (t.dtype, tuple(t._a.shape), t.stride(), t.requires_grad)
+    else:
+        rebuild, args = _REBUILD, _stored(t, hooks)
     state = dict(t.__dict__)
     if type(t) is Tensor and not state:
-        return _REBUILD, args
+        return rebuild, args
     kind: Any = type(t)
     if isinstance(t, Buffer):
         kind, state = _TENSOR, state | {"_is_buffer": True}
-    return _REBUILD_SUBCLASS, (_REBUILD, _TENSOR if kind is Tensor else kind, args, state)
+    return _REBUILD_SUBCLASS, (rebuild, _TENSOR if kind is Tensor else kind, args, state)
+
+
+def _stored(t: Tensor, hooks: Any) -> tuple:
+    """What a tensor is made of again: its storage and how it looks at it."""
+    held = TypedStorage(wrap_storage=UntypedStorage.of(t), dtype=t.dtype)
+    return held, offset_in_memory(t), tuple(t._a.shape), tuple(strides_of(t._a)), t.requires_grad, hooks
 
 
 def save(obj: Any, f: Any, pickle_module: Any = pickle, pickle_protocol: int = DEFAULT_PROTOCOL,

@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from math import prod as numel
 
 __all__ = ["Size", "broadcast_shapes", "wrap_dim", "wrap_dims", "contiguous_strides", "is_contiguous", "numel",
-           "infer_reshape", "reduced_shape", "view_strides"]
+           "dense_strides_like", "infer_reshape", "packed_strides", "reduced_shape", "view_strides"]
 
 
 class Size(tuple):
@@ -106,6 +107,51 @@ def is_contiguous(shape: Sequence[int], strides: Sequence[int]) -> bool:
                 return False
             step *= n
     return True
+
+
+def dense_strides_like(shape: tuple[int, ...], layouts: Iterable[tuple[tuple[int, ...], tuple[int, ...]]]) -> tuple[int, ...]:
+    """Strides of an elementwise result, from shape and strides of each operand: dense, in the order of the first operand that tells two
+    dimensions apart, as in PyTorch; row-major where none does."""
+    return _dense_strides_like(tuple(shape), tuple(layouts))
+
+
+@lru_cache(maxsize=4096)
+def _dense_strides_like(shape: tuple[int, ...], layouts: tuple[tuple[tuple[int, ...], tuple[int, ...]], ...]) -> tuple[int, ...]:
+    rank = len(shape)
+    steps = []
+    for own, strides in layouts:
+        lead = rank - len(own)
+        steps.append([0] * lead + [0 if n == 1 != shape[lead + k] else s for k, (n, s) in enumerate(zip(own, strides))])
+
+    def after(a: int, b: int) -> int:
+        """Whether dimension ``a`` has the larger steps (1), the smaller ones (-1), or nothing says so (0)."""
+        for s in steps:
+            if s[a] and s[b]:
+                if s[a] != s[b]:
+                    return 1 if s[a] > s[b] else -1
+                if shape[a] > shape[b]:
+                    return 1
+        return 0
+
+    order = list(range(rank))[::-1]  # from the smallest step to the largest
+    for i in range(1, rank):
+        k = i
+        for j in range(i - 1, -1, -1):
+            c = after(order[j], order[k])
+            if c < 0:
+                break
+            if c:
+                order[j], order[k], k = order[k], order[j], j
+    return packed_strides(shape, order[::-1])
+
+
+def packed_strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...]:
+    """Strides (elements) without gaps, for dimensions in ``order`` from the largest stride to the smallest."""
+    out, step = [0] * len(shape), 1
+    for d in reversed(order):
+        out[d] = step
+        step *= max(shape[d], 1)
+    return tuple(out)
 
 
 def infer_reshape(shape: Sequence[int], count: int) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from .dtypes import dtype as dtype_class
 from .ops.memory import from_bytes, is_shared, memory_bytes, real_array
 from .runtime import memory as device_memory
 from .runtime.device import device as device_class
+from .runtime.meta import NO_DATA, MetaArray, MetaStorage
 from .tensor import Tensor, wrap
 
 
@@ -32,7 +33,8 @@ class UntypedStorage:
         size = args[0] if args else 0
         host = np.zeros(size, np.uint8) if isinstance(size, int) else np.array(list(size), np.uint8)
         place = device_class("cpu" if device is None else device)
-        self._memory: Any = host if place.type == "cpu" else device_memory.from_numpy(host, place.index or 0).storage
+        self._memory: Any = (host if place.type == "cpu" else MetaStorage(host.nbytes) if place.type == "meta" else
+                             device_memory.from_numpy(host, place.index or 0).storage)
 
     @classmethod
     def over(cls, memory: Any) -> UntypedStorage:
@@ -54,7 +56,8 @@ class UntypedStorage:
     @property
     def device(self) -> device_class:
         """Where the bytes are."""
-        return device_class("cpu") if isinstance(self._memory, np.ndarray) else device_class("cuda", self._memory.device_index)
+        m = self._memory
+        return device_class("cpu") if isinstance(m, np.ndarray) else m.device
 
     @property
     def is_cuda(self) -> bool:
@@ -92,12 +95,15 @@ class UntypedStorage:
         if 0 not in shape and (last + 1) * d.itemsize > self.nbytes():
             raise RuntimeError(f"setStorage: sizes {list(shape)}, strides {list(strides)}, storage offset {offset} are out of bounds for "
                                f"storage of size {self.nbytes()}")
-        return wrap(device_memory.DeviceArray(self._memory, tuple(shape), tuple(strides), offset, d))
+        kind = MetaArray if isinstance(self._memory, MetaStorage) else device_memory.DeviceArray
+        return wrap(kind(self._memory, tuple(shape), tuple(strides), offset, d))
 
     def host_bytes(self) -> np.ndarray:
         """The bytes as a NumPy array: the memory itself on the CPU, else a copy."""
         if isinstance(self._memory, np.ndarray):
             return self._memory
+        if isinstance(self._memory, MetaStorage):
+            raise NotImplementedError(NO_DATA)
         return device_memory.to_numpy(device_memory.DeviceArray(self._memory, (self.nbytes(),), (1,), 0, dtypes.uint8))
 
     def tolist(self) -> list[int]:
@@ -168,7 +174,7 @@ class UntypedStorage:
         return _restored, (self.host_bytes().tobytes(), str(self.device))
 
     def __repr__(self) -> str:
-        return (" " + "\n ".join(map(str, self.tolist()[:1000])) +
+        return (("..." if self.device.type == "meta" else " " + "\n ".join(map(str, self.tolist()[:1000]))) +
                 f"\n[torch.storage.UntypedStorage(device={self.device}) of size {self.nbytes()}]")
 
 

@@ -30,6 +30,10 @@ def rebuild_tensor(storage: TypedStorage, offset: int, size: Sequence[int], stri
     return t.requires_grad_() if requires_grad else t
 
 
+def _rebuild_meta(dtype: dtypes.dtype, size: Sequence[int], stride: Sequence[int], requires_grad: bool) -> Tensor:
+    return torch.empty_strided(tuple(size), tuple(stride), dtype=dtype, device="meta", requires_grad=requires_grad)
+
+
 def _rebuild_old(storage: TypedStorage, offset: int, size: Sequence[int], stride: Sequence[int]) -> Tensor:
     return rebuild_tensor(storage, offset, size, stride)
 
@@ -88,7 +92,8 @@ def _unsupported(what: str) -> Callable[..., Any]:
 #: ``module.name`` of PyTorch: what stands for it here.
 NAMES: dict[str, Any] = {
     "torch._utils._rebuild_tensor": _rebuild_old, "torch._utils._rebuild_tensor_v2": rebuild_tensor,
-    "torch._utils._rebuild_tensor_v3": _rebuild_typed, "torch._utils._rebuild_parameter": _rebuild_parameter,
+    "torch._utils._rebuild_tensor_v3": _rebuild_typed, "torch._utils._rebuild_meta_tensor_no_storage": _rebuild_meta,
+    "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch._utils._rebuild_parameter_with_state": _rebuild_parameter_with_state,
     "torch._tensor._rebuild_from_type_v2": _rebuild_subclass, "torch._utils._rebuild_qtensor": _unsupported("a quantized tensor"),
     "torch._utils._rebuild_sparse_tensor": _unsupported("a sparse tensor"), "torch._utils._rebuild_nested_tensor": _unsupported(

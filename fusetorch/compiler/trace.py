@@ -23,8 +23,9 @@ from ..errors import DataDependentError
 from ..ops.opdef import LoopSpec, OpDef
 from ..runtime.device import device as device_class
 from ..runtime.memory import DeviceArray
+from ..runtime.meta import MetaArray
 from ..runtime.rng import Counter
-from ..shapes import broadcast_shapes, contiguous_strides, numel
+from ..shapes import broadcast_shapes, contiguous_strides, dense_strides_like, numel
 from ..tensor import Meta, Tensor, _grad_reads, _number_hook, _watchers, strides_of, wrap
 from .alias import Span, end_of, overlap, start_of
 from .ir import Graph, Value, base_of, is_number, same_strides, user_location
@@ -190,6 +191,9 @@ class Tracer:
         """
         place = None
         for t in tensors:
+            if type(t._a) is MetaArray:
+                self.stop_tracing("a tensor on the meta device has no memory for a kernel to read or write")
+                return dispatch.backend_for(tensors, op, target)
             if type(t._a) is not TracedArray:
                 self.lift(t)
             elif t._a.tracer is not self:
@@ -331,10 +335,17 @@ class Tracer:
              outs: Sequence[TracedArray] | None) -> list[TracedArray]:
         """Records an elementwise or reduction operation."""
         shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
+        order = self._dense_order(spec, shape, arrays) if axes is None and outs is None else None
+        if order is not None:  # results lie as eager ones do: the loop runs over their memory in order
+            arrays = [_permuted(a, len(shape), order) for a in arrays]
+            shape = tuple([shape[d] for d in order])
         inputs = [self.read(a) for a in arrays]
         place = next((v.device for v in inputs if v.device.type != "cpu"), inputs[0].device)
         inputs = [v if v.device == place or is_number(base_of(v)[0]) else self._move(v, place) for v in inputs]
         values = self.graph.loop(spec, inputs, shape, axes, tuple(scalars), place)
+        if order is not None:
+            back = sorted(range(len(order)), key=order.__getitem__)
+            return [_permuted(self._wrap(v), len(shape), back) for v in values]
         if outs is None:
             return [self._wrap(v) for v in values]
         for o, v in zip(outs, values):
@@ -342,6 +353,15 @@ class Tracer:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(v.shape)}")
             self.copy(o, self._wrap(v))
         return list(outs)
+
+    def _dense_order(self, spec: LoopSpec, shape: tuple[int, ...], arrays: Sequence[TracedArray]) -> list[int] | None:
+        """The dimensions of an elementwise result from the slowest to the fastest where that is another order than row-major."""
+        if len(shape) < 2 or (spec.op is not None and spec.op.row_major):
+            return None
+        strides = dense_strides_like(shape, [(tuple(a.shape), tuple(a.strides)) for a in arrays])
+        if strides == contiguous_strides(shape) or "iota" in spec.primitives:  # positions count in row-major order
+            return None
+        return sorted(range(len(shape)), key=lambda d: -strides[d])
 
     def view(self, op: OpDef, a: TracedArray, attrs: tuple) -> TracedArray:
         """A view op: other strides over the same storage."""
@@ -473,6 +493,13 @@ def _spec(name: str, dtypes: Sequence[dtype], *params: Any) -> LoopSpec:
     if spec is None:
         spec = op.specs[key] = loop_spec(op, kinds, params)
     return spec
+
+
+def _permuted(a: TracedArray, rank: int, order: Sequence[int]) -> TracedArray:
+    """A symbolic array, with ``rank`` dimensions, in another order of dimensions."""
+    lead = rank - len(a.shape)
+    shape, strides = (1,) * lead + tuple(a.shape), (0,) * lead + tuple(a.strides)
+    return TracedArray(a.tracer, a.storage, tuple([shape[d] for d in order]), tuple([strides[d] for d in order]), a.offset, a.dtype)
 
 
 def _numbered(place: device_class) -> device_class:

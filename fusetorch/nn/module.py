@@ -352,6 +352,9 @@ class Module(Calls, StateDict):
             raise TypeError(f"nn.Module.to only accepts floating point or complex dtypes, but got desired dtype={dtype}")
 
         def convert(t: Tensor) -> Tensor:
+            if t.is_meta and device is not None and torch.device(device).type != "meta":
+                raise NotImplementedError("Cannot copy out of meta tensor; no data! Please use torch.nn.Module.to_empty() instead of "
+                                          "torch.nn.Module.to() when moving module from meta to a different device.")
             moved = t.to(device=t.device if device is None else device,
                          dtype=dtype if dtype is not None and (t.is_floating_point() or t.is_complex()) else t.dtype)
             return moved if memory_format is None or t.dim() not in (4, 5) else moved.contiguous(memory_format=memory_format)

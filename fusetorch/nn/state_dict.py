@@ -1,6 +1,7 @@
 """Saving and loading a module's parameters and buffers (the state-dict half of Module)."""
 from __future__ import annotations
 
+import warnings
 from collections import OrderedDict, namedtuple
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
@@ -133,8 +134,7 @@ class StateDict:
             elif assign:
                 self._assign(name, value, state_dict[key])
             else:
-                with torch.no_grad():
-                    value.copy_(state_dict[key])
+                error_msgs += _copied(key, value, state_dict[key])
         extra = prefix + _EXTRA_STATE
         if self._has_extra_state("set_extra_state"):
             if extra in state_dict:
@@ -222,3 +222,18 @@ def _mismatch(key: str, own: Tensor, given: Any) -> str | None:
         return (f"size mismatch for {key}: copying a param with shape {given.shape} from checkpoint, the shape in current "
                 f"model is {own.shape}.")
     return None
+
+
+def _copied(key: str, own: Tensor, given: Tensor) -> list[str]:
+    """Copies ``given`` into ``own``; what went wrong."""
+    if own.is_meta and not given.is_meta:
+        warnings.warn(f"for {key}: copying from a non-meta parameter in the checkpoint to a meta parameter in the current model, which is "
+                      "a no-op. (Did you mean to pass `assign=True` to assign items in the state dictionary to their corresponding key in "
+                      "the module instead of copying them in place?)", UserWarning, stacklevel=2)
+    try:
+        with torch.no_grad():
+            own.copy_(given)
+    except RuntimeError as error:
+        return [f'While copying the parameter named "{key}", whose dimensions in the model are {own.shape} and whose dimensions in the '
+                f"checkpoint are {given.shape}, an exception occurred : {error.args}."]
+    return []

@@ -30,7 +30,7 @@ def _property(f: Callable) -> property:
 
 # ---- kind
 
-for _name, _doc in {"is_sparse": "sparse", "is_sparse_csr": "sparse (CSR)", "is_quantized": "quantized", "is_meta": "without memory",
+for _name, _doc in {"is_sparse": "sparse", "is_sparse_csr": "sparse (CSR)", "is_quantized": "quantized",
                     "is_mkldnn": "in MKL-DNN layout", "is_mps": "on an Apple GPU", "is_xpu": "on an Intel GPU", "is_xla": "on XLA",
                     "is_ipu": "on an IPU", "is_hpu": "on an HPU", "is_maia": "on MAIA", "is_mtia": "on MTIA", "is_vulkan": "on Vulkan",
                     "is_nested": "nested"}.items():
@@ -41,6 +41,12 @@ for _name, _doc in {"is_sparse": "sparse", "is_sparse_csr": "sparse (CSR)", "is_
 def layout(self: Tensor) -> formats.layout:
     """``torch.strided``."""
     return formats.strided
+
+
+@_property
+def is_meta(self: Tensor) -> bool:
+    """Whether the tensor is on the ``meta`` device: a shape and a dtype without memory."""
+    return self.device.type == "meta"
 
 
 @_property
@@ -104,9 +110,9 @@ def is_nonzero(input):
 
 @composite()
 def get_device(input):
-    """The CUDA device's number; -1 on the CPU."""
+    """The CUDA device's number; -1 elsewhere."""
     d = input.device
-    return -1 if d.type == "cpu" else d.index or 0
+    return d.index or 0 if d.type == "cuda" else -1
 
 
 @_method
@@ -294,6 +300,8 @@ def __dlpack__(self: Tensor, *, stream: Any = -1, max_version: tuple[int, int] |
                copy: bool | None = None) -> Any:
     """A DLPack capsule of the memory: NumPy's on the CPU, CuPy's on CUDA (which orders ``stream`` after the current one)."""
     a = _checked(self)
+    if self.is_meta:
+        raise BufferError("Cannot pack tensors on meta")
     if copy:
         return fn.clone(self).__dlpack__(stream=stream, max_version=max_version)
     if type(a) is ndarray or a.storage.simulated:

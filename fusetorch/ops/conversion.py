@@ -7,8 +7,11 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
+from ..dtypes import FROM_NUMPY
 from ..dtypes import dtype as dtype_class
+from ..runtime import meta as meta_arrays
 from ..runtime.device import device as device_class
+from ..shapes import dense_strides_like
 from ..tensor import Meta, Tensor, memory_of, meta, structure_changed, version_of, wrap
 from .creation import as_device
 from .opdef import composite, fn, opaque
@@ -22,6 +25,8 @@ def host_array(t: Tensor) -> np.ndarray:
     a = t._a
     if type(a) is np.ndarray:
         return a
+    if type(a) is meta_arrays.MetaArray:
+        raise NotImplementedError(meta_arrays.NO_DATA)
     from ..runtime.memory import to_numpy
     return to_numpy(a)
 
@@ -50,12 +55,20 @@ def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, me
         d = as_device(device)
         here = input.device
         if d.type != here.type or (d.index or 0) != (here.index or 0):
+            if d.type == "meta":
+                _end_trace("a tensor is moved to the meta device, where no kernel runs")
             out = fn.move_to_device(out, d)
     if dtype is not None and dtype is not out.dtype:
         if out.dtype.is_complex and dtype.category in (1, 2):
             warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=2)
         out = fn.convert(out, dtype)
     return out.clone() if copy and out is input else out
+
+
+def _end_trace(why: str) -> None:
+    from ..dispatch import active_tracer
+    if active_tracer() is not None:
+        active_tracer().stop_tracing(why)
 
 
 @opaque(name="move_to_device", function=False, method=False)
@@ -68,6 +81,9 @@ def move_to_device(input, device: object):
 def _(a: np.ndarray, device: device_class) -> Any:
     if device.type == "cpu":
         return a.copy()
+    if device.type == "meta":
+        strides = tuple([s // a.itemsize for s in a.strides])
+        return meta_arrays.empty(a.shape, FROM_NUMPY[a.dtype], dense_strides_like(a.shape, [(a.shape, strides)]))
     from ..runtime.device import require_cuda
     from ..runtime.memory import from_numpy as upload
     require_cuda()
@@ -76,6 +92,8 @@ def _(a: np.ndarray, device: device_class) -> Any:
 
 @move_to_device.cuda
 def _(a: Any, device: device_class) -> Any:
+    if device.type == "meta":
+        return meta_arrays.empty(a.shape, a.dtype, dense_strides_like(a.shape, [(a.shape, a.strides)]))
     from ..runtime.memory import from_numpy as upload
     from ..runtime.memory import to_numpy
     host = to_numpy(a)
@@ -113,7 +131,7 @@ def type_(input, dtype=None, non_blocking=False):
         names = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
                  "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool", "complex64": "ComplexFloat",
                  "complex128": "ComplexDouble"}
-        return f"torch.{'cuda.' if input.is_cuda else ''}{names[input.dtype.name]}Tensor"
+        return f"torch.{'' if input.is_cpu else input.device.type + '.'}{names[input.dtype.name]}Tensor"
     if not isinstance(dtype, dtype_class):
         from ..legacy import parse_type
         return input.to(**parse_type(dtype))
@@ -157,6 +175,8 @@ def item(input):
     """The one element as a Python number."""
     if input.numel() != 1:
         raise RuntimeError(f"a Tensor with {input.numel()} elements cannot be converted to Scalar")
+    if type(input._a) is meta_arrays.MetaArray:
+        raise RuntimeError("Tensor.item() cannot be called on meta tensors")
     return host_array(input).item()
 
 

@@ -10,6 +10,8 @@ import numpy as np
 from .. import dtypes
 from ..dtypes import dtype, float64, get_default_dtype, int64
 from ..dtypes import from_numpy as dtype_from_numpy
+from ..formats import preserve_format
+from ..runtime import meta
 from ..runtime.device import default_devices
 from ..runtime.device import device as device_class
 from ..tensor import Tensor, announce, wrap
@@ -23,8 +25,11 @@ def as_device(d: Any) -> device_class:
         found = get_default_device()
     else:
         found = d if isinstance(d, device_class) else device_class("cuda", d) if isinstance(d, int) else device_class(d)
+    if found.type == "meta":
+        return device_class("meta")
     if found.type not in ("cpu", "cuda"):
-        raise NotImplementedError(f"Could not make a tensor on the '{found.type}' device: fusetorch has tensors on 'cpu' and 'cuda'")
+        raise NotImplementedError(f"Could not make a tensor on the '{found.type}' device: fusetorch has tensors on 'cpu', 'cuda' and "
+                                  "'meta'")
     return found
 
 
@@ -42,7 +47,9 @@ def place(a: np.ndarray, device: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the contents of a NumPy array on ``device``; on the CPU it is that array."""
     d = as_device(device)
     from ..dispatch import active_tracer
-    if active_tracer() is not None:
+    if d.type == "meta":
+        t = wrap(meta.empty(a.shape, dtype_from_numpy(a.dtype)))
+    elif active_tracer() is not None:
         t = active_tracer().constant(a, d)
     elif d.type == "cpu":
         t = wrap(a)
@@ -79,7 +86,9 @@ def _sizes(size: tuple, named: Any = None) -> tuple[int, ...]:
 def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_grad: bool) -> Tensor:
     from ..dispatch import active_tracer
     dev = as_device(device)
-    if active_tracer() is not None:
+    if dev.type == "meta":
+        t = wrap(meta.empty(tuple(shape), d))
+    elif active_tracer() is not None:
         t = active_tracer().full(shape, value, d, dev)
     elif dev.type == "cpu":
         from .. import cpu_backend
@@ -235,10 +244,23 @@ def _in_format(t: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
     return in_format(t.detach(), memory_format).requires_grad_(requires_grad)
 
 
+def _filled_like(input: Tensor, value: Any, d: dtype | None, device: Any, requires_grad: bool, memory_format: Any) -> Tensor:
+    """``value`` everywhere; in the order of the dimensions of ``input`` unless a format is given."""
+    t = _filled(input._a.shape, value, d or input.dtype, device or input.device, requires_grad)
+    if memory_format is None or memory_format is preserve_format:
+        return t if input.is_contiguous() else lay_out_like(t, input, requires_grad)
+    return _in_format(t, memory_format, requires_grad)
+
+
+def lay_out_like(t: Tensor, input: Tensor, requires_grad: bool = False) -> Tensor:
+    """A fresh tensor in the order of the dimensions of another of its shape."""
+    from ..dispatch import lay_out
+    return lay_out("like", t.detach(), (input,)).requires_grad_(requires_grad)
+
+
 def _like(value: Any, doc: str, name: str) -> None:
     def f(input, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None):  # noqa: ANN001, ANN202
-        t = _filled(input._a.shape, value, dtype or input.dtype, device or input.device, requires_grad)
-        return t if memory_format is None else _in_format(t, memory_format, requires_grad)
+        return _filled_like(input, value, dtype, device, requires_grad, memory_format)
     f.__doc__, f.__name__, f.__qualname__ = doc, name, name
     composite(name=name, method=False)(f)
 
@@ -251,7 +273,7 @@ _like(1, "Ones like ``input``.", "ones_like")
 @composite(out=True, method=False)
 def full_like(input, fill_value, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None):
     """``fill_value`` everywhere, shape and dtype of ``input``."""
-    return _filled(input._a.shape, fill_value, dtype or input.dtype, device or input.device, requires_grad)
+    return _filled_like(input, fill_value, dtype, device, requires_grad, memory_format)
 
 
 def _new(value: Any, name: str) -> None:

@@ -117,7 +117,7 @@ def masked_scatter(input, mask, source):
     from ..dispatch import active_tracer
     shape = tuple(broadcast_shapes(input.shape, mask.shape))
     mask, have = mask.expand(shape), source.numel()
-    if active_tracer() is None and (n := int(mask.sum())) > have:
+    if active_tracer() is None and not mask.is_meta and (n := int(mask.sum())) > have:
         raise RuntimeError("masked_scatter: expected self and source to have same number of elements: source has too few "
                            f"({have} < {n})")
     if not have:

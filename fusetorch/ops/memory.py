@@ -211,7 +211,7 @@ def is_shared(input):
     """Whether the memory is shared between processes (always, on CUDA)."""
     a = real_array(input)
     if type(a) is not ndarray:
-        return True
+        return input.is_cuda
     return _shared_memory_of(a) is not None
 
 

@@ -16,8 +16,8 @@ import numpy as np
 
 from .. import dtypes
 from ..dtypes import dtype, get_default_dtype, int64
+from ..runtime.meta import MetaArray
 from ..runtime.rng import Counter
-from ..shapes import numel
 from ..tensor import Tensor, wrap
 from . import primitives as P
 from .creation import _sizes, as_device, place
@@ -72,12 +72,13 @@ def _generator_from(device: str, state: bytes) -> Generator:
 default_generator = Generator()
 
 
-def _seed_operands(generator: Generator | None, n: int) -> tuple[Tensor, Tensor]:
-    """The generator's seed and position as 0-d tensors, advancing it by ``n``."""
+def _seed_operands(generator: Generator | None, like: Tensor) -> tuple[Tensor, Tensor]:
+    """The generator's seed and position as 0-d tensors, advancing it by the size of ``like``; without memory nothing is drawn."""
     from ..dispatch import active_tracer
     g = default_generator if generator is None else generator
     if not isinstance(g, Counter):
         raise TypeError(f"expected a torch.Generator, got {type(g).__name__}")
+    n = 0 if type(like._a) is MetaArray else like._a.size
     if active_tracer() is not None:
         return active_tracer().rng_offset(g, n)
     seed, offset = g.advance(n)
@@ -88,12 +89,12 @@ def draw(op: str, shape: Sequence[int], d: dtype, device: Any, params: Sequence[
     """Draws a tensor with the random op named ``op``, which takes ``(space, seed, offset, *params)``; ``space`` only gives the shape."""
     shape = tuple(shape)
     space = fn.empty((), dtype=d, device=device).expand(shape)
-    return getattr(fn, op)(space, *_seed_operands(generator, numel(shape)), *params)
+    return getattr(fn, op)(space, *_seed_operands(generator, space), *params)
 
 
 def draw_on(op: str, operands: Sequence[Tensor], params: Sequence[Any] = (), generator: Generator | None = None) -> Tensor:
     """The same for a random op whose operands (of one shape) say what is drawn."""
-    return getattr(fn, op)(*operands, *_seed_operands(generator, operands[0].numel()), *params)
+    return getattr(fn, op)(*operands, *_seed_operands(generator, operands[0]), *params)
 
 
 # ---- the draws

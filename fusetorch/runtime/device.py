@@ -30,7 +30,7 @@ class _Defaults(threading.local):
 default_devices = _Defaults()
 
 
-#: What a device may be called: PyTorch's names. Tensors live on the first two.
+#: What a device may be called: PyTorch's names. Tensors live on the first two and on ``meta``.
 NAMES = ("cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hip", "ve", "fpga", "maia", "xla", "lazy", "vulkan", "mps",
          "meta", "hpu", "mtia", "privateuseone")
 
@@ -38,8 +38,9 @@ NAMES = ("cpu", "cuda", "ipu", "xpu", "mkldnn", "opengl", "opencl", "ideep", "hi
 class device:
     """Where a tensor lives: ``device("cuda")``, ``device("cuda:1")``, ``device("cuda", 1)``, ``device("cpu")``.
 
-    Attributes: ``type`` and ``index`` (an int, or ``None`` for the current device). PyTorch's other devices (``"meta"``, ``"mps"`` ...)
-    can be named and compared; tensors on them cannot be made. Raises ``RuntimeError`` for a name that PyTorch does not know.
+    Attributes: ``type`` and ``index`` (an int, or ``None`` for the current device). A tensor on ``"meta"`` has a shape and a dtype, but no
+    memory. PyTorch's other devices (``"mps"`` ...) can be named and compared; tensors on them cannot be made. Raises ``RuntimeError`` for a
+    name that PyTorch does not know.
 
     Example:
         >>> import fusetorch as torch

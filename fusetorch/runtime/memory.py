@@ -74,6 +74,11 @@ class Storage:
         if stats.allocated > stats.peak:
             stats.peak = stats.allocated
 
+    @property
+    def device(self) -> _device.device:
+        """``cuda:<index>``."""
+        return _device.device("cuda", self.device_index)
+
     def __del__(self) -> None:
         if self._stats is not None:
             self._stats.allocated -= self.nbytes

@@ -4,12 +4,11 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-import fusetorch as torch
 from fusetorch.nn.module import Module
 
 
 def skip_init(module_cls: type[Module], *args: Any, **kwargs: Any) -> Module:
-    """A ``module_cls(*args, **kwargs)`` whose parameters hold any values; the random numbers that follow are the same as without it.
+    """A ``module_cls(*args, **kwargs)`` whose parameters hold any values: it is made on the ``meta`` device, where nothing is drawn.
 
     Example:
         >>> import fusetorch as torch
@@ -20,8 +19,5 @@ def skip_init(module_cls: type[Module], *args: Any, **kwargs: Any) -> Module:
         raise RuntimeError(f"Expected a Module; got {module_cls}")
     if "device" not in inspect.signature(module_cls).parameters:
         raise RuntimeError("Module must support a 'device' arg to skip initialization")
-    state = torch.default_generator.get_state()
-    try:
-        return module_cls(*args, **kwargs)
-    finally:
-        torch.default_generator.set_state(state)
+    device = kwargs.pop("device", "cpu")
+    return module_cls(*args, **kwargs, device="meta").to_empty(device=device)
