@@ -5,7 +5,11 @@
 from __future__ import annotations
 
 import math as _math
+import os as _os
+import sys as _sys
 import warnings as _warnings
+
+__path__.append(_os.path.join(__path__[0], "compat"))
 
 # NumPy's floating-point warnings are not PyTorch's behaviour; only those raised from our own frames are silenced
 _warnings.filterwarnings("ignore", category=RuntimeWarning, module=r"fusetorch\.")
@@ -77,6 +81,7 @@ cfloat, cdouble = complex64, complex128
 short, int, long = int16, int32, int64
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
+torch = _sys.modules[__name__]  # programs write torch.torch.Tensor
 
 __version__ = "0.1.0"
 
@@ -99,7 +104,7 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
          "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "sparse", "fx", "library",
-         "_custom_ops", "_C",
+         "_custom_ops", "_C", "__config__", "futures",
          "_dynamo", "_inductor", "ao", "quantization")
 
 #: Names that live in modules loaded when first asked for.
@@ -130,8 +135,7 @@ def __getattr__(name: str) -> object:
         value = globals()[name] = getattr(functional.fn, name)
         return value
     import importlib
-    import importlib.util
-    if name in _LAZY and importlib.util.find_spec(f"{__name__}.{name}") is not None:
+    if name in _LAZY:
         return importlib.import_module(f"{__name__}.{name}")
     if name in _LAZY_NAMES:
         value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LAZY_NAMES[name]}"), name)

@@ -33,8 +33,10 @@ FILES = sorted(ROOT.rglob("*.py"))
 
 
 def module_of(path: Path) -> list[str]:
-    """``fusetorch/nn/loss.py`` to ``["nn", "loss"]``; ``[]`` for the package itself."""
+    """``fusetorch/nn/loss.py`` to ``["nn", "loss"]``, ``fusetorch/compat/onnx/__init__.py`` to ``["onnx"]``; ``[]`` for the packages."""
     parts = list(path.relative_to(ROOT).with_suffix("").parts)
+    if parts[0] == "compat":
+        parts = parts[1:]
     return parts[:-1] if parts[-1] == "__init__" else parts
 
 

@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
+from fusetorch.futures import Future
 from fusetorch.nn.module import Module
 
 T = TypeVar("T")
@@ -188,28 +189,11 @@ def set_fusion_strategy(strategy: Any) -> list:
     return []
 
 
-class Future:
-    """A result that is there already."""
-
-    def __init__(self, value: Any) -> None:
-        self._value = value
-
-    def wait(self) -> Any:
-        """The result."""
-        return self._value
-
-    def value(self) -> Any:
-        """The result."""
-        return self._value
-
-    def done(self) -> bool:
-        """True."""
-        return True
-
-
 def fork(func: Callable, *args: Any, **kwargs: Any) -> Future:
     """Calls ``func`` now, as PyTorch does outside of TorchScript."""
-    return Future(func(*args, **kwargs))
+    future = Future()
+    future.set_result(func(*args, **kwargs))
+    return future
 
 
 def wait(future: Future) -> Any:
