@@ -63,7 +63,7 @@ NO_KERNEL = {
 SEVERAL = {
     "reduce rows, then columns": (lambda x: x.softmax(1).softmax(0), 2),
     "matmul and epilogue": (lambda x: (x @ x.t() + 1).relu(), 2),
-    "matmul and prologue": (lambda x: (x * 2) @ (x.t() + 1), 3),
+    "matmul and prologue": (lambda x: (x * 2) @ (x.t() + 1), 2),
     "shifted read": (lambda x: (lambda y: y[:, 1:] + y[:, :-1])(x.exp()), 2),
     "transposed and not": (lambda x: (lambda y: y[:, :4] + y[:, :4].t())(x.exp()), 2),
     "two matmuls": (lambda x: (x @ x.t()) @ x, 2),
