@@ -1,6 +1,9 @@
 """Error classes beyond Python's own. PyTorch's classes are kept: these subclass what PyTorch would raise."""
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 
 class FusetorchError(RuntimeError):
     """Base of the errors that only fusetorch raises."""
@@ -28,3 +31,12 @@ class LinAlgError(RuntimeError):
 
 class NoTritonType(NotImplementedError):
     """A kernel was asked to work on a dtype that Triton does not have (complex numbers)."""
+
+
+def refusal(name: str, error: type[Exception], message: str) -> Callable[..., Any]:
+    """A function of any arguments that raises ``error(message)``: it stands for one that cannot be offered."""
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise error(message)
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = f"Raises ``{error.__name__}``: {message}"
+    return refuse

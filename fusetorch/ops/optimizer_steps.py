@@ -1,21 +1,22 @@
 """The update rules of optimizers, each one kernel per parameter.
 
 The outputs of each rule are the new values of its first operands, which it is called to change in place (``writes=True``): lists of
-parameters, state and gradients, and numbers that are shared. A number may be a 0-d tensor, as it is while a step is traced.
+parameters, state and, last of the lists, ``grad``; then numbers that are shared, and flags. A number may be a 0-d tensor, as it is while a
+step is traced.
 :mod:`fusetorch.optim` says what the rules are for and where they come from.
 """
 from __future__ import annotations
+
+import inspect
 
 from . import primitives as P
 from .expr import Expr, cast, const
 from .opdef import elementwise
 
-_NUMBERS = ("lr", "weight_decay", "momentum", "keep", "beta1", "beta2", "eps", "size", "root", "plain", "adaptive", "ahead", "alpha", "rho",
-            "shrink", "weight", "up", "down", "low", "high")
-
 
 def _rule(f):  # noqa: ANN001, ANN202
-    numbers = tuple(n for n in _NUMBERS if n in f.__code__.co_varnames[:f.__code__.co_argcount])
+    names = inspect.getfullargspec(f).args
+    numbers = tuple(n for n in names[names.index("grad") + 1:] if n not in f.__annotations__)  # those with a type are flags
     return elementwise(name="_" + f.__name__, writes=True, method=False, keep=numbers)(f)
 
 

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from fusetorch import Tensor, nn
+from fusetorch.errors import refusal
 
 __all__ = ["DeQuantStub", "QConfig", "QuantStub", "QuantWrapper", "convert", "fuse_modules", "fuse_modules_qat", "prepare", "prepare_qat",
            "quantize", "quantize_dynamic"]
@@ -57,12 +58,8 @@ class QuantWrapper(nn.Module):
 
 
 def _refused(name: str) -> Callable[..., Any]:
-    def f(*args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(f"torch.ao.quantization.{name} is not supported: fusetorch has no quantized tensors. Run the model with "
-                                  "floating numbers (torch.bfloat16 or torch.float16 are half the size)")
-    f.__name__ = f.__qualname__ = name
-    f.__doc__ = "Raises ``NotImplementedError``: there are no quantized tensors."
-    return f
+    return refusal(name, NotImplementedError, f"torch.ao.quantization.{name} is not supported: fusetorch has no quantized tensors. Run the "
+                                              "model with floating numbers (torch.bfloat16 or torch.float16 are half the size)")
 
 
 convert = _refused("convert")

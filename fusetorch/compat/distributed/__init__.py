@@ -5,6 +5,8 @@ import enum
 from collections.abc import Callable
 from typing import Any
 
+from fusetorch.errors import refusal
+
 __all__ = ["Backend", "ProcessGroup", "ReduceOp", "get_rank", "get_world_size", "init_process_group", "is_available", "is_initialized"]
 
 
@@ -90,12 +92,8 @@ def destroy_process_group(group: Any = None) -> None:
 
 
 def _needs_group(name: str) -> Callable[..., Any]:
-    def f(*args: Any, **kwargs: Any) -> Any:
-        raise ValueError(f"torch.distributed.{name}: Default process group has not been initialized, please make sure to call "
-                         "init_process_group. (fusetorch runs in one process and has none.)")
-    f.__name__ = f.__qualname__ = name
-    f.__doc__ = "Raises ``ValueError``, as PyTorch does where no process group was initialized."
-    return f
+    return refusal(name, ValueError, f"torch.distributed.{name}: Default process group has not been initialized, please make sure to call "
+                                     "init_process_group. (fusetorch runs in one process and has none.)")
 
 
 get_rank = _needs_group("get_rank")

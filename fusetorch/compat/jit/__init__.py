@@ -8,6 +8,7 @@ import typing
 from collections.abc import Callable, Iterator
 from typing import Any, Final, TypeVar
 
+from fusetorch.errors import refusal
 from fusetorch.futures import Future
 from fusetorch.nn.module import Module
 
@@ -202,13 +203,8 @@ def wait(future: Future) -> Any:
 
 
 def _no_files(name: str) -> Callable[..., Any]:
-    @functools.wraps(_no_files)
-    def f(*args: Any, **kwargs: Any) -> Any:
-        raise NotImplementedError(f"torch.jit.{name} is not supported: fusetorch has no TorchScript. Save model.state_dict() with "
-                                  "torch.save, and load it into a model built from its Python source.")
-    f.__name__ = f.__qualname__ = name
-    f.__doc__ = "Raises ``NotImplementedError``: there is no TorchScript."
-    return f
+    return refusal(name, NotImplementedError, f"torch.jit.{name} is not supported: fusetorch has no TorchScript. Save model.state_dict() "
+                                              "with torch.save, and load it into a model built from its Python source.")
 
 
 save = _no_files("save")
