@@ -67,6 +67,7 @@ MADE = {
     "MultivariateNormal": lambda t, d: d.MultivariateNormal(double(t, LOC), double(t, COV)),
     "MultivariateNormal tril": lambda t, d: d.MultivariateNormal(double(t, LOC), scale_tril=double(t, ROOT)),
     "MultivariateNormal precision": lambda t, d: d.MultivariateNormal(double(t, LOC), precision_matrix=double(t, COV)),
+    "LKJCholesky": lambda t, d: d.LKJCholesky(4, double(t, [0.6, 3.0])),
     "LowRankMultivariateNormal": lambda t, d: d.LowRankMultivariateNormal(double(t, LOC), double(t, ROOT[:, :2]), double(t, POS)),
     "MixtureSameFamily": lambda t, d: d.MixtureSameFamily(d.Categorical(double(t, POS)), d.Normal(double(t, LOC), double(t, POS2))),
     "MixtureSameFamily vectors": lambda t, d: d.MixtureSameFamily(d.Categorical(double(t, POS[0])), d.Independent(
@@ -328,7 +329,7 @@ def test_pytorchs_divergences():
 def test_pytorchs_names():
     peer = pytest.importorskip("torch")
     missing = sorted(set(peer.distributions.__all__) - set(distributions.__all__))
-    assert missing == ["GeneralizedPareto", "LKJCholesky", "Wishart"]
+    assert missing == ["GeneralizedPareto", "Wishart"]
 
 
 def test_lgamma_is_scipys():

@@ -25,6 +25,7 @@ from fusetorch.distributions.inverse_gamma import InverseGamma
 from fusetorch.distributions.kl import kl_divergence, register_kl
 from fusetorch.distributions.kumaraswamy import Kumaraswamy
 from fusetorch.distributions.laplace import Laplace
+from fusetorch.distributions.lkj_cholesky import LKJCholesky
 from fusetorch.distributions.log_normal import LogNormal
 from fusetorch.distributions.logistic_normal import LogisticNormal
 from fusetorch.distributions.lowrank_multivariate_normal import LowRankMultivariateNormal
@@ -69,7 +70,7 @@ from fusetorch.distributions.weibull import Weibull
 __all__ = ["AbsTransform", "AffineTransform", "Bernoulli", "Beta", "Binomial", "CatTransform", "Categorical", "Cauchy", "Chi2",
            "ComposeTransform", "ContinuousBernoulli", "CorrCholeskyTransform", "CumulativeDistributionTransform", "Dirichlet",
            "Distribution", "ExpTransform", "Exponential", "ExponentialFamily", "FisherSnedecor", "Gamma", "Geometric", "Gumbel",
-           "HalfCauchy", "HalfNormal", "Independent", "IndependentTransform", "InverseGamma", "Kumaraswamy", "Laplace",
+           "HalfCauchy", "HalfNormal", "Independent", "IndependentTransform", "InverseGamma", "Kumaraswamy", "LKJCholesky", "Laplace",
            "LogNormal", "LogisticNormal", "LowRankMultivariateNormal", "LowerCholeskyTransform", "MixtureSameFamily",
            "Multinomial", "MultivariateNormal", "NegativeBinomial", "Normal", "OneHotCategorical",
            "OneHotCategoricalStraightThrough", "Pareto", "Poisson", "PositiveDefiniteTransform", "PowerTransform",

@@ -9,6 +9,7 @@ from fusetorch.distributions.transform import (
     ReshapeTransform,
     StackTransform,
     Transform,
+    _InverseTransform,  # noqa: F401 - libraries ask whether a transform is one
     identity_transform,
 )
 from fusetorch.distributions.transform_maps import (

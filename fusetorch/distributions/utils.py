@@ -41,6 +41,9 @@ def sum_rightmost(value: Any, dim: int) -> Any:
     return value if dim == 0 or not isinstance(value, Tensor) else value.reshape(value.shape[:value.ndim - dim] + (-1,)).sum(-1)
 
 
+_standard_normal, _sum_rightmost = standard_normal, sum_rightmost  # PyTorch's names, which libraries of distributions import
+
+
 def clamp_probs(probs: Tensor) -> Tensor:
     """Probabilities away from 0 and 1 by the dtype's epsilon."""
     eps = torch.finfo(probs.dtype).eps
