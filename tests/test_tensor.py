@@ -147,6 +147,12 @@ def test_bool_arithmetic() -> None:
         _ = -a
 
 
+def test_an_unknown_rounding_mode_is_refused() -> None:
+    for divide in (torch.div, torch.Tensor.div, torch.Tensor.div_):
+        with pytest.raises(RuntimeError, match="rounding_mode"):
+            divide(torch.ones(2), 2, rounding_mode="up")
+
+
 def test_integer_division_and_powers() -> None:
     a, b = torch.tensor([7, -7, 7, -7]), torch.tensor([2, 2, -2, -2])
     assert (a // b).tolist() == [3, -4, -4, 3] and (a % b).tolist() == [1, 1, -1, -1]

@@ -1,78 +1,174 @@
-"""Arithmetic written with other operations: bounds, NaN-aware sums, distances, integrals, statistics, products."""
+"""Arithmetic: sums, products, quotients, powers, signs, the larger and the smaller of two.
+
+Each operation is one body over primitives. See ``docs/adding-an-op.md``.
+"""
 from __future__ import annotations
 
-import itertools
 import math
 from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_, complex128, float64, int64, promote_types
-from ..shapes import broadcast_shapes, numel, wrap_dim
+from ..dtypes import bool_, complex128, float64, int64
 from ..tensor import Tensor
 from . import primitives as P
-from .creation import place
-from .losses import tracing
-from .opdef import composite, elementwise, fn
+from .expr import cast
+from .opdef import REGISTRY, composite, elementwise, fn
 
-# ---- elementwise
-
-
-@elementwise(real=True, promote="float", inplace=True, oracle=np.deg2rad)
-def deg2rad(input):
-    """Degrees as radians."""
-    return input * (math.pi / 180.0)
+# ---- sums, products, quotients
 
 
-@elementwise(real=True, promote="float", inplace=True, oracle=np.rad2deg)
-def rad2deg(input):
-    """Radians as degrees."""
-    return input * (180.0 / math.pi)
+def _scaled(other: Any, alpha: Any) -> Any:
+    return other if alpha is None else other * cast(alpha, other.dtype)
 
 
-@elementwise(promote="float", inplace=True, oracle=np.sinc, aliases=("special.sinc",))
-def sinc(input):
-    """``sin(pi x) / (pi x)``, 1 at 0."""
-    z = input * math.pi
-    zero = P.eq(z, 0)
-    return P.where(zero, 1.0, P.sin(z) / P.where(zero, 1.0, z))
+@elementwise(inplace=True, numbers="any", operators=("__add__",), oracle=np.add)
+def add(input, other, *, alpha: float = None):
+    """``input + alpha * other``."""
+    return input + _scaled(other, alpha)
 
 
-@elementwise(promote="floating", numbers="none", oracle=np.logaddexp2)
-def logaddexp2(input, other):
-    """``log2(2 ** input + 2 ** other)`` without overflow."""
-    m = P.maximum(input, other)
-    return P.where(P.isinf(m) & P.eq(input, other), input, m + P.log1p(P.exp2(-P.abs(input - other))) * (1 / math.log(2.0)))
+@elementwise(inplace=True, numbers="any", operators=("__sub__",), aliases=("subtract",), oracle=np.subtract)
+def sub(input, other, *, alpha: float = None):
+    """``input - alpha * other``."""
+    if input.dtype is bool_:
+        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
+                           "`logical_xor()` operator instead.")
+    return input - _scaled(other, alpha)
+
+
+@elementwise(inplace=True, numbers="any", operators=("__mul__",), aliases=("multiply",), oracle=np.multiply)
+def mul(input, other):
+    """``input * other``."""
+    return input * other
+
+
+@elementwise(inplace=True, method=True, function=True, name="true_divide", promote="float", numbers="any", operators=("__truediv__",),
+             oracle=np.true_divide)
+def true_divide(input, other):
+    """``input / other``; integers divide to the default floating dtype."""
+    return input / other
+
+
+@elementwise(bools=False, inplace=True, numbers="any", operators=("__floordiv__",), oracle=np.floor_divide)
+def floor_divide(input, other):
+    """``input / other`` rounded down."""
+    return P.floor_divide(input, other)
+
+
+@elementwise(bools=False, inplace=True, name="trunc_divide", numbers="any", function=False, method=False,
+             oracle=lambda a, b: np.trunc(np.true_divide(a, b)).astype(np.result_type(a, b)))
+def trunc_divide(input, other):
+    """``input / other`` rounded towards zero."""
+    if input.dtype.is_floating_point:
+        return P.trunc(input / other)
+    q = P.floor_divide(input, other)
+    inexact = P.ne(q * other, input)
+    return P.where(inexact & (q < 0), q + 1, q)
+
+
+def _quotient(rounding_mode: str | None) -> str:
+    """The name of the operation that divides and rounds so."""
+    names = {None: "true_divide", "floor": "floor_divide", "trunc": "trunc_divide"}
+    if rounding_mode not in names:
+        raise RuntimeError(f"div expected rounding_mode to be one of None, 'trunc', or 'floor' but found '{rounding_mode}'")
+    return names[rounding_mode]
+
+
+@composite(out=True, aliases=("divide",), operators=())
+def div(input, other, *, rounding_mode=None):
+    """``input / other``, then rounded as ``rounding_mode`` says: ``None``, ``"floor"`` or ``"trunc"``."""
+    return getattr(fn, _quotient(rounding_mode))(input, other)
+
+
+@composite(function=False, aliases=("divide_",))
+def div_(input, other, *, rounding_mode=None):
+    """``div`` in place."""
+    from .. import dispatch
+    return dispatch.elementwise_(REGISTRY[_quotient(rounding_mode)], (input, other))
+
+
+@composite()
+def rsub(input, other, *, alpha=1):
+    """``other - alpha * input``."""
+    if not isinstance(input, Tensor):
+        raise TypeError(f"rsub(): argument 'input' (position 1) must be Tensor, not {type(input).__name__}")
+    return fn.sub(other, input, alpha=alpha) if isinstance(other, Tensor) else other - (input if alpha == 1 else input * alpha)
+
+
+@elementwise(bools=False, inplace=True, numbers="any", operators=("__mod__",), oracle=np.remainder)
+def remainder(input, other):
+    """The remainder with the divisor's sign, as Python's ``%``."""
+    return P.remainder(input, other)
+
+
+@elementwise(bools=False, inplace=True, oracle=np.fmod)
+def fmod(input, other):
+    """The remainder with the dividend's sign, as C's ``fmod``."""
+    return P.fmod(input, other)
+
+
+@elementwise(promote="floating", inplace=True, oracle=lambda a, b, c: a + (b - a) * c)
+def lerp(input, end, weight):
+    """``input + weight * (end - input)``, exact at both ends."""
+    return P.where(P.abs(weight) < 0.5, input + weight * (end - input), end - (end - input) * (1 - weight))
+
+
+@elementwise(bools=False, inplace=True, oracle=lambda a, b, c, value=1: a + value * b * c, autocast="promote:cuda")
+def addcmul(input, tensor1, tensor2, *, value: float = None):
+    """``input + value * tensor1 * tensor2``."""
+    product = tensor1 * tensor2
+    return input + (product if value is None else cast(value, product.dtype) * product)
+
+
+@elementwise(inplace=True, promote="floating", oracle=lambda a, b, c, value=1: a + value * b / c, domain=(0.3, 3.0),
+           autocast="promote:cuda")
+def addcdiv(input, tensor1, tensor2, *, value: float = None):
+    """``input + value * tensor1 / tensor2``."""
+    return input + (tensor1 / tensor2 if value is None else cast(value, tensor1.dtype) * (tensor1 / tensor2))
+
+
+# ---- powers
+
+
+@elementwise(bools=False, inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0),
+           autocast="float32:cuda")
+def pow(input, exponent):
+    """``input ** exponent``."""
+    return P.pow(input, exponent)
+
+
+@pow.instead
+def _(input: Any, exponent: Any) -> Any:
+    """Exponents that need no logarithm."""
+    if type(exponent) in (int, float) and isinstance(input, Tensor) and input.dtype.category >= 2:
+        cheaper = {2: fn.square, 3: fn.cube, -1: fn.reciprocal}.get(exponent)
+        return cheaper and cheaper(input)
+    return None
+
+
+@elementwise(function=False, method=False, oracle=lambda a: a**3)
+def cube(input):
+    """``input ** 3``."""
+    return input * input * input
+
+
+@elementwise(inplace=True, oracle=np.square)
+def square(input):
+    """``input * input``."""
+    return cast(input, int64) * cast(input, int64) if input.dtype is bool_ else input * input
+
+
+@elementwise(inplace=True, promote="float", oracle=lambda a: 1 / a, domain=(0.3, 3.0), autocast="float32:cuda")
+def reciprocal(input):
+    """``1 / input``."""
+    return 1.0 / input
 
 
 @elementwise(promote="float", inplace=True, numbers="none", oracle=lambda a, b: a * 2.0**b)
 def ldexp(input, other):
     """``input * 2 ** other``."""
     return input * P.exp2(other)
-
-
-@elementwise(out="exact", real=True, differentiable=False, oracle=np.isposinf)
-def isposinf(input):
-    """Whether each element is plus infinity."""
-    return P.eq(input, math.inf) if input.dtype.is_floating_point else P.ne(input, input)
-
-
-@elementwise(out="exact", real=True, differentiable=False, oracle=np.isneginf)
-def isneginf(input):
-    """Whether each element is minus infinity."""
-    return P.eq(input, -math.inf) if input.dtype.is_floating_point else P.ne(input, input)
-
-
-@composite(inplace=True, out=True)
-def clamp_min(input, min):
-    """``input``, but at least ``min``."""
-    return fn.clamp(input, min=min)
-
-
-@composite(inplace=True, out=True)
-def clamp_max(input, max):
-    """``input``, but at most ``max``."""
-    return fn.clamp(input, max=max)
 
 
 @composite(out=True)
@@ -96,247 +192,83 @@ def float_power_(input, exponent):
     return input.pow_(exponent.to(wide) if isinstance(exponent, Tensor) else exponent)
 
 
-# ---- sums
+@elementwise(real=True, numbers="none", promote="floating", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
+def hypot(input, other):
+    """``sqrt(input**2 + other**2)`` without overflow on the way."""
+    a, b = P.abs(input), P.abs(other)
+    hi, lo = P.maximum(a, b), P.minimum(a, b)
+    r = lo / P.where(P.eq(hi, 0), 1.0, hi)
+    return P.where(P.eq(hi, math.inf), hi, hi * P.sqrt(r * r + 1.0))
 
 
-@composite(out="dtype")
-def nansum(input, dim=None, keepdim=False, *, dtype=None):
-    """The sum without the NaNs."""
-    if input.dtype.is_complex:
-        raise RuntimeError("nansum does not support complex inputs")
-    x = input if dtype is None else input.to(dtype)
-    return fn.sum(fn.where(x.isnan(), fn.zeros((), dtype=x.dtype, device=x.device), x), dim, keepdim)
+# ---- signs
 
 
-@composite(out="dtype")
-def nanmean(input, dim=None, keepdim=False, *, dtype=None):
-    """The mean without the NaNs."""
-    if not input.dtype.is_floating_point:
-        raise RuntimeError(f"nanmean(): expected input to have floating point or complex dtype but got {input.dtype}")
-    x = input if dtype is None else input.to(dtype)
-    return nansum.body(x, dim, keepdim) / (~x.isnan()).sum(dim, keepdim=keepdim)
-
-
-@composite(function=False)
-def sum_to_size(input, *args, size=None):
-    """Summed so that it has ``size``, which must broadcast to the tensor's shape."""
-    from .reshaping import variadic
-    from .views import sum_to_size as sum_to
-    size = variadic("sum_to_size", args, size)
-    if tuple(broadcast_shapes(size, input.shape)) != tuple(input.shape):
-        raise RuntimeError(f"size {{{list(size)}}} is not expandable to size {{{list(input.shape)}}}.")
-    return sum_to(input, size) if size else input.sum()  # integers to a single number become int64
-
-
-@composite(autocast="float32:cpu")
-def trace(input):
-    """The sum of a matrix's diagonal."""
-    if input.ndim != 2:
-        raise RuntimeError("trace: expected a matrix")
-    return fn.diagonal(input).sum()
-
-
-@composite(out="exact", autocast="promote:cuda")
-def vdot(input, other):
-    """The inner product of two vectors, the first conjugated."""
-    return fn.dot(fn.conj(input), other)
-
-
-@composite(autocast="float32:cuda")
-def dist(input, other, p=2):
-    """The ``p``-norm of the difference."""
-    return fn.vector_norm_dims(input - other, float(p))
-
-
-@composite(method=False, autocast="float32")
-def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
-    """The ``p``-norm distances between the rows of ``x1`` (..., P, M) and of ``x2`` (..., R, M): (..., P, R)."""
-    for name, x in (("X1", x1), ("X2", x2)):
-        if x.ndim < 2:
-            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
-    if x1._a.shape[-1] != x2._a.shape[-1]:
-        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1._a.shape[-1]} X2: {x2._a.shape[-1]}")
-    if p < 0:
-        raise RuntimeError("cdist only supports non-negative p values")
-    if not x1.dtype.is_floating_point:
-        raise RuntimeError(f"cdist only supports floating-point dtypes, X1 got: {x1.dtype}")
-    return fn.vector_norm_dims(x1.unsqueeze(-2) - x2.unsqueeze(-3), float(p), -1)
-
-
-@composite(out="exact", inplace=True, autocast="float32:cuda")
-def renorm(input, p, dim, maxnorm):
-    """The slices of ``dim`` scaled down to a ``p``-norm of at most ``maxnorm``."""
-    if input.ndim < 2:
-        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
-    if p <= 0 or maxnorm < 0:
-        raise RuntimeError(f"renorm: non-positive-norm not supported (p={p}, maxnorm={maxnorm})")
-    d = wrap_dim(dim, input.ndim)
-    norms = fn.vector_norm_dims(input, float(p), [k for k in range(input.ndim) if k != d], True)
-    return input * fn.where(norms > maxnorm, maxnorm / (norms + 1e-7), fn.ones_like(norms))
-
-
-def _spacing(x: Any, dx: Any, y: Any, dim: int) -> Any:
-    if x is None:
-        return 1.0 if dx is None else dx
-    gaps = fn.diff(x, dim=-1 if x.ndim == 1 else dim)
-    return gaps.reshape([-1 if k == dim else 1 for k in range(y.ndim)]) if x.ndim == 1 else gaps
-
-
-def _trapezoids(y: Any, x: Any, dx: Any, dim: int) -> tuple[Any, int]:
-    if y.ndim == 0:
-        raise IndexError("trapezoid(): y must have at least one dimension")
-    d = wrap_dim(dim, y.ndim)
-    n = y._a.shape[d]
-    if n == 0:
-        raise RuntimeError("trapezoid(): there is nothing to integrate over")
-    return (y.narrow(d, 1, n - 1) + y.narrow(d, 0, n - 1)) * _spacing(x, dx, y, d) / 2, d
-
-
-@composite(method=False, aliases=("trapz",))
-def trapezoid(y, x=None, *, dx=None, dim=-1):
-    """The integral along ``dim`` by the trapezoidal rule, at positions ``x`` or with spacing ``dx``."""
-    parts, d = _trapezoids(y, x, dx, dim)
-    return parts.sum(d)
-
-
-@composite(method=False)
-def cumulative_trapezoid(y, x=None, *, dx=None, dim=-1):
-    """The integral up to each position but the first."""
-    parts, d = _trapezoids(y, x, dx, dim)
-    return parts.cumsum(d)
-
-
-@composite()
-def cov(input, *, correction=1, fweights=None, aweights=None):
-    """The covariance matrix of variables in rows and observations in columns, which may be counted (``fweights``, integers) and weighted
-    (``aweights``)."""
-    if input.ndim > 2:
-        raise RuntimeError(f"cov(): expected input to have two or fewer dimensions but got an input with {input.ndim} dimensions")
+@elementwise(out="exact", inplace=True, aliases=("negative",), oracle=np.negative)
+def neg(input):
+    """``-input``."""
     if input.dtype is bool_:
-        raise RuntimeError("cov(): bool dtype is not supported for input")
-    x = input if input.dtype.category >= 2 else input.float()
-    rows = x.reshape(1, -1) if x.ndim < 2 else x
-    n = rows._a.shape[1]
-    w = None
-    for name, given in (("fweights", fweights), ("aweights", aweights)):
-        if given is None:
-            continue
-        if given.ndim > 1 or given.numel() != n:
-            raise RuntimeError(f"cov(): expected {name} to be a vector of {n} elements, got shape {list(given.shape)}")
-        if given.dtype.is_floating_point == (name == "fweights"):
-            raise RuntimeError(f"cov(): {name} must be {'integral' if name == 'fweights' else 'floating point'} dtype, got {given.dtype}")
-        if not tracing() and n and bool((given < 0).any()):
-            raise RuntimeError(f"cov(): {name} cannot be negative")
-        w = given.reshape(-1) if w is None else w * given.reshape(-1)
-    if w is not None:
-        w = w.to(promote_types(w.dtype, rows.dtype))
-        rows = rows.to(w.dtype)
-    if w is None:
-        centred = rows - rows.mean(1, keepdim=True)
-        c = fn.bmm_general(centred, fn.adjoint(centred)) / max(n - correction, 0)
-    else:
-        total = w.sum()
-        centred = rows - (rows * w).sum(1, keepdim=True) / total
-        free = total - correction if aweights is None or not correction else total - correction * (w * aweights).sum() / total
-        c = fn.bmm_general(centred * w, fn.adjoint(centred)) / fn.real(free).clamp(min=0)
-    return c.reshape(()) if rows._a.shape[0] == 1 else c
+        raise RuntimeError("Negation, the `-` operator, on a bool tensor is not supported. Use the `~` or `logical_not()` "
+                           "operator instead.")
+    return -input
 
 
-@composite()
-def corrcoef(input):
-    """The correlation matrix of variables in rows."""
-    c = cov.body(input)
-    if not c.ndim:
-        return c / c
-    s = fn.real(fn.diagonal(c)).sqrt()
-    r = c / s.unsqueeze(1) / s
-    return fn.complex(fn.real(r).clamp(-1, 1), fn.imag(r).clamp(-1, 1)) if r.dtype.is_complex else r.clamp(-1, 1)
+@elementwise(oracle=np.positive)
+def positive(input):
+    """``+input``."""
+    if input.dtype is bool_:
+        raise RuntimeError("The `+` operator, on a bool tensor is not supported.")
+    return input * 1
 
 
-# ---- products
+@elementwise(out="exact", bools=False, inplace=True, aliases=("absolute",), oracle=np.abs)
+def abs(input):
+    """The absolute value."""
+    return P.abs(input)
 
 
-@composite(out=True)
-def kron(input, other):
-    """The Kronecker product."""
-    rank = max(input.ndim, other.ndim)
-    a, b = (x.reshape((1,) * (rank - x.ndim) + tuple(x.shape)) for x in (input, other))
-    wide = a.reshape([n for s in a._a.shape for n in (s, 1)]) * b.reshape([n for s in b._a.shape for n in (1, s)])
-    return wide.reshape([m * n for m, n in zip(a._a.shape, b._a.shape)])
+@elementwise(out="exact", inplace=True, oracle=np.sign)
+def sign(input):
+    """-1, 0 or 1."""
+    if input.dtype.is_complex:
+        raise NotImplementedError("Unlike NumPy, torch.sign doesn't allow complex numbers. Use torch.sgn instead.")
+    return P.sign(input)
 
 
-@composite(out="exact", autocast="promote:cuda")
-def cross(input, other, dim=None):
-    """The vector product along ``dim`` (of size 3; the first such unless given)."""
-    shape = tuple(broadcast_shapes(input.shape, other.shape))
-    if dim is None:
-        if 3 not in shape:
-            raise RuntimeError("no dimension of size 3 in input")
-        d = shape.index(3)
-    else:
-        d = wrap_dim(dim, len(shape))
-    if input.ndim != other.ndim:
-        raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
-    if input._a.shape[d] != 3 or other._a.shape[d] != 3:
-        raise RuntimeError(f"linalg.cross: inputs dimension {d} must have length 3. Got {input._a.shape[d]} and {other._a.shape[d]}")
-    return (fn.roll(input, -1, d) * fn.roll(other, -2, d)) - (fn.roll(input, -2, d) * fn.roll(other, -1, d))
+@elementwise(out="exact", inplace=True, oracle=np.sign)
+def sgn(input):
+    """The sign: ``input / abs(input)`` for complex numbers (0 for 0), the same as ``sign`` for real ones."""
+    return P.sign(input)
 
 
-@composite()
-def combinations(input, r=2, with_replacement=False):
-    """The ``r``-element combinations of a vector's elements, as rows."""
-    if input.ndim != 1:
-        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
-    if r < 0:
-        raise RuntimeError(f"Expect a non-negative number, but got {r}")
-    pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations
-    at = np.array(list(pick(range(input.numel()), r)), np.int64).reshape(-1, r)
-    return fn.index(input, [place(at, input.device)], (0,)) if r else fn.empty((0,), dtype=input.dtype, device=input.device)
+@elementwise(promote="float", inplace=True, oracle=np.copysign)
+def copysign(input, other):
+    """The magnitude of ``input`` with the sign of ``other``."""
+    return P.copysign(input, other)
 
 
-@composite(method=False)
-def unravel_index(indices, shape):
-    """Positions in a flattened tensor of ``shape`` as one coordinate tensor per dimension."""
-    sizes = [shape] if isinstance(shape, int) else list(shape)
-    out, rest = [], indices.to(int64)
-    for k in range(len(sizes)):
-        step = numel(sizes[k + 1:])
-        out.append(fn.floor_divide(rest, step))
-        rest = fn.remainder(rest, step)
-    return tuple(out)
+# ---- the larger and the smaller
 
 
-# ---- channels to pixels
+@elementwise(numbers="none", oracle=np.maximum)
+def maximum(input, other):
+    """The larger operand; NaN if either is NaN."""
+    return P.maximum(input, other)
 
 
-@composite(nn=True)
-def pixel_shuffle(input, upscale_factor):
-    """(..., C r^2, H, W) as (..., C, H r, W r) (Shi et al. 2016)."""
-    if input.ndim < 3:
-        raise RuntimeError(f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
-    r = upscale_factor
-    if r <= 0:
-        raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
-    *batch, c, h, w = input._a.shape
-    if c % (r * r):
-        raise RuntimeError(f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
-                           f"input.size(-3)={c} is not divisible by {r * r}")
-    n = len(batch)
-    x = input.reshape([*batch, c // (r * r), r, r, h, w])
-    return x.permute([*range(n), n, n + 3, n + 1, n + 4, n + 2]).reshape([*batch, c // (r * r), h * r, w * r])
+@elementwise(numbers="none", oracle=np.minimum)
+def minimum(input, other):
+    """The smaller operand; NaN if either is NaN."""
+    return P.minimum(input, other)
 
 
-@composite(nn=True)
-def pixel_unshuffle(input, downscale_factor):
-    """The inverse of ``pixel_shuffle``."""
-    if input.ndim < 3:
-        raise RuntimeError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
-    r = downscale_factor
-    if r <= 0:
-        raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
-    *batch, c, h, w = input._a.shape
-    if h % r or w % r:
-        raise RuntimeError(f"pixel_unshuffle expects height and width to be divisible by downscale_factor, but got {h} x {w} and {r}")
-    n = len(batch)
-    x = input.reshape([*batch, c, h // r, r, w // r, r])
-    return x.permute([*range(n), n, n + 2, n + 4, n + 1, n + 3]).reshape([*batch, c * r * r, h // r, w // r])
+@elementwise(numbers="none", oracle=np.fmax)
+def fmax(input, other):
+    """The larger operand, ignoring a NaN."""
+    return P.fmax(input, other)
+
+
+@elementwise(numbers="none", oracle=np.fmin)
+def fmin(input, other):
+    """The smaller operand, ignoring a NaN."""
+    return P.fmin(input, other)

@@ -107,6 +107,8 @@ def _(ctx: Any, g: Any) -> Any:
 
 def _dtype_method(name: str, d: dtype_class) -> None:
     def f(input, memory_format=None):  # noqa: ANN001, ANN202
+        if memory_format is not None:
+            return input.to(d, memory_format=memory_format)
         return input if input.dtype is d else fn.convert(input, d)
     f.__doc__, f.__name__ = f"The tensor as ``{d}``.", name
     composite(name=name, function=False)(f)
@@ -324,3 +326,23 @@ def fill_(input, value):
 def zero_(input):
     """Writes zeros everywhere."""
     return fn.fill_(input, 0)
+
+
+@composite(method=False, function=False, name="result_type_of_numbers")
+def result_type_of_numbers(a, b):
+    """The dtype two Python numbers have together."""
+    from ..dtypes import of_number, promote_types
+    return promote_types(of_number(a), of_number(b))
+
+
+@composite(method=False)
+def result_type(tensor1, tensor2):
+    """The dtype that an operation on the two operands gives."""
+    from .. import dtypes
+    groups: list[list[Any]] = [[], [], []]
+    for t in (tensor1, tensor2):
+        if isinstance(t, Tensor):
+            groups[0 if t.ndim else 1].append(t.dtype)
+        else:
+            groups[2].append(dtypes.of_number(t))
+    return dtypes.result_type(*groups)

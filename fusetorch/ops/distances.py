@@ -1,4 +1,4 @@
-"""Margin losses and distances.
+"""Margin losses, distances and norms.
 
 Source: triplet loss, Balntas et al. 2016.
 """
@@ -93,3 +93,36 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     if swap:
         far = fn.minimum(far, pairwise_distance.body(positive, negative, p, eps))
     return reduced((near - far + margin).clamp(min=0), reduction)
+
+
+@composite(autocast="float32:cuda")
+def dist(input, other, p=2):
+    """The ``p``-norm of the difference."""
+    return fn.vector_norm_dims(input - other, float(p))
+
+
+@composite(method=False, autocast="float32")
+def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
+    """The ``p``-norm distances between the rows of ``x1`` (..., P, M) and of ``x2`` (..., R, M): (..., P, R)."""
+    for name, x in (("X1", x1), ("X2", x2)):
+        if x.ndim < 2:
+            raise RuntimeError(f"cdist only supports at least 2D tensors, {name} got: {x.ndim}D")
+    if x1._a.shape[-1] != x2._a.shape[-1]:
+        raise RuntimeError(f"X1 and X2 must have the same number of columns. X1: {x1._a.shape[-1]} X2: {x2._a.shape[-1]}")
+    if p < 0:
+        raise RuntimeError("cdist only supports non-negative p values")
+    if not x1.dtype.is_floating_point:
+        raise RuntimeError(f"cdist only supports floating-point dtypes, X1 got: {x1.dtype}")
+    return fn.vector_norm_dims(x1.unsqueeze(-2) - x2.unsqueeze(-3), float(p), -1)
+
+
+@composite(out="exact", inplace=True, autocast="float32:cuda", layout="row-major")
+def renorm(input, p, dim, maxnorm):
+    """The slices of ``dim`` scaled down to a ``p``-norm of at most ``maxnorm``."""
+    if input.ndim < 2:
+        raise RuntimeError(f"renorm: input needs at least 2 dimensions, got {input.ndim} dimensions")
+    if p <= 0 or maxnorm < 0:
+        raise RuntimeError(f"renorm: non-positive-norm not supported (p={p}, maxnorm={maxnorm})")
+    d = wrap_dim(dim, input.ndim)
+    norms = fn.vector_norm_dims(input, float(p), [k for k in range(input.ndim) if k != d], True)
+    return input * fn.where(norms > maxnorm, maxnorm / (norms + 1e-7), fn.ones_like(norms))

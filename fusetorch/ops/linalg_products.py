@@ -218,3 +218,43 @@ def linalg_tensorsolve(A, B, dims=None):
     same_dtype("linalg.tensorsolve", A, B)
     x = fn.general_system(A.reshape(n, n), B.reshape(n, 1), "linalg.tensorsolve")[0]
     return x.reshape(shape)
+
+
+@composite(autocast="float32:cpu")
+def trace(input):
+    """The sum of a matrix's diagonal."""
+    if input.ndim != 2:
+        raise RuntimeError("trace: expected a matrix")
+    return fn.diagonal(input).sum()
+
+
+@composite(out="exact", autocast="promote:cuda")
+def vdot(input, other):
+    """The inner product of two vectors, the first conjugated."""
+    return fn.dot(fn.conj(input), other)
+
+
+@composite(out=True)
+def kron(input, other):
+    """The Kronecker product."""
+    rank = max(input.ndim, other.ndim)
+    a, b = (x.reshape((1,) * (rank - x.ndim) + tuple(x.shape)) for x in (input, other))
+    wide = a.reshape([n for s in a._a.shape for n in (s, 1)]) * b.reshape([n for s in b._a.shape for n in (1, s)])
+    return wide.reshape([m * n for m, n in zip(a._a.shape, b._a.shape)])
+
+
+@composite(out="exact", autocast="promote:cuda")
+def cross(input, other, dim=None):
+    """The vector product along ``dim`` (of size 3; the first such unless given)."""
+    shape = tuple(broadcast_shapes(input.shape, other.shape))
+    if dim is None:
+        if 3 not in shape:
+            raise RuntimeError("no dimension of size 3 in input")
+        d = shape.index(3)
+    else:
+        d = wrap_dim(dim, len(shape))
+    if input.ndim != other.ndim:
+        raise RuntimeError("linalg.cross: inputs must have the same number of dimensions.")
+    if input._a.shape[d] != 3 or other._a.shape[d] != 3:
+        raise RuntimeError(f"linalg.cross: inputs dimension {d} must have length 3. Got {input._a.shape[d]} and {other._a.shape[d]}")
+    return (fn.roll(input, -1, d) * fn.roll(other, -2, d)) - (fn.roll(input, -2, d) * fn.roll(other, -1, d))

@@ -1,6 +1,7 @@
 """Rearranging tensors: reversal, rotation, grids, triangles and diagonals."""
 from __future__ import annotations
 
+import itertools
 from typing import Any
 
 import numpy as np
@@ -15,7 +16,7 @@ from .opdef import composite, elementwise, fn
 from .reshaping import variadic
 
 
-@composite()
+@composite(layout="like")
 def flip(input, *args, dims=None):
     """The order of the elements reversed along ``dims``, as a copy."""
     given = variadic("flip", args, dims)
@@ -31,7 +32,7 @@ def fliplr(input):
     """The columns in reverse order."""
     if input.ndim < 2:
         raise RuntimeError("Input must be >= 2-d.")
-    return flip.body(input, 1)
+    return fn.flip(input, 1)
 
 
 @composite()
@@ -39,10 +40,10 @@ def flipud(input):
     """The rows in reverse order."""
     if input.ndim < 1:
         raise RuntimeError("Input must be >= 1-d.")
-    return flip.body(input, 0)
+    return fn.flip(input, 0)
 
 
-@composite(out=True)
+@composite(out=True, layout="row-major")
 def roll(input, shifts, dims=None):
     """The elements moved by ``shifts`` along ``dims``, those that fall off coming back at the other end."""
     s = (shifts,) if isinstance(shifts, int) else tuple(shifts)
@@ -83,8 +84,8 @@ def rot90(input, k=1, dims=(0, 1)):
     if turns == 0:
         return input.clone()
     if turns == 2:
-        return flip.body(input, a, b)
-    return flip.body(input, b).transpose(a, b) if turns == 1 else flip.body(input, a).transpose(a, b)
+        return fn.flip(input, a, b)
+    return fn.flip(input, b).transpose(a, b) if turns == 1 else fn.flip(input, a).transpose(a, b)
 
 
 # ---- broadcasting and grids
@@ -139,13 +140,13 @@ def cartesian_prod(*tensors):
 # ---- triangles and diagonals
 
 
-@elementwise(name="tril_elementwise", function=False, method=False)
+@elementwise(name="tril_elementwise", row_major=True, function=False, method=False)
 def tril_elementwise(input, diagonal: int, rank: int):
     """``input`` where column - row <= ``diagonal`` in the last two of ``rank`` dimensions, else 0."""
     return P.where(iota(("dim", rank - 1)) - iota(("dim", rank - 2)) <= diagonal, input, const(0, input.dtype))
 
 
-@elementwise(name="triu_elementwise", function=False, method=False)
+@elementwise(name="triu_elementwise", row_major=True, function=False, method=False)
 def triu_elementwise(input, diagonal: int, rank: int):
     """``input`` where column - row >= ``diagonal`` in the last two of ``rank`` dimensions, else 0."""
     return P.where(iota(("dim", rank - 1)) - iota(("dim", rank - 2)) >= diagonal, input, const(0, input.dtype))
@@ -205,7 +206,7 @@ def diagflat(input, offset=0):
     return diag_embed.body(input.reshape(-1), offset)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, layout="row-major")
 def one_hot(tensor, num_classes=-1):
     """int64: for each class number a vector with 1 at that place and 0 elsewhere."""
     if tensor.dtype is not int64:
@@ -228,3 +229,48 @@ def one_hot(tensor, num_classes=-1):
 def _tracing() -> bool:
     from ..dispatch import active_tracer
     return active_tracer() is not None
+
+
+@composite()
+def combinations(input, r=2, with_replacement=False):
+    """The ``r``-element combinations of a vector's elements, as rows."""
+    if input.ndim != 1:
+        raise RuntimeError(f"Expect a 1D vector, but got shape {list(input.shape)}")
+    if r < 0:
+        raise RuntimeError(f"Expect a non-negative number, but got {r}")
+    pick = itertools.combinations_with_replacement if with_replacement else itertools.combinations
+    at = np.array(list(pick(range(input.numel()), r)), np.int64).reshape(-1, r)
+    return fn.index(input, [place(at, input.device)], (0,)) if r else fn.empty((0,), dtype=input.dtype, device=input.device)
+
+
+@composite(nn=True, layout="images")
+def pixel_shuffle(input, upscale_factor):
+    """(..., C r^2, H, W) as (..., C, H r, W r) (Shi et al. 2016)."""
+    if input.ndim < 3:
+        raise RuntimeError(f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
+    r = upscale_factor
+    if r <= 0:
+        raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
+    *batch, c, h, w = input._a.shape
+    if c % (r * r):
+        raise RuntimeError(f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
+                           f"input.size(-3)={c} is not divisible by {r * r}")
+    n = len(batch)
+    x = input.reshape([*batch, c // (r * r), r, r, h, w])
+    return x.permute([*range(n), n, n + 3, n + 1, n + 4, n + 2]).reshape([*batch, c // (r * r), h * r, w * r])
+
+
+@composite(nn=True, layout="images")
+def pixel_unshuffle(input, downscale_factor):
+    """The inverse of ``pixel_shuffle``."""
+    if input.ndim < 3:
+        raise RuntimeError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
+    r = downscale_factor
+    if r <= 0:
+        raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
+    *batch, c, h, w = input._a.shape
+    if h % r or w % r:
+        raise RuntimeError(f"pixel_unshuffle expects height and width to be divisible by downscale_factor, but got {h} x {w} and {r}")
+    n = len(batch)
+    x = input.reshape([*batch, c, h // r, r, w // r, r])
+    return x.permute([*range(n), n, n + 2, n + 4, n + 1, n + 3]).reshape([*batch, c * r * r, h // r, w // r])

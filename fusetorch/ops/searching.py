@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import bool_, float32, float64, int32, int64
-from ..shapes import wrap_dim
+from ..shapes import numel, wrap_dim
 from ..tensor import Tensor, wrap
 from .creation import place
 from .opdef import composite, fn, opaque
@@ -163,3 +163,15 @@ def isin(elements, test_elements, *, assume_unique=False, invert=False):
         test_elements = fn.tensor(test_elements, device=elements.device)
     hit = (elements.unsqueeze(-1) == test_elements.reshape(-1)).any(-1)
     return ~hit if invert else hit
+
+
+@composite(method=False)
+def unravel_index(indices, shape):
+    """Positions in a flattened tensor of ``shape`` as one coordinate tensor per dimension."""
+    sizes = [shape] if isinstance(shape, int) else list(shape)
+    out, rest = [], indices.to(int64)
+    for k in range(len(sizes)):
+        step = numel(sizes[k + 1:])
+        out.append(fn.floor_divide(rest, step))
+        rest = fn.remainder(rest, step)
+    return tuple(out)
