@@ -1,4 +1,11 @@
-"""``torch.utils.tensorboard``: not supported; importing it says what to do, with the error that PyTorch raises without TensorBoard."""
+"""``torch.utils.tensorboard``: writes what a run measures into files that TensorBoard shows. It needs the package ``tensorboard``, whose
+event files and messages it writes; without it, importing this raises ``ModuleNotFoundError``, as in PyTorch."""
+try:
+    from tensorboard.summary.writer.record_writer import RecordWriter
+except ModuleNotFoundError as error:
+    raise ModuleNotFoundError(f"{error}: torch.utils.tensorboard needs the package tensorboard; install it with "
+                              "'pip install tensorboard'", name=error.name) from None
 
-raise ImportError("torch.utils.tensorboard is not supported by fusetorch. Install tensorboardX and import SummaryWriter from it: it writes "
-                  "the same files from Python numbers and NumPy arrays.")
+from .writer import FileWriter, SummaryWriter
+
+__all__ = ["FileWriter", "RecordWriter", "SummaryWriter"]
