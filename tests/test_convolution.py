@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from vectors_support import vectors
 
 import fusetorch as torch
 from fusetorch import config
@@ -73,18 +74,10 @@ def test_native_kernels(name: str, d: Any, monkeypatch: pytest.MonkeyPatch) -> N
 
 @pytest.mark.parametrize("bits", [128, 256])
 @pytest.mark.parametrize("name", ["odd channels", "strided", "depthwise, strided, long", "groups"])
-def test_narrower_vectors(name: str, bits: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    caches = (native._forward_plan, native._input_plan, native._weight_plan, native._lanes, native._registers)
+def test_narrower_vectors(name: str, bits: int) -> None:
     want = _three(GEOMETRIES[name], np.float32)
-    monkeypatch.setattr(native.cpu_jit, "vector_bits", lambda: bits)
-    monkeypatch.setattr(native, "_functions", {})
-    for cache in caches:
-        cache.cache_clear()
-    try:
+    with vectors(bits):
         got = _three(GEOMETRIES[name], np.float32)
-    finally:
-        for cache in caches:
-            cache.cache_clear()
     for a, b in zip(got, want):
         np.testing.assert_allclose(a, b, rtol=1e-5, atol=1e-4)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 import ctypes
 import functools
 import struct
-import threading
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,26 +12,12 @@ from ..dtypes import FROM_NUMPY, HALVES
 from ..runtime import cpu_jit, cpu_pool
 from ..runtime.cpu_memory import address, empty
 from .llvm_attention import FIELDS, Variant, emit, tile_vectors
+from .vector_functions import function, registers
 
 #: Multiply-adds below which one thread does the work.
 _SMALL = 400_000
 #: Query rows of a block: a multiple of the rows of all tiles.
 _FORWARD, _BACKWARD = 24, 48
-_lock = threading.Lock()
-_functions: dict[Variant, int] = {}
-
-
-def _registers() -> int:
-    return 31 if cpu_jit.vector_bits() == 512 or not cpu_jit.is_x86() else 15
-
-
-def _function(v: Variant) -> int:
-    found = _functions.get(v)
-    if found is None:
-        with _lock:
-            name = f"attention_{v.kind}_{'f64' if v.double else 'f32'}{'_masked' if v.masked else ''}"
-            found = _functions[v] = cpu_jit.compile_ir(emit(v, name, cpu_jit.vector_bits(), _registers()), [name])[name]
-    return found
 
 
 def _rows(x: np.ndarray) -> np.ndarray:
@@ -100,7 +85,7 @@ def _plan(kind: str, double: bool, layouts: tuple, causal: bool, threads: int) -
     """``(argument block, places of fields, elements of scratch, how many times, place of the record, threads, table)``."""
     item = 8 if double else 4
     n = cpu_jit.vector_bits() // (8 * item)
-    wide = n * tile_vectors(_registers())
+    wide = n * tile_vectors(registers())
     (b, h, rows, width), (_, g, keys, _), (_, _, _, v_width) = (shape for shape, _ in layouts[:3])
     group, heads = h // g, b * g
     work = b * h * rows * keys * (width + v_width) // (2 if causal else 1)
@@ -135,8 +120,8 @@ def _plan(kind: str, double: bool, layouts: tuple, causal: bool, threads: int) -
               "keys": keys, "width": width, "v_width": v_width, "padded": padded, "v_padded": v_padded, "p_row": p_row,
               "q_row": steps[0][2], "k_row": steps[1][2], "v_row": steps[2][2], "grad_row": steps[3][2], "mask_row": steps[4][2],
               "causal": int(causal), "block": size, **places}
-    function = _function(Variant(kind, double, layouts[4] is not None))
-    record = cpu_pool.record(0, threads, [(function, parts, 1)])[1:]
+    found = function(emit, Variant(kind, double, layouts[4] is not None, registers()))
+    record = cpu_pool.record(0, threads, [(found, parts, 1)])[1:]
     fields = [values.get(name, 0) for name in FIELDS]
     fields = [*fields, 0, *record]
     make = functools.partial(ctypes.c_int64 * len(fields), *fields)

@@ -9,8 +9,6 @@ from __future__ import annotations
 
 import ctypes
 import functools
-import hashlib
-import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import product
@@ -21,9 +19,10 @@ import numpy as np
 
 from ..dtypes import FROM_NUMPY, HALVES
 from ..ops import convolution as by_windows
-from ..runtime import cpu_jit, cpu_pool
+from ..runtime import cpu_pool
 from ..runtime.cpu_memory import address, empty
 from .llvm_convolution import FIELDS, Variant, emit
+from .vector_functions import function, lanes, registers
 
 #: Multiply-adds below which one thread does the work.
 _SMALL = 400_000
@@ -34,7 +33,6 @@ _CACHED = 512 << 10
 
 Triple = tuple[int, int, int]
 Step = Callable[[dict[str, int]], None]
-_lock = threading.Lock()
 
 
 # ---------------------------------------------------------------------------------------------------- the operations
@@ -88,25 +86,13 @@ def _biased(out: np.ndarray, bias: np.ndarray | None) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------------- kernels
 
 
-_functions: dict[Variant, int] = {}
-
-
-def _function(v: Variant) -> int:
-    found = _functions.get(v)
-    if found is None:
-        with _lock:
-            name = f"{v.kind}_{hashlib.sha256(repr(v).encode()).hexdigest()[:16]}"
-            found = _functions[v] = cpu_jit.compile_ir(emit(v, name, cpu_jit.vector_bits()), [name])[name]
-    return found
-
-
 def _launch(v: Variant, units: int, threads: int, **fields: int) -> Step:
     """A launch of a kernel: ``step(pointers)`` with the addresses that were not known before."""
     at = {name: i for i, name in enumerate(FIELDS[v.kind])}
     values = [fields.get(name, 0) for name in at]
-    function = _function(v)
+    address_of = function(emit, v)
     n = len(values)
-    record = cpu_pool.record(0, threads, [(function, units, 1)])[1:]
+    record = cpu_pool.record(0, threads, [(address_of, units, 1)])[1:]
     make = ctypes.c_int64 * (n + 1 + len(record))
 
     def step(pointers: dict[str, int]) -> None:
@@ -121,17 +107,6 @@ def _launch(v: Variant, units: int, threads: int, **fields: int) -> Step:
 
 def _table(numbers: Any) -> np.ndarray:
     return np.ascontiguousarray(np.asarray(numbers, np.int64).ravel())
-
-
-@functools.cache
-def _lanes(double: bool) -> int:
-    return cpu_jit.vector_bits() // (64 if double else 32)
-
-
-@functools.cache
-def _registers() -> int:
-    """Vector registers that accumulators, operands and a number may take."""
-    return 31 if cpu_jit.vector_bits() == 512 or not cpu_jit.is_x86() else 15
 
 
 def _triple(*sizes: Sequence[int], fill: Sequence[int]) -> list[Triple]:
@@ -242,7 +217,7 @@ class SumPlan:
                       "a_n": groups * c * b.plane, "a_g": c * b.plane, "out_n": self.out_image, "out_g": o * self.out_plane,
                       "out_row": self.out_plane, "channels": o, "out_step": p.step[2]}
             if narrow:
-                r, v = wide[1], -(-q // _lanes(double))
+                r, v = wide[1], -(-q // lanes(double))
                 variant = Variant("wide", double, r=r, q=q, v=v, full=p.step[2] == 1, apart=move[2] > 2, pairs=move[2] == 2,
                                   one=len(p.taps) == 1)
                 ta, tb, blocks = _table(numbers), _table(offsets), o // r
@@ -250,7 +225,7 @@ class SumPlan:
                            **({"a_row": taps, "a_c": o * taps} if flipped else {"a_row": c * taps, "a_c": taps})}
             else:
                 v = lanes[2]
-                vl = v * _lanes(double)
+                vl = v * lanes(double)
                 blocks = -(-o // vl)
                 variant = Variant("lanes", double, r=rows, q=q, v=v, step=move[2], full=o % vl == 0,
                                   apart=p.step[2] != 1, one=len(p.taps) == 1)
@@ -311,9 +286,9 @@ class SumPlan:
 
 def _lanes_tile(count: Triple, o: int, steps: int, double: bool) -> tuple[float, int, int, int]:
     """(cycles for each line and step, positions Q, vectors V, lines R) of the best tile in the form ``lanes``."""
-    n, best, line = _lanes(double), (float("inf"), 1, 1, 1), count[2]
+    n, best, line = lanes(double), (float("inf"), 1, 1, 1), count[2]
     for v, r in product(range(1, 5), range(1, 5)):
-        most = min(n, line, (_registers() - v) // v // r)
+        most = min(n, line, (registers() - v) // v // r)
         if most < 1 or (v > 1 and (v - 1) * n >= o):
             continue
         for pieces in range(-(-line // most), min(-(-line // most) + 3, line) + 1):
@@ -333,12 +308,12 @@ def _lanes_tile(count: Triple, o: int, steps: int, double: bool) -> tuple[float,
 
 def _wide_tile(line: int, o: int, double: bool, stride: int) -> tuple[float, int, int]:
     """(cycles for each line and step, channels R, positions Q) of the best tile in the form ``wide``."""
-    n, best = _lanes(double), (float("inf"), 1, 1)
+    n, best = lanes(double), (float("inf"), 1, 1)
     for r in (8, 6, 4, 3, 2, 1):
         if o % r:
             continue
         for v in range(1, 5):
-            if r * v + v + 1 > _registers():
+            if r * v + v + 1 > registers():
                 continue
             q = -(-line // -(-line // min(v * n, line)))
             vectors = -(-q // n)
@@ -390,14 +365,14 @@ class WeightPlan:
         lanes, wide = _weight_tile(kernel[2], c * kernel[0] * kernel[1], o, double), _weight_wide_tile(
             kernel[2], c * kernel[0] * kernel[1], double, stride[2])
         # cycles for each position
-        self.narrow = wide[0] * o * -(-out[2] // _lanes(double)) < lanes[0] * out[2]
+        self.narrow = wide[0] * o * -(-out[2] // lanes(double)) < lanes[0] * out[2]
         _, r, q, v = wide if self.narrow else lanes
         rows = [(i * b.plane + b.offset((-padding[0] + kd * dilation[0], -padding[1] + kh * dilation[1],
                                          -padding[2] + kw * q * dilation[2])))
                 for i, kd, kh, kw in product(range(c), range(kernel[0]), range(kernel[1]), range(kernel[2] // q))]
         tiles = -(-len(rows) // r)
         ro, rt = _table(rows), _table([min(t * r, len(rows) - r) for t in range(tiles)])
-        kk, vl = c * taps, v * _lanes(double)
+        kk, vl = c * taps, v * lanes(double)
         blocks = o * groups if self.narrow else -(-o // vl)
         steps, width = (out[0] * out[1], out[2]) if self.narrow else (positions, vl)  # of the sum over an image, and numbers in each
         cached = max(1, _CACHED // (width * (8 if double else 4)))
@@ -465,10 +440,10 @@ def _divisors(n: int, most: int) -> list[int]:
 
 def _weight_tile(line: int, rows: int, o: int, double: bool) -> tuple[float, int, int, int]:
     """(cycles for each position, rows R, taps Q, vectors V) of the best tile in the form ``weight_lanes``."""
-    n, best = _lanes(double), (float("inf"), 1, 1, 1)
+    n, best = lanes(double), (float("inf"), 1, 1, 1)
     for v, q, r in product(range(1, 5), _divisors(line, 16), range(1, 7)):
         total = rows * (line // q)
-        if r > total or r * q * v + v + 1 > _registers() or (v > 1 and (v - 1) * n >= o):
+        if r > total or r * q * v + v + 1 > registers() or (v > 1 and (v - 1) * n >= o):
             continue
         step = max(r * q * v / 2, (r * q + v + 2) / 2, 4)
         best = min(best, (step * -(-total // r) * -(-o // (v * n)), r, q, v))
@@ -480,9 +455,9 @@ def _weight_wide_tile(line: int, rows: int, double: bool, stride: int) -> tuple[
     best = (float("inf"), 1, 1, 1)
     for q, r in product(_divisors(line, 16), range(1, 7)):
         total = rows * (line // q)
-        if r > total or r * q + 2 > _registers():
+        if r > total or r * q + 2 > registers():
             continue
-        step = max((r * q * min(stride, 2) + 1) / 2 * (_lanes(double) if stride > 2 else 1), 4)
+        step = max((r * q * min(stride, 2) + 1) / 2 * (lanes(double) if stride > 2 else 1), 4)
         best = min(best, (step * -(-total // r), r, q, 1))
     return best
 

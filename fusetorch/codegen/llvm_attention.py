@@ -30,6 +30,7 @@ class Variant(NamedTuple):
     kind: str       # forward | backward
     double: bool
     masked: bool    # a mask is added to the scores
+    registers: int  # for a tile
 
 
 def tile_size(vectors: int, registers: int) -> int:
@@ -42,9 +43,10 @@ def tile_vectors(registers: int) -> int:
     return 4 if registers > 16 else 2
 
 
-def emit(variant: Variant, name: str, width: int, registers: int) -> str:
-    """The text of a module with one function, for vectors of ``width`` bits and tiles in so many ``registers``."""
-    w = _Writer(variant, width, registers)
+def emit(variant: Variant, name: str, width: int) -> str:
+    """The text of a module with one function, for vectors of ``width`` bits."""
+    registers = variant.registers
+    w = _Writer(variant, width)
     getattr(w, variant.kind)()
     main, b = w.b.end(), w.b
     most = tile_size(1, registers)
@@ -61,10 +63,10 @@ def emit(variant: Variant, name: str, width: int, registers: int) -> str:
 
 
 class _Writer(VectorWriter):
-    def __init__(self, variant: Variant, width: int, registers: int) -> None:
+    def __init__(self, variant: Variant, width: int) -> None:
         super().__init__(FIELDS, variant.double, width)
         self.kind, self.masked = variant.kind, variant.masked
-        self.v, self.most = tile_vectors(registers), tile_size(1, registers)
+        self.v, self.most = tile_vectors(variant.registers), tile_size(1, variant.registers)
         self.dt = float64 if variant.double else float32
         scale = self.b.op(f"bitcast i64 {self['scale']} to double")
         self.scale = scale if variant.double else self.b.op(f"fptrunc double {scale} to float")

@@ -58,6 +58,9 @@ class VectorWriter:
     def load(self, p: str) -> str:
         return self.b.op(f"load {self.vector}, ptr {p}, align {self.size}")
 
+    def store(self, v: str, p: str) -> None:
+        self.b.do(f"store {self.vector} {v}, ptr {p}, align {self.size}")
+
     def number(self, p: str) -> str:
         return self.b.op(f"load {self.t}, ptr {p}, align {self.size}")
 

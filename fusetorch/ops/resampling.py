@@ -142,13 +142,13 @@ def _matrices(rule: tuple, back: bool, d: np.dtype) -> list[tuple[slice, slice, 
 
 def _product(x: np.ndarray, pieces: list[tuple[slice, slice, np.ndarray]]) -> np.ndarray | None:
     """The map of ``x`` (outer, elements, inner) as matrix products; ``None`` where an infinity or NaN, times 0, would spread."""
-    from ..runtime import blas
+    from .matmul import product
     inner = x.shape[2]
     parts = []
     with np.errstate(all="ignore"):
         for _, elements, m in pieces:
             seen = x[:, elements]
-            parts.append(blas.matmul(seen[:, :, 0], m)[:, :, None] if inner == 1 else blas.matmul(np.ascontiguousarray(m.T), seen))
+            parts.append(product(seen[:, :, 0], m)[:, :, None] if inner == 1 else product(np.ascontiguousarray(m.T), seen))
         if not all(np.isfinite(p.sum()) for p in parts):
             return None
     return parts[0] if len(parts) == 1 else np.concatenate(parts, 1)
