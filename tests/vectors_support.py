@@ -8,7 +8,7 @@ import pytest
 
 from fusetorch.codegen import convolution, product, vector_functions
 
-CACHES = (vector_functions.lanes, vector_functions.registers, convolution._forward_plan, convolution._input_plan, convolution._weight_plan,
+CACHES = (vector_functions.lane_count, vector_functions.registers, convolution._forward_plan, convolution._input_plan, convolution._weight_plan,
           product._plan)
 
 

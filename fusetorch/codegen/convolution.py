@@ -22,7 +22,7 @@ from ..ops import convolution as by_windows
 from ..runtime import cpu_pool
 from ..runtime.cpu_memory import address, empty
 from .llvm_convolution import FIELDS, Variant, emit
-from .vector_functions import function, lanes, registers
+from .vector_functions import function, lane_count, registers
 
 #: Multiply-adds below which one thread does the work.
 _SMALL = 400_000
@@ -217,7 +217,7 @@ class SumPlan:
                       "a_n": groups * c * b.plane, "a_g": c * b.plane, "out_n": self.out_image, "out_g": o * self.out_plane,
                       "out_row": self.out_plane, "channels": o, "out_step": p.step[2]}
             if narrow:
-                r, v = wide[1], -(-q // lanes(double))
+                r, v = wide[1], -(-q // lane_count(double))
                 variant = Variant("wide", double, r=r, q=q, v=v, full=p.step[2] == 1, apart=move[2] > 2, pairs=move[2] == 2,
                                   one=len(p.taps) == 1)
                 ta, tb, blocks = _table(numbers), _table(offsets), o // r
@@ -225,7 +225,7 @@ class SumPlan:
                            **({"a_row": taps, "a_c": o * taps} if flipped else {"a_row": c * taps, "a_c": taps})}
             else:
                 v = lanes[2]
-                vl = v * lanes(double)
+                vl = v * lane_count(double)
                 blocks = -(-o // vl)
                 variant = Variant("lanes", double, r=rows, q=q, v=v, step=move[2], full=o % vl == 0,
                                   apart=p.step[2] != 1, one=len(p.taps) == 1)
@@ -286,7 +286,7 @@ class SumPlan:
 
 def _lanes_tile(count: Triple, o: int, steps: int, double: bool) -> tuple[float, int, int, int]:
     """(cycles for each line and step, positions Q, vectors V, lines R) of the best tile in the form ``lanes``."""
-    n, best, line = lanes(double), (float("inf"), 1, 1, 1), count[2]
+    n, best, line = lane_count(double), (float("inf"), 1, 1, 1), count[2]
     for v, r in product(range(1, 5), range(1, 5)):
         most = min(n, line, (registers() - v) // v // r)
         if most < 1 or (v > 1 and (v - 1) * n >= o):
@@ -308,7 +308,7 @@ def _lanes_tile(count: Triple, o: int, steps: int, double: bool) -> tuple[float,
 
 def _wide_tile(line: int, o: int, double: bool, stride: int) -> tuple[float, int, int]:
     """(cycles for each line and step, channels R, positions Q) of the best tile in the form ``wide``."""
-    n, best = lanes(double), (float("inf"), 1, 1)
+    n, best = lane_count(double), (float("inf"), 1, 1)
     for r in (8, 6, 4, 3, 2, 1):
         if o % r:
             continue
@@ -365,14 +365,14 @@ class WeightPlan:
         lanes, wide = _weight_tile(kernel[2], c * kernel[0] * kernel[1], o, double), _weight_wide_tile(
             kernel[2], c * kernel[0] * kernel[1], double, stride[2])
         # cycles for each position
-        self.narrow = wide[0] * o * -(-out[2] // lanes(double)) < lanes[0] * out[2]
+        self.narrow = wide[0] * o * -(-out[2] // lane_count(double)) < lanes[0] * out[2]
         _, r, q, v = wide if self.narrow else lanes
         rows = [(i * b.plane + b.offset((-padding[0] + kd * dilation[0], -padding[1] + kh * dilation[1],
                                          -padding[2] + kw * q * dilation[2])))
                 for i, kd, kh, kw in product(range(c), range(kernel[0]), range(kernel[1]), range(kernel[2] // q))]
         tiles = -(-len(rows) // r)
         ro, rt = _table(rows), _table([min(t * r, len(rows) - r) for t in range(tiles)])
-        kk, vl = c * taps, v * lanes(double)
+        kk, vl = c * taps, v * lane_count(double)
         blocks = o * groups if self.narrow else -(-o // vl)
         steps, width = (out[0] * out[1], out[2]) if self.narrow else (positions, vl)  # of the sum over an image, and numbers in each
         cached = max(1, _CACHED // (width * (8 if double else 4)))
@@ -440,7 +440,7 @@ def _divisors(n: int, most: int) -> list[int]:
 
 def _weight_tile(line: int, rows: int, o: int, double: bool) -> tuple[float, int, int, int]:
     """(cycles for each position, rows R, taps Q, vectors V) of the best tile in the form ``weight_lanes``."""
-    n, best = lanes(double), (float("inf"), 1, 1, 1)
+    n, best = lane_count(double), (float("inf"), 1, 1, 1)
     for v, q, r in product(range(1, 5), _divisors(line, 16), range(1, 7)):
         total = rows * (line // q)
         if r > total or r * q * v + v + 1 > registers() or (v > 1 and (v - 1) * n >= o):
@@ -457,7 +457,7 @@ def _weight_wide_tile(line: int, rows: int, double: bool, stride: int) -> tuple[
         total = rows * (line // q)
         if r > total or r * q + 2 > registers():
             continue
-        step = max((r * q * min(stride, 2) + 1) / 2 * (lanes(double) if stride > 2 else 1), 4)
+        step = max((r * q * min(stride, 2) + 1) / 2 * (lane_count(double) if stride > 2 else 1), 4)
         best = min(best, (step * -(-total // r), r, q, 1))
     return best
 

@@ -19,7 +19,7 @@ from ..runtime import cpu_pool
 from ..runtime.cpu_memory import address, empty
 from ..shapes import broadcast_shapes
 from .llvm_product import FIELDS, Variant, emit
-from .vector_functions import function, lanes, registers
+from .vector_functions import function, lane_count, registers
 
 #: Multiply-adds from which two threads are quicker than one.
 PARALLEL_FROM = 2_000_000
@@ -54,7 +54,7 @@ class ProductPlan:
         self.left, self.right = left, right
         self.threads = threads if count * m * k * n >= PARALLEL_FROM else 1
         r, v = _tile(m, n, k, double)
-        wide = v * lanes(double)
+        wide = v * lane_count(double)
         panels, tiles, parts = -(-n // wide), -(-m // r), -(-k // _PART)
         per_part = -(-k // parts)
         down, across = left.column != 1, right.column == 1
@@ -153,7 +153,7 @@ def _one_step(sizes: tuple, strides: tuple) -> int | None:
 
 def _tile(m: int, n: int, k: int, double: bool) -> tuple[int, int]:
     """(rows R, vectors V) of the tile with the fewest cycles for each step of the sum."""
-    best, width = (float("inf"), 1, 1), lanes(double)
+    best, width = (float("inf"), 1, 1), lane_count(double)
     for v in range(1, 7):
         panel = v * width * (8 if double else 4)
         fetch = panel / 24 if panel * k > 32768 else 0  # from the second cache

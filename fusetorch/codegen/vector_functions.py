@@ -23,7 +23,7 @@ def function(emit: Callable[..., str], variant: Hashable) -> int:
 
 
 @functools.cache
-def lanes(double: bool) -> int:
+def lane_count(double: bool) -> int:
     """Numbers in a vector."""
     return cpu_jit.vector_bits() // (64 if double else 32)
 
