@@ -685,3 +685,13 @@ def test_to_changes_the_memory_format_of_images_and_kernels():
     net = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.Flatten(), nn.Linear(8, 2)).to(memory_format=torch.channels_last)
     assert net[0].weight.stride() == (27, 1, 9, 3) and net[3].weight.stride() == (8, 1)
     assert net[0].weight.is_contiguous(memory_format=torch.channels_last)
+
+
+def test_convolution_weights_change_their_memory_format():
+    for rank, convert, wanted in ((2, nn.utils.convert_conv2d_weight_memory_format, torch.channels_last),
+                                  (3, nn.utils.convert_conv3d_weight_memory_format, torch.channels_last_3d)):
+        layer = getattr(nn, f"Conv{rank}d")(4, 6, 3)
+        net, parameter, before = nn.Sequential(layer, nn.Conv1d(4, 4, 3)), layer.weight, layer.weight.detach().clone()
+        assert convert(net, wanted) is net and layer.weight is parameter
+        assert layer.weight.is_contiguous(memory_format=wanted) and not layer.weight.is_contiguous()
+        assert torch.equal(layer.weight, before) and net[1].weight.is_contiguous()

@@ -18,7 +18,7 @@ from fusetorch.nn.calls import (  # noqa: F401 - PyTorch has them here
     register_module_module_registration_hook,
     register_module_parameter_registration_hook,
 )
-from fusetorch.nn.parameter import Buffer, Parameter
+from fusetorch.nn.parameter import Buffer, Parameter, zero_grads
 from fusetorch.nn.state_dict import IncompatibleKeys as _IncompatibleKeys  # noqa: F401 - PyTorch has it here
 from fusetorch.nn.state_dict import StateDict
 from fusetorch.tensor import Tensor, structure_changed
@@ -423,15 +423,7 @@ class Module(Calls, StateDict):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients of all parameters, or zeroes them if ``set_to_none`` is False."""
-        for parameter in self.parameters():
-            grad = parameter.grad
-            if grad is None:
-                continue
-            if set_to_none:
-                parameter.grad = None
-            else:
-                grad.requires_grad_(False) if grad.grad_fn is None else grad.detach_()
-                grad.zero_()
+        zero_grads(self.parameters(), set_to_none)
 
     # -------------------------------------------------------------------------------------------------- display
 

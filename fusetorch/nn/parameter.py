@@ -1,6 +1,7 @@
 """Parameter and Buffer: the tensors that a module owns."""
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 import fusetorch as torch
@@ -73,6 +74,19 @@ class Buffer(Tensor):
 
     def __reduce_ex__(self, protocol: Any) -> tuple:
         return _rebuild, (type(self), self.detach(), {"persistent": self.persistent})
+
+
+def zero_grads(tensors: Iterable[Tensor], set_to_none: bool) -> None:
+    """Drops the gradients of tensors, or fills them with zeros, cut off from how they were computed."""
+    for t in tensors:
+        grad = t.grad
+        if grad is None:
+            continue
+        if set_to_none:
+            t.grad = None
+        else:
+            grad.requires_grad_(False) if grad.grad_fn is None else grad.detach_()
+            grad.zero_()
 
 
 class UninitializedTensorMixin:

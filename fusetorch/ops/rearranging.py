@@ -8,6 +8,7 @@ import numpy as np
 
 from ..dtypes import int64
 from ..shapes import broadcast_shapes, wrap_dim
+from ..tensor import active_tracer
 from . import primitives as P
 from .creation import place
 from .expr import const, iota
@@ -227,7 +228,6 @@ def one_hot(tensor, num_classes=-1):
 
 
 def _tracing() -> bool:
-    from ..dispatch import active_tracer
     return active_tracer() is not None
 
 
@@ -243,15 +243,21 @@ def combinations(input, r=2, with_replacement=False):
     return fn.index(input, [place(at, input.device)], (0,)) if r else fn.empty((0,), dtype=input.dtype, device=input.device)
 
 
+def _image(name: str, input: Any, factor_name: str, factor: int) -> tuple[list[int], int, int, int]:
+    """The sizes of a batch of images: before the channels, channels, height, width."""
+    if input.ndim < 3:
+        raise RuntimeError(f"{name} expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
+    if factor <= 0:
+        raise RuntimeError(f"{name} expects a positive {factor_name}, but got {factor}")
+    *batch, c, h, w = input._a.shape
+    return batch, c, h, w
+
+
 @composite(nn=True, layout="images")
 def pixel_shuffle(input, upscale_factor):
     """(..., C r^2, H, W) as (..., C, H r, W r) (Shi et al. 2016)."""
-    if input.ndim < 3:
-        raise RuntimeError(f"pixel_shuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
     r = upscale_factor
-    if r <= 0:
-        raise RuntimeError(f"pixel_shuffle expects a positive upscale_factor, but got {r}")
-    *batch, c, h, w = input._a.shape
+    batch, c, h, w = _image("pixel_shuffle", input, "upscale_factor", r)
     if c % (r * r):
         raise RuntimeError(f"pixel_shuffle expects its input's 'channel' dimension to be divisible by the square of upscale_factor, but "
                            f"input.size(-3)={c} is not divisible by {r * r}")
@@ -263,12 +269,8 @@ def pixel_shuffle(input, upscale_factor):
 @composite(nn=True, layout="images")
 def pixel_unshuffle(input, downscale_factor):
     """The inverse of ``pixel_shuffle``."""
-    if input.ndim < 3:
-        raise RuntimeError(f"pixel_unshuffle expects input to have at least 3 dimensions, but got input with {input.ndim} dimension(s)")
     r = downscale_factor
-    if r <= 0:
-        raise RuntimeError(f"pixel_unshuffle expects a positive downscale_factor, but got {r}")
-    *batch, c, h, w = input._a.shape
+    batch, c, h, w = _image("pixel_unshuffle", input, "downscale_factor", r)
     if h % r or w % r:
         raise RuntimeError(f"pixel_unshuffle expects height and width to be divisible by downscale_factor, but got {h} x {w} and {r}")
     n = len(batch)

@@ -11,6 +11,7 @@ from typing import Any
 
 import fusetorch as torch
 from fusetorch.nn.hooks import RemovableHandle
+from fusetorch.nn.parameter import zero_grads
 from fusetorch.tensor import Tensor, runtime_number, structure_changed
 
 required: Any = type("required", (), {"__repr__": lambda self: "<required parameter>"})()
@@ -240,15 +241,7 @@ class Optimizer:
     def zero_grad(self, set_to_none: bool = True) -> None:
         """Drops the gradients of all parameters, or zeroes them if ``set_to_none`` is False."""
         for group in self.param_groups:
-            for p in group["params"]:
-                grad = p.grad
-                if grad is None:
-                    continue
-                if set_to_none:
-                    p.grad = None
-                else:
-                    grad.requires_grad_(False) if grad.grad_fn is None else grad.detach_()
-                    grad.zero_()
+            zero_grads(group["params"], set_to_none)
 
     # ------------------------------------------------------------------------------------------ groups and state
 

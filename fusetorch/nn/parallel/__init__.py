@@ -1,56 +1,8 @@
 """Modules over several devices or processes. fusetorch runs them on one, so that these wrappers hand the call on."""
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from fusetorch.nn.parallel.data_parallel import DataParallel, data_parallel
+from fusetorch.nn.parallel.distributed import DistributedDataParallel
+from fusetorch.nn.parallel.scatter_gather import gather, scatter
 
-from fusetorch.nn.module import Module
-
-__all__ = ["DataParallel", "DistributedDataParallel"]
-
-
-class DataParallel(Module):
-    """A module around another one, whose calls run on one device. Names in its ``state_dict`` start with ``module.``, as in PyTorch.
-
-    Example:
-        >>> import fusetorch as torch
-        >>> list(torch.nn.DataParallel(torch.nn.Linear(2, 1)).state_dict())
-        ['module.weight', 'module.bias']
-    """
-
-    def __init__(self, module: Module, device_ids: Sequence[Any] | None = None, output_device: Any = None, dim: int = 0) -> None:
-        super().__init__()
-        if device_ids is not None and len(device_ids) > 1:
-            raise NotImplementedError(f"DataParallel over {len(device_ids)} devices is not supported; give one in device_ids")
-        self.module = module
-        self.device_ids = [] if device_ids is None else list(device_ids)
-        self.output_device = output_device
-        self.dim = dim
-
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        return self.module(*inputs, **kwargs)
-
-
-class DistributedDataParallel(Module):
-    """A module around another one, in the only process: gradients need no averaging. Names in its ``state_dict`` start with ``module.``."""
-
-    def __init__(self, module: Module, device_ids: Sequence[Any] | None = None, output_device: Any = None, dim: int = 0,
-                 broadcast_buffers: bool = True, init_sync: bool = True, process_group: Any = None, bucket_cap_mb: float | None = None,
-                 find_unused_parameters: bool = False, check_reduction: bool = False, gradient_as_bucket_view: bool = False,
-                 static_graph: bool = False, **kwargs: Any) -> None:
-        super().__init__()
-        if not any(p.requires_grad for p in module.parameters()):
-            raise RuntimeError("DistributedDataParallel is not needed when a module doesn't have any parameter that requires a gradient.")
-        self.module = module
-        self.device_ids = None if device_ids is None else list(device_ids)
-        self.output_device = output_device
-        self.dim = dim
-
-    def forward(self, *inputs: Any, **kwargs: Any) -> Any:
-        return self.module(*inputs, **kwargs)
-
-    @contextmanager
-    def no_sync(self) -> Iterator[None]:
-        """A context in which gradients are not averaged over processes, which here they never are."""
-        yield
+__all__ = ["DataParallel", "DistributedDataParallel", "data_parallel", "gather", "scatter"]

@@ -184,34 +184,38 @@ class _Amount(BasePruningMethod):
         self.amount = amount
 
 
-class RandomUnstructured(_Amount):
+class _Unstructured(_Amount):
+    """Prunes the entries of the smallest scores."""
+
+    PRUNING_TYPE = "unstructured"
+
+    def _scores(self, t: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
+        n = _number(self.amount, t.nelement())
+        mask = default_mask.clone(memory_format=torch.contiguous_format)
+        if n:
+            mask.view(-1)[torch.topk(self._scores(t).reshape(-1), k=n, largest=False).indices] = 0
+        return mask
+
+
+class RandomUnstructured(_Unstructured):
     """Prunes entries drawn at random."""
 
-    PRUNING_TYPE = "unstructured"
-
-    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        n = _number(self.amount, t.nelement())
-        mask = default_mask.clone(memory_format=torch.contiguous_format)
-        if n:
-            mask.view(-1)[torch.topk(torch.rand_like(t).view(-1), k=n).indices] = 0
-        return mask
+    def _scores(self, t: Tensor) -> Tensor:
+        return torch.rand_like(t)
 
 
-class L1Unstructured(_Amount):
+class L1Unstructured(_Unstructured):
     """Prunes the entries nearest to zero."""
 
-    PRUNING_TYPE = "unstructured"
-
-    def compute_mask(self, t: Tensor, default_mask: Tensor) -> Tensor:
-        n = _number(self.amount, t.nelement())
-        mask = default_mask.clone(memory_format=torch.contiguous_format)
-        if n:
-            mask.view(-1)[torch.topk(torch.abs(t).reshape(-1), k=n, largest=False).indices] = 0
-        return mask
+    def _scores(self, t: Tensor) -> Tensor:
+        return torch.abs(t)
 
 
 class _Structured(_Amount):
-    """Prunes whole channels along ``dim``."""
+    """Prunes the channels along ``dim`` of the smallest scores."""
 
     PRUNING_TYPE = "structured"
 

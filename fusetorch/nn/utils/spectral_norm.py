@@ -10,6 +10,7 @@ import fusetorch as torch
 from fusetorch.nn import functional as F
 from fusetorch.nn.module import Module
 from fusetorch.nn.parameter import Parameter
+from fusetorch.nn.utils.parameter_hooks import ParameterHook
 from fusetorch.tensor import Tensor
 
 M = TypeVar("M", bound=Module)
@@ -30,8 +31,10 @@ def as_matrix(weight: Tensor, dim: int) -> Tensor:
     return weight.reshape(weight.size(0), -1)
 
 
-class SpectralNorm:
+class SpectralNorm(ParameterHook):
     """The hook: divides the weight ``<name>_orig`` by its largest singular value, estimated by power iteration."""
+
+    kind = "spectral_norm"
 
     def __init__(self, name: str = "weight", n_power_iterations: int = 1, dim: int = 0, eps: float = 1e-12) -> None:
         if n_power_iterations <= 0:
@@ -68,9 +71,7 @@ class SpectralNorm:
     @staticmethod
     def apply(module: Module, name: str, n_power_iterations: int, dim: int, eps: float) -> SpectralNorm:
         """Puts the hook on ``module``."""
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, SpectralNorm) and hook.name == name:
-                raise RuntimeError(f"Cannot register two spectral_norm hooks on the same parameter {name}")
+        SpectralNorm.check_free(module, name)
         made = SpectralNorm(name, n_power_iterations, dim, eps)
         weight = module._parameters[name]
         if weight is None:
@@ -102,9 +103,5 @@ def spectral_norm(module: M, name: str = "weight", n_power_iterations: int = 1, 
 
 def remove_spectral_norm(module: M, name: str = "weight") -> M:
     """Undoes :func:`spectral_norm`; the weight keeps its normalised value."""
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, SpectralNorm) and hook.name == name:
-            hook.remove(module)
-            del module._forward_pre_hooks[key]
-            return module
-    raise ValueError(f"spectral_norm of '{name}' not found in {module}")
+    SpectralNorm.take_off(module, name)
+    return module

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 from fusetorch.nn.module import Module
 from fusetorch.nn.parameter import Parameter
+from fusetorch.nn.utils.parameter_hooks import ParameterHook
 from fusetorch.tensor import Tensor
 
 M = TypeVar("M", bound=Module)
@@ -27,8 +28,10 @@ def weight_norm_of(v: Tensor, g: Tensor, dim: int = 0) -> Tensor:
     return v * (g / norm_except_dim(v, 2, dim))
 
 
-class WeightNorm:
+class WeightNorm(ParameterHook):
     """The hook: computes the weight from its magnitude ``<name>_g`` and direction ``<name>_v`` before each forward."""
+
+    kind = "weight_norm"
 
     def __init__(self, name: str, dim: int) -> None:
         self.name = name
@@ -41,9 +44,7 @@ class WeightNorm:
     @staticmethod
     def apply(module: Module, name: str, dim: int) -> WeightNorm:
         """Puts the hook on ``module``."""
-        for hook in module._forward_pre_hooks.values():
-            if isinstance(hook, WeightNorm) and hook.name == name:
-                raise RuntimeError(f"Cannot register two weight_norm hooks on the same parameter {name}")
+        WeightNorm.check_free(module, name)
         made = WeightNorm(name, dim)
         weight = getattr(module, name)
         delattr(module, name)
@@ -79,9 +80,5 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
 
 def remove_weight_norm(module: M, name: str = "weight") -> M:
     """Undoes :func:`weight_norm`; the weight keeps its value."""
-    for key, hook in module._forward_pre_hooks.items():
-        if isinstance(hook, WeightNorm) and hook.name == name:
-            hook.remove(module)
-            del module._forward_pre_hooks[key]
-            return module
-    raise ValueError(f"weight_norm of '{name}' not found in {module}")
+    WeightNorm.take_off(module, name)
+    return module
