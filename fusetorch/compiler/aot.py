@@ -10,8 +10,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..autograd import GradMode, Node, Saved, _Sink, edge_of, run_backward, set_history
+from ..autograd import GradMode, Node, _Sink, edge_of, keep, run_backward, set_history
 from ..tensor import Tensor, wrap
+from .effects import Rehearsal
 from .interpret import filled
 from .ir import Graph, Value, base_of, is_number
 from .passes.partition import choose_saved
@@ -20,6 +21,7 @@ from .trace import Boundary, Source, Storage, TracedArray, Tracer, contiguous_st
 from .verify import checked
 
 if TYPE_CHECKING:
+    from .guards import StateGuard
     from .ir import Node as IRNode
 
 
@@ -43,7 +45,7 @@ class CompiledNode(Node):
         super().__init__(edges, len(shapes))
         self.plan, self.saved, self.shapes = plan, saved, shapes
         # tensors whose memory is among the saved: writing to them before backward is an error
-        self.watched = [Saved(t, 0 if t.grad_fn is not None else None) for t in watched]
+        self.watched = [keep(t, 0 if t.grad_fn is not None else None) for t in watched]
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Feeds tangents and saved values to the plan."""
@@ -138,8 +140,9 @@ def hooked_inside(outputs: list[Tensor]) -> bool:
     return False
 
 
-def trace_backward(tracer: Tracer, outputs: list[Tensor]) -> Joint | None:
-    """Traces the gradients of ``outputs`` with respect to every lifted tensor that wants one."""
+def trace_backward(tracer: Tracer, outputs: list[Tensor], guard: StateGuard) -> Joint | None:
+    """Traces the gradients of ``outputs`` with respect to every lifted tensor that wants one. A backward that does more than compute
+    gradients is not for a plan: Python has to run it each time."""
     used = [t for t in outputs if consumed(t)]
     for t in used:
         set_history(t, ConsumedNode(()))
@@ -166,9 +169,17 @@ def trace_backward(tracer: Tracer, outputs: list[Tensor]) -> Joint | None:
         for x, _, _ in hooked:
             x.hooks = x.post_hooks = None  # they run when the backward does
         tracer.must_trace = True
+        rehearsal = Rehearsal(guard, tracer)
         try:
-            run_backward(outputs, roots, True, False, sink)
-        except (RuntimeError, NotImplementedError) as e:
+            with rehearsal:
+                run_backward(outputs, roots, True, False, sink)
+            if rehearsal.seen:
+                raise NotDifferentiable(f"its backward {rehearsal.seen}, which Python has to do each time")
+        except NotDifferentiable:
+            rehearsal.undo()
+            raise
+        except (ArithmeticError, AssertionError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+            rehearsal.undo()
             raise NotDifferentiable(f"its backward cannot be traced: {e}") from e
         finally:
             tracer.must_trace = False

@@ -1,16 +1,24 @@
 """What a traced function does beside tensor operations: Python that a replay would not run again."""
 from __future__ import annotations
 
+import contextlib
 import datetime
+import io
 import os
 import random
 import sys
 import time
 from collections.abc import Sequence
 from types import FrameType, GeneratorType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
+
+from ..tensor import meta
+
+if TYPE_CHECKING:
+    from .guards import StateGuard
+    from .trace import Tracer
 
 #: Functions whose result is another one each time, and objects that hold what the process is told from outside.
 IMPURE = {id(f): f"time.{n}()" for n in ("time", "time_ns", "perf_counter", "perf_counter_ns", "monotonic", "monotonic_ns", "process_time",
@@ -84,6 +92,66 @@ class Effects:
         if _randomness() != self._randomness:
             return "it draws Python's or NumPy's random numbers"
         return None
+
+
+class Rehearsal:
+    """A context manager around the trace of what Python will run again later: what it prints is thrown away, and :attr:`seen` says what
+    else it did to the world, which :meth:`undo` takes back.
+
+    Args:
+        guard: knows what the function reaches.
+        tracer: records it.
+    """
+
+    def __init__(self, guard: StateGuard, tracer: Tracer) -> None:
+        self.guard, self.tracer = guard, tracer
+        self.seen: str | None = None
+
+    def __enter__(self) -> Rehearsal:
+        t = self.tracer
+        self._before = self.guard.failure()
+        from .undo import Snapshot  # which needs to know gradients, whose trace is rehearsed
+        self._python = Snapshot(self.guard)
+        self._random = random.getstate(), np.random.get_state() if "numpy.random" in sys.modules else None
+        self._randomness = _randomness()
+        self._grads = {id(x): (x, x.grad) for x in (*self.guard.tensors.values(), *[x for x, _, _ in t.lifted.values()])}
+        self._values = {id(s): s.value for s in t.inputs}
+        self._offsets = {k: g._offset for k, (g, _) in t.generators.items()}
+        self._printed = io.StringIO()
+        self._stdout = contextlib.redirect_stdout(self._printed)
+        self._stdout.__enter__()
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self._stdout.__exit__(*error)
+        t = self.tracer
+        for x, _, _ in t.lifted.values():  # what it was the first to touch
+            self._grads.setdefault(id(x), (x, t.grads_before.get(id(x))))
+        if self._printed.getvalue():
+            self.seen = "prints"
+        elif _randomness() != self._randomness or any(g._offset != self._offsets.get(k, start) for k, (g, start) in t.generators.items()):
+            self.seen = "draws random numbers"
+        elif any(x.grad is not g for x, g in self._grads.values()):
+            self.seen = "accumulates gradients"
+        elif any(s.value is not self._values.get(id(s), s.initial) for s in t.inputs):
+            self.seen = "writes to a tensor that was there before"
+        elif self._before is None and (failure := self.guard.failure()) is not None:
+            self.seen = f"changes Python's state ({failure})"
+
+    def undo(self) -> None:
+        """Puts everything back."""
+        t = self.tracer
+        self._python.restore()
+        random.setstate(self._random[0])
+        if self._random[1] is not None:
+            np.random.set_state(self._random[1])
+        for x, g in self._grads.values():
+            if x.grad is not g:
+                meta(x).grad = g
+        for s in t.inputs:
+            s.value = self._values.get(id(s), s.initial)
+        for k, (g, start) in t.generators.items():
+            g._offset = self._offsets.get(k, start)
 
 
 def _randomness() -> list[Any]:

@@ -14,8 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from ..autograd import set_history
+from .. import dispatch
+from ..autograd import GradMode, set_history
+from ..ops.opdef import REGISTRY
 from ..runtime.device import device
+from ..shapes import contiguous_strides
 from ..tensor import Tensor, memory_of, meta, version_of, wrap
 from . import aot
 from .alias import overlap, start_of
@@ -70,6 +73,7 @@ class Entry:
         self.grads: list[tuple[Source, Output | None, int | None]] = []     # also: which result it is, if it is one
         self.rebinds: list[tuple[Source, Output]] = []
         self.sharing: list[tuple[int, Source | int, bool]] = []     # result, whose memory it shares, whether gradients depend on that
+        self.views: list[tuple[int, Source | int | None, tuple]] = []   # result, what it is a view of, the layout over that
         self.written: list[Source] = []
         self.generators: list[tuple[Any, int]] = []
         self.backward: aot.Backward | None = None
@@ -174,7 +178,7 @@ class Entry:
         for generator, n in self.generators:
             generator._offset += n
         tensors = [self._rebuild(o, results, arrays, leaves) for o in self.outputs]
-        self.share(tensors, leaves)
+        self.share(tensors, leaves, results)
         for source, o in self.rebinds:
             self.tensor_of(source, leaves)._a = self._rebuild(o, results, arrays, leaves)._a
         for source, o, at in self.grads:
@@ -185,7 +189,7 @@ class Entry:
                                  [self.tensor_of(s, leaves) for s in self.backward.saved_sources])
         return _fill(self.template, tensors)
 
-    def share(self, tensors: list[Tensor], leaves: list[Tensor]) -> None:
+    def share(self, tensors: list[Tensor], leaves: list[Tensor], results: list[Any]) -> None:
         """Lets results count the writes to memory they share, and forbids those that would need a history they do not have."""
         for i, other, frozen in self.sharing:
             x = meta(tensors[i])
@@ -193,6 +197,23 @@ class Entry:
             x.version, x.frozen = version_of(source), frozen
             if type(source._a) is np.ndarray:
                 x.memory = memory_of(source)
+        if self.views and GradMode.enabled:
+            self._tie(tensors, leaves, results)
+
+    def _tie(self, tensors: list[Tensor], leaves: list[Tensor], results: list[Any]) -> None:
+        """Lets results know what they are views of, so that a recorded write through one of them is seen by all."""
+        hidden: dict[int, Tensor] = {}
+        for i, other, layout in self.views:
+            x = meta(tensors[i])
+            if other is None:  # of a tensor that was not returned
+                at = self.outputs[i].index
+                base = hidden[at] = hidden[at] if at in hidden else wrap(results[at])
+            else:
+                base = tensors[other] if isinstance(other, int) else self.tensor_of(other, leaves)
+            b = meta(base)
+            x.version = version_of(base)
+            x.base, x.chain = base if b.base is None else b.base, (*b.chain, (dispatch.view, REGISTRY["as_strided_view"], layout))
+            x.seen = x.version[0]
 
     def _rebuild(self, o: Output, results: list[Any], arrays: list[Any], leaves: list[Tensor]) -> Tensor:
         if o.kind == "source":
@@ -243,7 +264,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         if (k in source_of or k in everything) and source_for(everything[k]).kind == "object":
             source_for(everything[k]).owner = source_for(t)
     needs = [t for t in found if t._req and t.grad_fn is not None and id(t) not in everything]
-    joint = aot.trace_backward(tracer, needs) if needs else None
+    joint = aot.trace_backward(tracer, needs, entry.guard) if needs else None
+    ties = view_ties(found, tracer, joint)
     for t in (*found, *[t.grad for t in tracked if t.grad is not None]):
         if id(t) not in tracer.lifted and t._x is not None:
             t._x.base, t._x.chain = None, ()  # a view must not keep alive what it was cut from: a replay could not
@@ -321,6 +343,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     entry.sources = [source_of_storage(s, source_of, tracked, by_tensor) for s in used]
     entry.base_shapes = [s.initial.shape for s in used]
     entry.sharing = sharing(entry, found, joint)
+    entry.views = [(i, b if b is None or isinstance(b, int) else source_for(b), layout) for i, b, layout in ties
+                   if b is None or isinstance(b, int) or source_for(b).kind in ("arg", "object")]
     real_of = {id(s): real for s, real in ((tracer.lifted[id(t)][2].storage, tracer.lifted[id(t)][1]) for t in tracked)}
     entry.layouts = [_layout(real_of.get(id(s)), src) for s, src in zip(used, entry.sources)]
 
@@ -338,7 +362,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         _realise(t, o, results, arrays)
     tracer.restore()
     aot.restore_history(tracer)
-    entry.share(found, leaves)
+    entry.share(found, leaves, results)
     if entry.backward is not None:
         entry.backward.attach([s.tensor for s in entry.backward.sources], found, results,
                               [s.tensor for s in entry.backward.saved_sources])
@@ -375,6 +399,29 @@ def sharing(entry: Entry, found: list[Tensor], joint: aot.Joint | None) -> list[
                 out.append((i, j, id(t) in recorded))
                 if id(found[j]) in recorded and (j, j, True) not in out:
                     out.append((j, j, True))
+    return out
+
+
+def view_ties(found: list[Tensor], tracer: Tracer, joint: aot.Joint | None) -> list[tuple[int, Tensor | int | None, tuple]]:
+    """For :meth:`Entry._tie`: the results that are views and have no history of their own. Their bases: tensors from outside, numbers of
+    other results, or ``None`` for a tensor that is not returned."""
+    recorded = set(map(id, joint.outputs)) if joint is not None else set()
+    number = {id(t): i for i, t in enumerate(found)}
+    out: list[tuple[int, Tensor | int | None, tuple]] = []
+    for i, t in enumerate(found):
+        base = None if t._x is None else t._x.base
+        if base is not None and type(base._a) is not TracedArray:  # an argument is a view of it
+            base = next((x for x, _, _ in tracer.lifted.values() if x._x is not None and x._x.base is base
+                         and x._a.storage is t._a.storage), base)
+        if base is None or t._req or id(t) in recorded or type(t._a) is not TracedArray or type(base._a) is not TracedArray:
+            continue
+        a, b = t._a, base._a
+        if a.storage is not b.storage or a.dtype is not b.dtype or id(base) in recorded:
+            continue
+        if b.storage.initial is None and id(base) not in number:
+            out.append((i, None, (a.shape, a.strides, a.offset, contiguous_strides(b.storage.value.shape))))
+        else:
+            out.append((i, number.get(id(base), base), (a.shape, a.strides, a.offset - b.offset, b.strides)))
     return out
 
 
