@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from . import config
+from . import config, formats
 from .dtypes import FROM_NUMPY, dtype
 from .ops.opdef import LoopSpec, OpDef
-from .shapes import broadcast_shapes, numel
+from .shapes import broadcast_shapes, dense_strides_like, numel
 
 name = "cpu"
 
@@ -38,23 +38,60 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
         for o in outs:
             if o.shape != shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
-    if by_numpy(spec, n) or (spec.single and n < config.parallel_threshold and outs is None) or (
+    if by_numpy(spec, n) or (spec.single and n < config.parallel_threshold and outs is None and not spec.reduces) or (
             spec.complex and (spec.single or outs is not None)):
         results = spec.numpy(shape, axes, *arrays, *scalars)
         if axes is None:
             results = [r if r.shape == shape else np.array(np.broadcast_to(r, shape)) for r in results]
         if outs is None:
-            return [np.asarray(r, order="C") for r in results] if spec.op is not None and spec.op.row_major else results
+            rule = "" if spec.op is None else spec.op.layout
+            if rule:
+                return [_by_rule(r, rule, arrays) if f else _in_row_major(r) for r, f in zip(results, spec.full)]
+            if axes is not None or (spec.op is not None and spec.op.row_major):
+                return [_in_row_major(r) for r in results]
+            if len(arrays) == 1 or all([a.flags.c_contiguous for a in arrays]):
+                return results  # NumPy keeps one operand's order, and row-major
+            strides = _strides_like(shape, arrays)
+            return [_with_strides(r, strides) for r in results]
         for o, r in zip(outs, results):
             copy(o, r)
         return list(outs)
     return native(spec, arrays, scalars, shape, axes, outs)
 
 
+def reduced(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], axes: tuple[int, ...], keepdim: bool) -> list[np.ndarray]:
+    """:func:`loop` for a reduction; without ``keepdim`` its reduced outputs lose the axes."""
+    if keepdim or not axes:
+        return loop(spec, arrays, scalars, axes, None)
+    seen = [(a.shape, a.strides) for a in arrays]
+    key = ("dropped", axes, *seen)
+    short = spec.launchers.get(key)
+    if short is not None and config.parallel_threshold:
+        return _launch(short, arrays, scalars)
+    results = loop(spec, arrays, scalars, axes, None)
+    results = [r if f else r.reshape([n for d, n in enumerate(r.shape) if d not in axes]) for r, f in zip(results, spec.full)]
+    short = spec.launchers.get((axes, *seen))
+    if short is not None:
+        _remember(spec.launchers, key, (short[0], [(r.shape, r.dtype) for r in results]))
+    return results
+
+
+def _launch(short: tuple, arrays: Sequence[np.ndarray], scalars: Sequence[Any]) -> list[np.ndarray]:
+    launch, made = short
+    if len(made) == 1:
+        r = np.empty(*made[0])
+        launch(*arrays, r, *scalars)
+        return [r]
+    results = [np.empty(s, d) for s, d in made]
+    launch(*arrays, *results, *scalars)
+    return results
+
+
 def by_numpy(spec: LoopSpec, n: int) -> bool:
-    """Whether ``n`` elements are so few that NumPy calls are the cheaper way: a native loop costs about as much as eight of them."""
+    """Whether ``n`` elements are so few that NumPy is the cheaper way: one or two of its passes cost less than a call of a native loop, and
+    nothing is compiled for a handful of elements."""
     threshold = config.native_threshold
-    return n * spec.passes < threshold or (n + 1250) * spec.passes < 5 * threshold
+    return n * spec.passes < threshold or (spec.passes < 3 and n < 16 * threshold and not spec.reduces)
 
 
 def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], shape: tuple[int, ...],
@@ -62,11 +99,21 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
     """Runs a spec as a native loop, compiled at first use and kept on disk."""
     if outs is not None:
         return _into(spec, arrays, scalars, shape, axes, outs)
-    row_major = axes is not None or (spec.op is not None and spec.op.row_major)
-    results = [_like(shape, d, arrays) if not row_major else empty(
+    key = (axes, *[(a.shape, a.strides) for a in arrays])
+    short = spec.launchers.get(key)
+    if short is not None and config.parallel_threshold:
+        return _launch(short, arrays, scalars)
+    rule = "" if spec.op is None else spec.op.layout
+    row_major = bool(rule) or axes is not None or (spec.op is not None and spec.op.row_major)
+    strides = _strides_by_rule(rule, shape, arrays) if rule else None
+    results = [_like(shape, d, arrays) if not row_major else _strided(shape, strides, d) if f and strides is not None else empty(
         shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
+    if not spec.complex and all([r.nbytes < _SHORT and r.flags.c_contiguous for r in results]):
+        launch = _launcher(spec, everything, len(arrays), shape, axes)
+        if launch is not None:
+            _remember(spec.launchers, key, (launch, [(r.shape, r.dtype) for r in results]))
     if spec.complex:
         form = spec.parts
         spec, scalars = form.spec, form.numbers(scalars)
@@ -75,6 +122,21 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
     run, sizes, strides = native_plan(spec, everything, len(arrays), shape, axes)
     run(everything, sizes, strides, scalars)
     return results
+
+
+#: Loops with results below so many bytes are called by launchers.
+_SHORT = 1 << 16
+
+
+def _launcher(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: tuple[int, ...], axes: tuple[int, ...] | None) -> Any:
+    run, sizes, strides = native_plan(spec, everything, inputs, shape, axes)
+    return run.launcher(sizes, strides) if numel(shape) < config.parallel_threshold else None
+
+
+def _remember(plans: dict, key: Any, plan: Any) -> None:
+    if len(plans) >= 256:
+        plans.clear()
+    plans[key] = plan
 
 
 def _part(a: np.ndarray, part: int | None) -> np.ndarray:
@@ -92,9 +154,8 @@ def native_plan(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape
         from .codegen.native import native_loop
         operands = [_operand(a, shape) for a in everything]
         call = schedule(shape, axes or (), operands[:inputs], operands[inputs:], spec.values, spec.full, spec.scalars)
-        if len(spec.plans) >= 256:
-            spec.plans.clear()
-        plan = spec.plans[key] = (native_loop(call.kernel), call.sizes, call.strides)
+        plan = native_loop(call.kernel), call.sizes, call.strides
+        _remember(spec.plans, key, plan)
     return plan
 
 
@@ -127,22 +188,48 @@ def _operand(a: np.ndarray, shape: tuple[int, ...]) -> Any:
     return Operand(FROM_NUMPY[a.dtype], strides)
 
 
-def _like(shape: tuple[int, ...], d: dtype, arrays: Sequence[np.ndarray]) -> np.ndarray:
-    """A result laid out like the operands when they agree on a dense permuted layout, else row-major."""
-    first = None
-    for a in arrays:
-        if a.shape == shape:
-            if a.flags.c_contiguous:
-                return empty(shape, d)
-            if first is None:
-                first = a
-            elif a.strides != first.strides:
-                return empty(shape, d)
-    if first is None or 0 in first.strides:
-        return empty(shape, d)
-    order = sorted(range(len(shape)), key=lambda k: -abs(first.strides[k]))
+def _in_row_major(a: np.ndarray) -> np.ndarray:
+    return a if a.flags.c_contiguous else np.asarray(a, order="C")
+
+
+def _strides_like(shape: Sequence[int], arrays: Sequence[np.ndarray]) -> tuple[int, ...]:
+    """Strides in elements of an elementwise result over these operands."""
+    return dense_strides_like(shape, [(a.shape, a.strides) for a in arrays])  # in bytes: only the order of an operand's strides counts
+
+
+def _with_strides(a: np.ndarray, strides: tuple[int, ...]) -> np.ndarray:
+    """``a``, or a dense copy of it with these strides (elements) where its own are others."""
+    size = a.itemsize
+    if all([n < 2 or s * size == t for n, s, t in zip(a.shape, strides, a.strides)]):
+        return a
+    out = _strided(a.shape, strides, FROM_NUMPY[a.dtype])
+    out[...] = a
+    return out
+
+
+def _strided(shape: Sequence[int], strides: tuple[int, ...], d: dtype) -> np.ndarray:
+    """Uninitialised memory with these dense strides (elements)."""
+    order = sorted(range(len(shape)), key=lambda k: -strides[k])
     back = sorted(range(len(shape)), key=order.__getitem__)
     return empty([shape[k] for k in order], d).transpose(back)
+
+
+def _like(shape: tuple[int, ...], d: dtype, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """Memory for an elementwise result over these operands."""
+    if all([a.flags.c_contiguous for a in arrays]):
+        return empty(shape, d)
+    return _strided(shape, _strides_like(shape, arrays), d)
+
+
+def _strides_by_rule(rule: str, shape: Sequence[int], arrays: Sequence[np.ndarray]) -> tuple[int, ...] | None:
+    """Strides in elements of a result whose operation has a rule for its layout; ``None``: row-major."""
+    return formats.RESULT_LAYOUTS[rule](shape, [(a.shape, a.strides) for a in arrays])
+
+
+def _by_rule(a: np.ndarray, rule: str, arrays: Sequence[np.ndarray]) -> np.ndarray:
+    """A result as its operation's rule wants it."""
+    strides = _strides_by_rule(rule, a.shape, arrays)
+    return _in_row_major(a) if strides is None else _with_strides(a, strides)
 
 
 def view(op: OpDef, a: np.ndarray, attrs: tuple) -> np.ndarray:
@@ -151,14 +238,18 @@ def view(op: OpDef, a: np.ndarray, attrs: tuple) -> np.ndarray:
 
 
 def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[np.ndarray]:
-    """Runs an op's own kernel; results are row-major."""
+    """Runs an op's own kernel; results are row-major unless the operation says otherwise."""
     kernel = op.kernels.get("cpu")
     if kernel is None:
         raise NotImplementedError(f"{op.name}: no CPU kernel")
     out = kernel(*[unwrap(o) for o in operands], *attrs)
     out = out if isinstance(out, (tuple, list)) else [out]
     # a move to a device gives that device's array
-    return [np.asarray(a, order="C") if isinstance(a, (np.ndarray, np.generic)) else a for a in out]
+    out = [np.asarray(a, order="C") if isinstance(a, (np.ndarray, np.generic)) else a for a in out]
+    if op.layout:
+        arrays = [a for o in operands if o is not None for a in (unwrap(o) if isinstance(o, (list, tuple)) else (o._a,))]
+        return [_by_rule(a, op.layout, arrays) for a in out]
+    return out
 
 
 def unwrap(o: Any) -> Any:

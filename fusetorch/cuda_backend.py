@@ -14,6 +14,7 @@ import numpy as np
 from . import config
 from .dtypes import HALVES, dtype, float32, int64
 from .errors import NoTritonType
+from .formats import RESULT_LAYOUTS
 from .ops.expr import Expr, scalar, substitute, walk
 from .ops.opdef import LoopSpec, OpDef, compute_dtype
 from .runtime import device as _device
@@ -127,11 +128,20 @@ def _plan(spec: LoopSpec, arrays: Sequence[DeviceArray], axes: tuple[int, ...] |
         shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
     if axes is not None:
         return _plan_reduction(spec, arrays, shape, axes)
-    strides = dense_strides_like(shape, [] if spec.op is not None and spec.op.row_major else [(a.shape, a.strides) for a in arrays])
+    strides = _strides_by_rule(spec, shape, arrays)
+    if strides is None:
+        strides = dense_strides_like(shape, [] if spec.op is not None and spec.op.row_major else [(a.shape, a.strides) for a in arrays])
     how = _one_primitive(spec)
     if how is not None and strides == contiguous_strides(shape) and all(a.shape == shape and a.is_contiguous for a in arrays):
         return lambda arrays, scalars, at: [_primitive(how, arrays, scalars, memory.empty(shape, spec.out_dtypes[0], at))]
     return _Generated(spec, arrays, shape, None, [(shape, strides)] * len(spec.values))
+
+
+def _strides_by_rule(spec: LoopSpec, shape: tuple[int, ...], arrays: Sequence[DeviceArray]) -> tuple[int, ...] | None:
+    """Strides of a full result whose operation has a rule for its layout."""
+    if spec.op is None or not spec.op.layout:
+        return None
+    return RESULT_LAYOUTS[spec.op.layout](shape, [(a.shape, a.strides) for a in arrays])
 
 
 def _primitive(how: tuple[str, list[tuple[str, Any]], dtype], arrays: Sequence[DeviceArray], scalars: Sequence[Any],
@@ -225,8 +235,9 @@ def _plan_reduction(spec: LoopSpec, arrays: Sequence[DeviceArray], shape: tuple[
     found = _one_reduction(spec) if numel([shape[k] for k in axes]) else None  # of nothing: whatever the kernel starts from
     if found is not None:
         return lambda arrays, scalars, at: [_one_reduced(*found, arrays, axes, memory.empty(reduced, spec.out_dtypes[0], at))]
-    layouts = [(own, contiguous_strides(own)) for own in [shape if f else reduced for f in spec.full]]
-    own = None if spec.op is None else spec.op.kernels.get("cuda")
+    whole = _strides_by_rule(spec, shape, arrays) or contiguous_strides(shape)
+    layouts = [(shape, whole) if f else (reduced, contiguous_strides(reduced)) for f in spec.full]
+    own = None if spec.op is None or whole != contiguous_strides(shape) else spec.op.kernels.get("cuda")
     if own is None:
         return _Generated(spec, arrays, shape, axes, layouts)
     return _own_plan(own, spec, axes, lambda arrays: _Generated(spec, arrays, shape, axes, layouts))
@@ -353,7 +364,20 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[DeviceArray
         found = ", ".join(f"{a.dtype}{list(a.shape)}" for a in given)
         raise NotImplementedError(f"{op.name}: {error} (operands {found}). Move the operands with .cpu(), and the result back with "
                                   ".cuda()") from None
-    return list(out) if isinstance(out, (tuple, list)) else [out]
+    out = list(out) if isinstance(out, (tuple, list)) else [out]
+    if not op.layout:
+        return out
+    layouts = [(a.shape, a.strides) for o in arrays for a in (o if isinstance(o, list) else [o]) if type(a) is DeviceArray]
+    return [_with_strides(r, RESULT_LAYOUTS[op.layout](r.shape, layouts)) for r in out]
+
+
+def _with_strides(a: DeviceArray, strides: tuple[int, ...] | None) -> DeviceArray:
+    """A row-major array, or a copy with other dense strides."""
+    if strides is None or strides == a.strides:
+        return a
+    out = DeviceArray(Storage(a.nbytes, a.storage.device_index), a.shape, strides, 0, a.dtype)
+    copy(out, a)
+    return out
 
 
 #: Operations that move elements or add them up: what they do to a complex array, they do to either part.

@@ -15,26 +15,17 @@ import numpy as np
 from . import cpu_backend
 from .autograd import GradMode, Node, check_inplace, edge_of, rebase, set_history
 from .dtypes import COMPLEX, can_cast, dtype
+from .formats import RESULT_LAYOUTS
 from .ops.opdef import LoopSpec, OpDef, fn, loop_spec, no_complex
 from .recorded import LoopNode, OpNode, grad_plan
 from .runtime.meta import MetaArray
-from .formats import RESULT_LAYOUTS
-from .shapes import broadcast_shapes, contiguous_strides, wrap_dims
-from .tensor import Meta, Tensor, memory_of, meta, strides_of, version_of, wrap
+from .shapes import broadcast_shapes, contiguous_strides, reduced_shape, wrap_dims
+from .tensor import Meta, Tensor, active_tracer, memory_of, strides_of, tracer, version_of, wrap
 
 ndarray = np.ndarray
 
-#: The active tracer, if any (see :mod:`fusetorch.compiler.trace`).
-tracer: list[Any] = [None]
-
 #: Largest CPU tensor that the operators' short cut handles; -1 while tracing. See :mod:`fusetorch.attach`.
 fast_limit = [1 << 15]
-
-
-def active_tracer() -> Any:
-    """The tracer that records this thread's operations, or ``None``."""
-    t = tracer[0]
-    return t if t is not None and t.thread == get_ident() else None
 
 
 def backend_for(tensors: Sequence[Tensor], op: str, target: Tensor | None = None) -> Any:
@@ -78,11 +69,10 @@ def _mixed(tensors: Sequence[Tensor], op: str) -> None:
                        "Move one with .to(device).")
 
 
-def _small(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any]) -> list[ndarray] | None:
-    """The results for a few elements on the CPU in operands of one shape; ``None`` for all others."""
-    arrays = [t._a for t in tensors]
+def _small(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any]) -> list[ndarray] | None:
+    """The results on the CPU for few elements in operands of one shape; ``None`` for all others."""
     first = arrays[0]
-    if type(first) is not ndarray or (spec.op is not None and (spec.op.row_major or spec.op.layout)) or spec.reduces:
+    if type(first) is not ndarray or spec.own_layout or spec.reduces:
         return None
     shape = first.shape
     if len(arrays) > 1:
@@ -90,7 +80,7 @@ def _small(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any]) ->
             if type(a) is not ndarray or a.shape != shape or not a.flags.c_contiguous:
                 return None
     if not cpu_backend.by_numpy(spec, first.size):
-        return None
+        return None if spec.complex or spec.single else cpu_backend.native(spec, arrays, scalars, shape, None, None)
     results = spec.numpy(shape, None, *arrays, *scalars)
     for r in results:
         if r.shape != shape:
@@ -100,16 +90,23 @@ def _small(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any]) ->
 
 def apply_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any] = (), record: bool = True) -> Any:
     """Runs an elementwise spec and records its derived gradient."""
-    results = _small(spec, tensors, scalars) if fast_limit[0] >= 0 else None
+    arrays = [t._a for t in tensors]
+    results = _small(spec, arrays, scalars) if fast_limit[0] >= 0 else None
     if results is None:
-        results = backend_for(tensors, spec.name).loop(spec, [t._a for t in tensors], scalars, None, None)
+        backend = backend_for(tensors, spec.name)
+        results = backend.loop(spec, [t._a for t in tensors], scalars, None, None)  # a trace has put symbolic arrays there
+    if len(results) == 1:
+        out = wrap(results[0])
+        if record and GradMode.enabled:
+            for t in tensors:
+                if t._req:
+                    record_loop(spec, tensors, scalars, (out,))
+                    break
+        return out
     outs = tuple([wrap(a) for a in results])
-    if record and GradMode.enabled:
-        for t in tensors:
-            if t._req:
-                record_loop(spec, tensors, scalars, outs)
-                break
-    return outs[0] if len(outs) == 1 else outs
+    if record and GradMode.enabled and any([t._req for t in tensors]):
+        record_loop(spec, tensors, scalars, outs)
+    return outs
 
 
 def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outs: Sequence[Tensor]) -> Node | None:
@@ -119,6 +116,9 @@ def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any
     if spec.op is not None and spec.op.vjp_fn is not None:
         raise AssertionError(f"{spec.name} has a hand-written vjp: record it as an OpNode")
     node = LoopNode(spec, tensors, scalars, outs)
+    if len(outs) == 1:
+        set_history(outs[0], node)
+        return node
     for j, smooth in enumerate(spec.differentiable):
         if smooth:
             set_history(outs[j], node, j)
@@ -129,14 +129,20 @@ def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any
 
 
 def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) -> tuple[LoopSpec, list[Tensor], list[Any]]:
+    if len(operands) == 1 and params == op.unset and isinstance(operands[0], Tensor):
+        a = operands[0]._a
+        if type(a) is ndarray and a.ndim:
+            spec = op.specs.get((a.dtype.num << 2 | 2, *op.unset_key))
+            if spec is not None:
+                return spec, [operands[0]], []
     key: list[Any] = []
     tensors: list[Tensor] = []
     scalars: list[Any] = []
     for o in operands:
         if isinstance(o, Tensor):
-            a, x = o._a, o._x
+            a = o._a
             if type(a) is ndarray:  # a number, which hashes faster than a dtype
-                key.append(a.dtype.num << 2 | (2 if a.ndim else 0 if x is not None and x.wrapped else 1))
+                key.append(a.dtype.num << 2 | (2 if a.ndim else 0 if o._x is not None and o._x.wrapped else 1))
             else:
                 key.append(_kind(o))
             tensors.append(o)
@@ -150,17 +156,14 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
             key.append(_number_kind(o))
             scalars.append(o)
     if params:
-        k = 0
-        for p in op.params:
-            if p.role == "scalar":
-                v = params[k]
-                key.append(v is None)
-                if v is not None:
-                    scalars.append(v.item() if isinstance(v, Tensor) else v)
-                k += 1
-            elif p.role == "static":
-                key.append(params[k])
-                k += 1
+        for is_scalar, v in zip(op.scalar_params, params):
+            if not is_scalar:
+                key.append(v)
+            elif v is None:
+                key.append(True)
+            else:
+                key.append(False)
+                scalars.append(v.item() if isinstance(v, Tensor) else v)
     key_t = tuple(key)
     spec = op.specs.get(key_t)
     if spec is None:
@@ -200,7 +203,7 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
     else:
         backend = backend_for(tensors, op.name)
         outs = [wrap(a) for a in backend.loop(spec, [t._a for t in tensors], scalars, None, None)]
-        _record(op, tensors, dict(zip(op.operands, operands)), _attrs(op, params), outs)
+        _record(op, tensors, operands, _attrs(op, params), outs)
         result = outs[0] if len(outs) == 1 else tuple(outs)
     return result if out is None else write_out(op.name, result, out, op.out == "exact")
 
@@ -210,13 +213,19 @@ def unary(op: OpDef, t: Any, out: Tensor | None = None) -> Any:
     if out is None and isinstance(t, Tensor) and type(t._a) is ndarray and t._a.ndim and fast_limit[0] >= 0:
         a = t._a
         spec = op.specs.get((a.dtype.num << 2 | 2,))
-        if spec is not None and spec.direct and (cpu_backend.by_numpy(spec, a.size) or (spec.single and a.size <= fast_limit[0])):
-            r = wrap(spec.numpy(a.shape, None, a)[0])
+        if spec is not None and spec.direct:
+            if cpu_backend.by_numpy(spec, a.size) or (spec.single and a.size <= fast_limit[0]):
+                made = spec.numpy(a.shape, None, a)
+            elif spec.complex or spec.single:
+                return elementwise(op, (t,), (), out)
+            else:
+                made = cpu_backend.native(spec, (a,), (), a.shape, None, None)
+            r = wrap(made[0])
             if t._req and GradMode.enabled:
                 if op.vjp_fn is not None:
-                    _record(op, (t,), {op.operands[0]: t}, {}, (r,))
-                elif op.differentiable:
-                    record_loop(spec, (t,), (), (r,))
+                    _record(op, (t,), (t,), {}, (r,))
+                elif op.differentiable and spec.differentiable[0]:
+                    LoopNode.of_one(spec, t, r)
             return r
     return elementwise(op, (t,), (), out)
 
@@ -225,16 +234,22 @@ def _attrs(op: OpDef, params: Sequence[Any]) -> dict[str, Any]:
     return dict(zip([p.name for p in op.params if p.role in ("scalar", "static")], params))
 
 
-def _record(op: OpDef, tensors: Sequence[Tensor], operands: dict[str, Any], attrs: dict[str, Any],
+def _record(op: OpDef, tensors: Sequence[Tensor], operands: Sequence[Any], attrs: dict[str, Any],
             outs: Sequence[Tensor]) -> Node | None:
     """Gives ``outs`` a history with the op's own vjp, if gradients are being recorded."""
-    if not GradMode.enabled or not any([t._req for t in tensors]):
+    if not GradMode.enabled or not op.differentiable:
+        return None
+    for t in tensors:
+        if t._req:
+            break
+    else:
         return None
     live = [j for j, o in enumerate(outs) if o.dtype.category >= 2]
-    if not live or not op.differentiable:
+    if not live:
         return None
     node = OpNode(op, tensors, attrs, len(outs))
-    node.save(operands, outs)
+    if op.saves:
+        node.save(dict(zip(op.operands, operands)), outs)
     for j in live:
         set_history(outs[j], node, j)
     return node
@@ -399,27 +414,35 @@ def assign(target: Tensor, result: Tensor, name: str) -> None:
 # ---------------------------------------------------------------------------------------------------- reductions
 
 
+#: The dimensions of a tensor, by how many they are.
+_AXES = [tuple(range(rank)) for rank in range(65)]
+
+
 def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: Any, keepdim: bool = False,
               out: Any = None) -> Any:
     """Calls a reduction over ``dim`` (``None``: all dimensions)."""
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     shape = tensors[0]._a.shape if len(tensors) == 1 else broadcast_shapes(*[t._a.shape for t in tensors])
-    axes = wrap_dims(dim, len(shape))
+    axes = _AXES[len(shape)] if dim is None else wrap_dims(dim, len(shape))
     if op.nonempty and any([shape[d] == 0 for d in axes]):
         if dim is None:
             raise RuntimeError(f"{op.name}(): Expected reduction dim to be specified for input.numel() == 0. Specify the reduction dim "
                                "with the 'dim' argument.")
         raise IndexError(f"{op.name}(): Expected reduction dim {next(d for d in axes if shape[d] == 0)} to have non-zero size.")
     backend = backend_for(tensors, op.name)
-    results = backend.loop(spec, [t._a for t in tensors], scalars, axes, None)
-    if not keepdim and axes:
-        left = tuple([n for d, n in enumerate(shape) if d not in axes])
-        results = [backend.reshape(r, left) if not f else r for r, f in zip(results, spec.full)]
+    arrays = [t._a for t in tensors]  # a tracer makes them its own
+    if backend is cpu_backend:
+        results = cpu_backend.reduced(spec, arrays, scalars, axes, keepdim)
+    else:
+        results = backend.loop(spec, arrays, scalars, axes, None)
+        if not keepdim and axes:
+            left = reduced_shape(shape, axes, False)
+            results = [backend.reshape(r, left) if not f else r for r, f in zip(results, spec.full)]
     outs = [wrap(a) for a in results]
-    if GradMode.enabled:
-        attrs = _attrs(op, params)
+    if GradMode.enabled and op.differentiable:
+        attrs = _attrs(op, params) if params else {}
         attrs["dim"], attrs["keepdim"] = axes, keepdim
-        _record(op, tensors, dict(zip(op.operands, operands)), attrs, outs)
+        _record(op, tensors, operands, attrs, outs)
     result = outs[0] if len(outs) == 1 else tuple(outs)
     return result if out is None else write_out(op.name, result, out, op.out == "exact")
 
@@ -439,20 +462,22 @@ def view(op: OpDef, t: Tensor, attrs: tuple) -> Tensor:
         r = backend_for((t,), op.name).view(op, a, attrs)
     out = wrap(r)
     x = out._x = Meta()
-    tx = meta(t)
-    if tx.version is None:
-        tx.version = [0]
-    x.version = tx.version
+    tx = t._x
+    if tx is None:
+        tx = t._x = Meta()
+    count = tx.version
+    if count is None:
+        count = tx.version = [0]
+    x.version = count
     if GradMode.enabled:
         if tx.base is None:
             x.base, x.chain = t, ((view, op, attrs),)
         else:
-            x.base, x.chain = tx.base, tx.chain + ((view, op, attrs),)
-        x.seen = x.version[0]
+            x.base, x.chain = tx.base, (*tx.chain, (view, op, attrs))
+        x.seen = count[0]
         if t._req:
-            node = OpNode(op, (t,), dict(zip([p.name for p in op.params[1:]], attrs)))
             out._req = True
-            x.node = node
+            x.node = OpNode(op, (t,), dict(zip(op.statics, attrs)))
     elif type(a) is ndarray:
         x.memory = memory_of(t)
     return out
@@ -479,7 +504,7 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple, out: Any = None) ->
     results = backend.opaque(op, operands, attrs)
     outs = [wrap(a) for a in results]
     if GradMode.enabled and op.differentiable:
-        _record(op, tensors, dict(zip(op.operands, operands)), _attrs(op, attrs), outs)
+        _record(op, tensors, operands, _attrs(op, attrs), outs)
     result = outs[0] if len(outs) == 1 else tuple(outs)
     return result if out is None else write_out(op.name, result, out, op.out == "exact")
 

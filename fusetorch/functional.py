@@ -8,6 +8,7 @@ from types import CodeType
 from typing import Any
 
 from . import casting, dispatch, short
+from .autograd.names import labels
 from .autograd.nodes import packers
 from .ops import load_all
 from .ops.opdef import REGISTRY, Namespace, OpDef, fn, op_names
@@ -40,7 +41,9 @@ def _tuple(names: list[str]) -> str:
 def derive(op: OpDef) -> Callable[..., Any]:
     """The public function of an op."""
     if op.kind == "composite":
-        f = _with_short(op) if op.short_fn else op.body
+        f = _with_short(op, _with_label(op, op.body)) if op.short_fn else op.body
+        f = _with_layout(op, f) if op.layout else f
+        f = _with_label(op, f) if not op.short_fn else f
         f = _with_out(op, f) if op.out else f
         f = _with_autocast(op, f) if op.autocast else f
         f.op = op
@@ -62,8 +65,26 @@ def derive(op: OpDef) -> Callable[..., Any]:
     return _build(op.name, sig, usual, env, op)
 
 
-def _with_short(op: OpDef) -> Callable[..., Any]:
-    body, short_way, run, limit = op.body, op.short_fn, short.run, dispatch.fast_limit
+def _with_label(op: OpDef, body: Callable) -> Callable[..., Any]:
+    """The body, which gives the last node of its result the name that PyTorch has for the whole operation."""
+    named = labels(op.name)
+    if named is None:
+        return body
+
+    @functools.wraps(body)
+    def f(*args: Any, **kwargs: Any) -> Any:
+        r = body(*args, **kwargs)
+        for t in r if isinstance(r, (tuple, list)) else (r,):
+            if t._req and (not args or t is not args[0]) and t._x is not None and t._x.node is not None:
+                label = named if type(named) is str else named(args, kwargs)
+                if label is not None:
+                    t._x.node.label = label
+        return r
+    return f
+
+
+def _with_short(op: OpDef, body: Callable) -> Callable[..., Any]:
+    short_way, run, limit = op.short_fn, short.run, dispatch.fast_limit
 
     @functools.wraps(body)
     def f(*args: Any, **kwargs: Any) -> Any:
@@ -89,6 +110,13 @@ def _with_out(op: OpDef, body: Callable) -> Callable[..., Any]:
             elif given is not out.dtype:
                 raise RuntimeError(f"{op.name}(): dtype {given} does not match dtype of out parameter ({out.dtype})")
         return dispatch.write_out(op.name, body(*args, **kwargs), out, exact)
+    return f
+
+
+def _with_layout(op: OpDef, body: Callable) -> Callable[..., Any]:
+    @functools.wraps(body)
+    def f(*args: Any, **kwargs: Any) -> Any:
+        return dispatch.lay_out(op.layout, body(*args, **kwargs), args or tuple(kwargs.values()))
     return f
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from .dtypes import FROM_NUMPY
+from .formats import RESULT_LAYOUTS
 from .ops.opdef import LoopSpec, OpDef
 from .runtime import meta
 from .runtime.meta import MetaArray
@@ -29,9 +30,10 @@ def loop(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any], axes: tu
             if o.shape != shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
         return list(outs)
-    if axes is not None:
-        left = tuple([1 if k in axes else n for k, n in enumerate(shape)])
-        return [meta.empty(shape if f else left, d) for d, f in zip(spec.out_dtypes, spec.full)]
+    rule = "" if spec.op is None else spec.op.layout
+    if rule or axes is not None:
+        left = () if axes is None else tuple([1 if k in axes else n for k, n in enumerate(shape)])
+        return [_by_rule(meta.empty(shape, d), rule, arrays) if f else meta.empty(left, d) for d, f in zip(spec.out_dtypes, spec.full)]
     own = [] if spec.op is not None and spec.op.row_major else [(a.shape, a.strides) for a in arrays if type(a) is MetaArray]
     strides = dense_strides_like(shape, own)
     return [meta.empty(shape, d, strides) for d in spec.out_dtypes]
@@ -47,7 +49,15 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[MetaArray]:
     """The results that the operation's shape rule gives."""
     if op.name == "move_to_device" and attrs[0].type != "meta":
         raise NotImplementedError(meta.NO_DATA)
-    return [meta.empty(tuple(shape), d) for shape, d in op.body(*[_shown(o) for o in operands], *attrs)]
+    shown = [_shown(o) for o in operands]
+    arrays = [a for o in shown if o is not None for a in (o if isinstance(o, list) else [o])]
+    return [_by_rule(meta.empty(tuple(shape), d), op.layout, arrays) for shape, d in op.body(*shown, *attrs)]
+
+
+def _by_rule(a: MetaArray, rule: str, arrays: Sequence[Any]) -> MetaArray:
+    """A row-major result as its operation's rule wants it."""
+    strides = RESULT_LAYOUTS[rule](a.shape, [(x.shape, x.strides) for x in arrays]) if rule else None
+    return a if strides is None else meta.empty(a.shape, a.dtype, strides)
 
 
 def _shown(o: Any) -> Any:

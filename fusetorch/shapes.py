@@ -46,6 +46,11 @@ def broadcast_shapes(*shapes: Sequence[int]) -> Size:
         >>> broadcast_shapes((2, 1), (3,))
         torch.Size([2, 3])
     """
+    return _broadcast(*map(tuple, shapes))
+
+
+@lru_cache(4096)
+def _broadcast(*shapes: tuple[int, ...]) -> Size:
     first = shapes[0]
     if all(s == first for s in shapes):
         return Size(first)
@@ -156,7 +161,12 @@ def packed_strides(shape: Sequence[int], order: Sequence[int]) -> tuple[int, ...
 
 def infer_reshape(shape: Sequence[int], count: int) -> tuple[int, ...]:
     """Resolves one ``-1`` in ``shape`` for ``count`` elements; ``RuntimeError`` where that is impossible."""
-    shape = tuple(shape)
+    return _infer_reshape(tuple(shape), count)
+
+
+@lru_cache(4096)
+def _infer_reshape(shape: tuple[int, ...], count: int) -> tuple[int, ...]:
+    shape = tuple([int(n) for n in shape])  # what is remembered serves NumPy integers and Python's
     if shape.count(-1) > 1:
         raise RuntimeError("only one dimension can be inferred")
     if any(n < -1 for n in shape):

@@ -17,7 +17,7 @@ from .opdef import As, composite, elementwise, fn, reduction
 from .views import sum_to_size
 
 
-@reduction(name="channel_norm_stats", function=False, method=False, promote="float", keep=("weight", "bias"), n_outputs=4)
+@reduction(name="channel_norm_stats", layout="images", function=False, method=False, promote="float", keep=("weight", "bias"), n_outputs=4)
 def channel_norm_stats(input, weight, bias, *, eps: float = 1e-5, dim=None, keepdim=False):
     """``(x - mean) / sqrt(var + eps) * weight + bias``, mean, 1/sqrt(var + eps), and the biased variance.
 
@@ -85,7 +85,8 @@ def _(ctx: Any, g: Any, g_mean: Any, g_rstd: Any, g_var: Any) -> Any:
     return [None if dx is None else dx.to(x.dtype), *rest]
 
 
-@elementwise(real=True, name="channel_norm_affine", function=False, method=False, promote="float", keep=("mean", "rstd", "weight", "bias"))
+@elementwise(name="channel_norm_affine", layout="images", real=True, function=False, method=False, promote="float",
+             keep=("mean", "rstd", "weight", "bias"))
 def channel_norm_affine(input, mean, rstd, weight, bias):
     """``(x - mean) * rstd * weight + bias`` with given statistics."""
     y = (input - mean) * (rstd if weight is None else rstd * cast(weight, rstd.dtype))

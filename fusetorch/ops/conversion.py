@@ -12,14 +12,13 @@ from ..dtypes import dtype as dtype_class
 from ..runtime import meta as meta_arrays
 from ..runtime.device import device as device_class
 from ..shapes import dense_strides_like
-from ..tensor import Meta, Tensor, memory_of, meta, structure_changed, version_of, wrap
+from ..tensor import Meta, Tensor, active_tracer, memory_of, meta, structure_changed, version_of, wrap
 from .creation import as_device
 from .opdef import composite, fn, opaque
 
 
 def host_array(t: Tensor) -> np.ndarray:
     """The contents as a NumPy array (the memory itself on the CPU). While tracing, this ends the trace."""
-    from ..dispatch import active_tracer
     if active_tracer() is not None:
         active_tracer().need_value(t)
     a = t._a
@@ -51,13 +50,13 @@ def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, me
         from .memory import in_format
         return in_format(to.body(input, dtype=dtype, device=device, copy=copy), memory_format)
     out = input
-    if device is not None:
+    here = input.device
+    if device is not None and device is not here:
         d = as_device(device)
-        here = input.device
         if d.type != here.type or (d.index or 0) != (here.index or 0):
             if d.type == "meta":
                 _end_trace("a tensor is moved to the meta device, where no kernel runs")
-            out = fn.move_to_device(out, d)
+            out = _moved(out, d)
     if dtype is not None and dtype is not out.dtype:
         if out.dtype.is_complex and dtype.category in (1, 2):
             warnings.warn("Casting complex values to real discards the imaginary part", UserWarning, stacklevel=2)
@@ -66,9 +65,17 @@ def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, me
 
 
 def _end_trace(why: str) -> None:
-    from ..dispatch import active_tracer
     if active_tracer() is not None:
         active_tracer().stop_tracing(why)
+
+
+def _moved(t: Tensor, device: device_class) -> Tensor:
+    """A copy on another device, its dimensions in the same order."""
+    if t.is_contiguous():
+        return fn.move_to_device(t, device)
+    strides = dense_strides_like(t._a.shape, [(t._a.shape, t.stride())])
+    order = sorted(range(t.ndim), key=lambda k: -strides[k])
+    return fn.permute_dims(fn.move_to_device(fn.permute_dims(t, tuple(order)), device), tuple([order.index(k) for k in range(t.ndim)]))
 
 
 @opaque(name="move_to_device", function=False, method=False)
@@ -303,7 +310,8 @@ def copy_(input, src, non_blocking=False):
     from .. import dispatch
     if not isinstance(src, Tensor):
         src = fn.tensor(src, dtype=input.dtype, device=input.device)
-    src = src.to(device=input.device, dtype=input.dtype)
+    if src.dtype is not input.dtype or src.device is not input.device:
+        src = src.to(device=input.device, dtype=input.dtype)
     if src._a.shape != input._a.shape:
         src = src.expand(input._a.shape)
     dispatch.check_inplace(input, "copy_")

@@ -26,20 +26,20 @@ def output_size(size: Sequence[int], kernel: Sequence[int], stride: Sequence[int
     return tuple((n + 2 * p - d * (k - 1) - 1) // s + 1 for n, k, s, p, d in zip(size, kernel, stride, padding, dilation))
 
 
-@opaque(name="convolution_forward", function=False, method=False)
+@opaque(name="convolution_forward", layout="convolution", function=False, method=False)
 def convolution_forward(input, weight, bias, stride: tuple, padding: tuple, dilation: tuple, groups: int):
     """The convolution of ``input`` (N, C, *size) with ``weight`` (O, C / groups, *kernel), plus ``bias`` (O) or ``None``."""
     x, w = input.shape, weight.shape
     return [((x[0], w[0], *output_size(x[2:], w[2:], stride, padding, dilation)), input.dtype)]
 
 
-@opaque(name="convolution_input_grad", function=False, method=False)
+@opaque(name="convolution_input_grad", layout="convolution", function=False, method=False)
 def convolution_input_grad(grad, weight, bias, size: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int):
     """The adjoint of the convolution with ``weight``: from ``grad`` (N, O, ...) to (N, C, *size); plus ``bias`` (C) or ``None``."""
     return [((grad.shape[0], weight.shape[1] * groups, *size), grad.dtype)]
 
 
-@opaque(name="convolution_weight_grad", function=False, method=False)
+@opaque(name="convolution_weight_grad", layout="convolution", function=False, method=False)
 def convolution_weight_grad(grad, input, kernel: tuple, stride: tuple, padding: tuple, dilation: tuple, groups: int):
     """The gradient of a weight (O, C / groups, *kernel), from that of the result (N, O, ...) and the input (N, C, *size)."""
     return [((grad.shape[1], input.shape[1] // groups, *kernel), grad.dtype)]
@@ -358,3 +358,12 @@ def weight_grad_by_windows(grad: np.ndarray, x: np.ndarray, kernel: tuple, strid
     seen = seen[(..., *(slice(a) for a in at))].reshape(n, g, x.shape[1] // g * prod(kernel), prod(at)).swapaxes(2, 3)
     return np.matmul(grad.reshape(n, g, grad.shape[1] // g, prod(at)), seen).sum(0, dtype=x.dtype).reshape(
         grad.shape[1], x.shape[1] // g, *kernel)
+
+
+@composite(nn=True, method=False)
+def conv_tbc(input, weight, bias, pad=0):
+    """Convolution over time of ``input`` (time, batch, in) with ``weight`` (width, in, out) and ``bias`` (out): (time', batch, out)."""
+    if input.ndim != 3 or weight.ndim != 3 or bias.ndim != 1:
+        raise RuntimeError(f"conv_tbc: Input must have 3 dims: time, batch, in_channel; weight 3; bias 1; got {input.ndim}, "
+                           f"{weight.ndim} and {bias.ndim}")
+    return fn.conv1d(input.permute(1, 2, 0), weight.permute(2, 1, 0), bias, padding=pad).permute(2, 0, 1)

@@ -14,7 +14,7 @@ from ..formats import preserve_format
 from ..runtime import meta
 from ..runtime.device import default_devices
 from ..runtime.device import device as device_class
-from ..tensor import Tensor, announce, wrap
+from ..tensor import Tensor, active_tracer, announce, wrap
 from .opdef import composite, fn
 
 
@@ -46,7 +46,6 @@ def get_default_device() -> device_class:
 def place(a: np.ndarray, device: Any, requires_grad: bool = False) -> Tensor:
     """A tensor with the contents of a NumPy array on ``device``; on the CPU it is that array."""
     d = as_device(device)
-    from ..dispatch import active_tracer
     if d.type == "meta":
         t = wrap(meta.empty(a.shape, dtype_from_numpy(a.dtype)))
     elif active_tracer() is not None:
@@ -84,7 +83,6 @@ def _sizes(size: tuple, named: Any = None) -> tuple[int, ...]:
 
 
 def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_grad: bool) -> Tensor:
-    from ..dispatch import active_tracer
     dev = as_device(device)
     if dev.type == "meta":
         t = wrap(meta.empty(tuple(shape), d))
@@ -245,17 +243,20 @@ def _in_format(t: Tensor, memory_format: Any, requires_grad: bool) -> Tensor:
 
 
 def _filled_like(input: Tensor, value: Any, d: dtype | None, device: Any, requires_grad: bool, memory_format: Any) -> Tensor:
-    """``value`` everywhere; in the order of the dimensions of ``input`` unless a format is given."""
-    t = _filled(input._a.shape, value, d or input.dtype, device or input.device, requires_grad)
+    t = _filled(input._a.shape, value, d or input.dtype, device or input.device, False)
+    t = laid_out_like(t, input, memory_format)
+    return t.requires_grad_() if requires_grad else t
+
+
+def laid_out_like(t: Tensor, input: Tensor, memory_format: Any) -> Tensor:
+    """A row-major tensor in a memory format: by default, with its dimensions in the order of those of ``input``."""
     if memory_format is None or memory_format is preserve_format:
-        return t if input.is_contiguous() else lay_out_like(t, input, requires_grad)
-    return _in_format(t, memory_format, requires_grad)
-
-
-def lay_out_like(t: Tensor, input: Tensor, requires_grad: bool = False) -> Tensor:
-    """A fresh tensor in the order of the dimensions of another of its shape."""
-    from ..dispatch import lay_out
-    return lay_out("like", t.detach(), (input,)).requires_grad_(requires_grad)
+        if input.is_contiguous():
+            return t
+        from ..dispatch import lay_out
+        return lay_out("like", t, (input,)).detach()
+    from .memory import in_format
+    return in_format(t, memory_format).detach()
 
 
 def _like(value: Any, doc: str, name: str) -> None:
@@ -338,7 +339,6 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False,
 
 def _unknown(start: Any, end: Any, d: dtype) -> bool:
     """Whether one of the ends is a tensor and a function is being traced, where its value is not known."""
-    from ..dispatch import active_tracer
     return active_tracer() is not None and d.is_floating_point and any(
         isinstance(x, Tensor) and not x.dtype.is_complex for x in (start, end))
 

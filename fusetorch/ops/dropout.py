@@ -59,7 +59,7 @@ def _feature_dropout(name: str, rank: int, batched: tuple[int, ...], doc: str) -
         r = x * 0.0 if p == 1.0 else x * (_feature_mask(x, p) / (1.0 - p))
         return _written(input, r.squeeze(0) if single else r, inplace)
     f.__doc__ = doc
-    composite(name=name, nn=True, function=name == "feature_dropout", method=False)(f)
+    composite(name=name, nn=True, function=name == "feature_dropout", method=False, layout="like")(f)
 
 
 _feature_dropout("dropout1d", 1, (2, 3), "Zeroes whole channels of (N, C, L) or (C, L) with probability ``p``.")
@@ -77,7 +77,7 @@ def _alpha(input: Any, p: float, kept: Any) -> Any:
     return (input * kept + (kept - 1.0) * _ALPHA) * a + (_ALPHA * p * a)
 
 
-@composite(nn=True, method=False)
+@composite(nn=True, method=False, layout="like")
 def alpha_dropout(input, p=0.5, training=False, inplace=False):
     """Dropout that keeps mean and variance of self-normalising networks: dropped elements become SELU's negative limit."""
     _check_p("alpha_dropout", p)
@@ -87,7 +87,7 @@ def alpha_dropout(input, p=0.5, training=False, inplace=False):
     return _written(input, _alpha(input, p, kept), inplace)
 
 
-@composite(nn=True, method=False)
+@composite(nn=True, method=False, layout="like")
 def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     """``alpha_dropout`` of whole channels."""
     _check_p("feature_alpha_dropout", p)

@@ -117,7 +117,7 @@ _copy("alias_copy", lambda input: input)
 def slice_copy(input, dim=0, start=None, end=None, step=1):
     """``input[start:end:step]`` along ``dim`` with a copy of its own as result."""
     d = wrap_dim(dim, input.ndim)
-    return input[(slice(None),) * d + (slice(start, end, step),)].clone()
+    return _row_major(input[(slice(None),) * d + (slice(start, end, step),)])
 
 
 @composite(out="exact")
@@ -125,7 +125,7 @@ def narrow_copy(input, dim, start, length):
     """``narrow`` with a copy of its own as result."""
     if dim >= max(input.ndim, 1):
         raise RuntimeError(f"narrow_copy: dim {dim} is not one of the {input.ndim} dimensions of a tensor of shape {list(input.shape)}")
-    return fn.narrow(input, dim, start, length).clone()
+    return _row_major(fn.narrow(input, dim, start, length))
 
 
 @composite()

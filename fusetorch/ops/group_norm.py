@@ -9,7 +9,7 @@ from .normalization import check_normalized_shape
 from .opdef import composite, fn
 
 
-@composite(nn=True, method=False, autocast="float32:cuda")
+@composite(nn=True, method=False, autocast="float32:cuda", layout="images")
 def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
     """Normalises each of ``num_groups`` groups of channels of each sample of ``input`` (N, C, ...); then scales and shifts each channel.
 
@@ -59,7 +59,7 @@ def native_layer_norm(input, normalized_shape, weight, bias, eps):
     return y, mean.to(kept), rstd.to(kept)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, layout="signals")
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """``input / (k + alpha * m) ** beta``, with ``m`` the mean square over ``size`` neighbouring channels of (N, C, ...).
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..dtypes import bool_, int64, uint8
 from ..shapes import broadcast_shapes, numel, wrap_dim
-from ..tensor import Tensor
+from ..tensor import Tensor, active_tracer
 from .creation import place
 from .indexing import (
     at_index,
@@ -107,14 +107,13 @@ def masked_select(input, mask):
     return getitem.body(input.expand(shape), mask.expand(shape)) if shape else getitem.body(input.reshape(1), mask.reshape(1))
 
 
-@composite()
+@composite(layout="row-major")
 def masked_scatter(input, mask, source):
     """``input`` with the elements where ``mask`` replaced by those of ``source``, in order."""
     if mask.dtype is not bool_:
         raise RuntimeError(f"masked_scatter_ only supports boolean masks, but got mask with dtype {mask.dtype}")
     if source.dtype is not input.dtype:
         raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}")
-    from ..dispatch import active_tracer
     shape = tuple(broadcast_shapes(input.shape, mask.shape))
     mask, have = mask.expand(shape), source.numel()
     if active_tracer() is None and not mask.is_meta and (n := int(mask.sum())) > have:
@@ -282,7 +281,7 @@ def take(input, index):
     return fn.index(input.reshape(-1), [index], (0,))
 
 
-@composite(inplace=True)
+@composite(inplace=True, layout="like")
 def put(input, index, source, accumulate=False):
     """``input`` with ``source`` written (or added) at the positions ``index`` of the flattened tensor."""
     if index.dtype is not int64:

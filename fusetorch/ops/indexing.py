@@ -13,7 +13,7 @@ import numpy as np
 
 from ..dtypes import HALVES, bool_, int64, uint8
 from ..shapes import broadcast_shapes
-from ..tensor import Tensor
+from ..tensor import Tensor, active_tracer
 from .creation import place
 from .opdef import composite, fn, opaque
 from .views import diagonal_dims, slice_dims, slices
@@ -55,10 +55,13 @@ def index(input, indices: Tensors, dims: tuple):  # noqa: F821 - "Tensors" marks
 
 @index.cpu
 def _(a: np.ndarray, indices: list[np.ndarray], dims: tuple) -> np.ndarray:
-    _check_bounds(a.shape, indices, dims)
-    if len(dims) == 1:
-        return np.take(a, indices[0], axis=dims[0], mode="wrap")
-    return np.array(a[_numpy_index(indices, dims)])
+    try:
+        if len(dims) == 1:
+            return a.take(indices[0], axis=dims[0])
+        return np.array(a[_numpy_index(indices, dims)])
+    except IndexError:
+        _check_bounds(a.shape, indices, dims)
+        raise
 
 
 @index.cuda
@@ -81,7 +84,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.put_at(z, g, ctx["indices"], ctx.attrs["dims"], True)
 
 
-@opaque(name="put_at", function=False, method=False)
+@opaque(name="put_at", layout="like", function=False, method=False)
 def put_at(input, values, indices: Tensors, dims: tuple, accumulate: bool):  # noqa: F821
     """``input`` with ``values`` written (or added) at index tensors; ``values`` broadcasts to the indexed shape."""
     return [(tuple(input.shape), input.dtype)]
@@ -176,7 +179,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.slice_dims(g, ctx.attrs["index"])
 
 
-@opaque(name="slice_put", function=False, method=False)
+@opaque(name="slice_put", layout="like", function=False, method=False)
 def slice_put(input, src, index: tuple):
     """``input`` with ``src`` written at a basic index."""
     return [(tuple(input.shape), input.dtype)]
@@ -202,7 +205,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.slice_put(g, fn.zeros_like(gs), at) if ctx.needed[0] else None, gs
 
 
-@opaque(name="diagonal_put", function=False, method=False)
+@opaque(name="diagonal_put", layout="like", function=False, method=False)
 def diagonal_put(input, src, offset: int, dim1: int, dim2: int):
     """``input`` with ``src`` written on a diagonal."""
     return [(tuple(input.shape), input.dtype)]
@@ -240,6 +243,54 @@ class Parsed:
 
     def __init__(self, basic: tuple, indices: list[Tensor], dims: tuple[int, ...], trivial: bool) -> None:
         self.basic, self.indices, self.dims, self.trivial = basic, indices, dims, trivial
+
+
+def basic_index(shape: Sequence[int], key: Any) -> tuple | None:
+    """The index for ``slice_dims`` where an expression consists of Python ints, slices of such, ``None`` and ``...`` that fit; ``None`` for all
+    others and for mistakes, which :func:`parse` takes apart."""
+    items = key if type(key) is tuple else (key,)
+    rank, used, found = len(shape), 0, -1
+    for k, i in enumerate(items):
+        if type(i) is int or type(i) is slice:
+            used += 1
+        elif i is Ellipsis:
+            if found >= 0:
+                return None
+            found = k
+        elif i is not None:
+            return None
+    if used > rank:
+        return None
+    if found >= 0:
+        items = (*items[:found], *[_ALL] * (rank - used), *items[found + 1:])
+    elif used < rank:
+        items = (*items, *[_ALL] * (rank - used))
+    out, d = [], 0
+    for i in items:
+        if i is None:
+            out.append(None)
+            continue
+        n = shape[d]
+        d += 1
+        if i is _ALL:
+            out.append((0, n, 1))
+        elif type(i) is int:
+            if not -n <= i < n:
+                return None
+            out.append(i + n if i < 0 else i)
+        else:
+            start, stop, step = i.start, i.stop, i.step
+            for v in (start, stop, step):
+                if v is not None and type(v) is not int:
+                    return None
+            if step is not None and step <= 0:
+                return None
+            start, stop, step = i.indices(n)
+            out.append((start, stop if stop > start else start, step))
+    return tuple(out)
+
+
+_ALL = slice(None)
 
 
 def _is_sequence(i: Any) -> bool:
@@ -330,7 +381,6 @@ def parse(x: Any, key: Any) -> Parsed:
 
 
 def _tracing() -> bool:
-    from ..dispatch import active_tracer
     return active_tracer() is not None
 
 
@@ -402,6 +452,11 @@ def getitem(input, key):
             raise IndexError("invalid index of a 0-dim tensor. Use `tensor.item()` in Python or `tensor.item<T>()` in C++ to convert "
                              "a 0-dim tensor to a number")
         return fn.slice_dims(input, (at_index(key, shape, 0), *[(0, n, 1) for n in shape[1:]]))
+    index = basic_index(input._a.shape, key)
+    if index is not None:
+        return fn.slice_dims(input, index)
+    if type(key) is Tensor and key.ndim and key.dtype is int64 and input.ndim:
+        return fn.index(input, on_device([key], input), (0,))
     p = parse(input, key)
     if p.trivial and p.indices:
         view = input
@@ -420,7 +475,7 @@ def _fit(value: Any, like: Any, shape: Sequence[int]) -> Any:
     extra = value.ndim - len(shape)
     if extra > 0 and all(n == 1 for n in value._a.shape[:extra]):
         value = value.reshape(value._a.shape[extra:])
-    return value.to(device=like.device, dtype=like.dtype)
+    return value if value.dtype is like.dtype and value.device is like.device else value.to(device=like.device, dtype=like.dtype)
 
 
 def write(op: Any, target: Any, operands: Sequence[Any], attrs: tuple, name: str) -> Any:
@@ -449,6 +504,14 @@ def setitem(input, key, value):
         _index_shape_check(key, input._a.shape)
         mask = key.reshape(key._a.shape + (1,) * (input.ndim - key.ndim))
         fn.masked_fill_(input, mask, _fit(value, input, ()) if isinstance(value, Tensor) else value)
+        return
+    index = basic_index(input._a.shape, key)
+    if index is not None:
+        view = fn.slice_dims(input, index)
+        if type(value) in (int, float, bool):
+            fn.fill_(view, value)
+        else:
+            view.copy_(_fit(value, input, view._a.shape))
         return
     p = parse(input, key)
     view = input if p.trivial else fn.slice_dims(input, p.basic)

@@ -55,7 +55,7 @@ def _rule(mode: str, n_in: int, n_out: int, scale: float | None, align: bool, an
     return ("cubic" if mode == "bicubic" else "linear", n_in, n_out, step, align)
 
 
-@composite(nn=True, function=False, method=False, autocast="float32:cuda")
+@composite(nn=True, function=False, method=False, autocast="float32:cuda", layout="images")
 def interpolate(input, size=None, scale_factor=None, mode="nearest", align_corners=None, recompute_scale_factor=None, antialias=False):
     """``input`` (N, C, *spatial) resized to ``size``, or by ``scale_factor``.
 
@@ -118,25 +118,25 @@ def _weighted(input: Any, rules: Sequence[tuple]) -> Any:
     return resample(input.to(float32) if d.itemsize == 2 else input, rules).to(d)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, layout="images")
 def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
     """``interpolate`` by its old name."""
     return interpolate.body(input, size, scale_factor, mode, align_corners)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, layout="images")
 def upsample_nearest(input, size=None, scale_factor=None):
     """``interpolate`` with the nearest element."""
     return interpolate.body(input, size, scale_factor, "nearest")
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, layout="images")
 def upsample_bilinear(input, size=None, scale_factor=None):
     """``interpolate`` linearly, the corners' centres staying in place."""
     return interpolate.body(input, size, scale_factor, "bilinear", True)
 
 
-@composite(name="_upsample_bilinear2d_aa", method=False)
+@composite(name="_upsample_bilinear2d_aa", method=False, layout="images")
 def _upsample_bilinear2d_aa(input, output_size, align_corners, scale_factors=None, scales_w=None, *, scales_h=None):
     """``interpolate`` of images, linearly and with antialiasing; scales come as ``scale_factors`` (rows, columns) or one by one."""
     if input.ndim != 4 or 0 in input._a.shape[1:]:
@@ -157,7 +157,7 @@ def _upsample_bilinear2d_aa(input, output_size, align_corners, scale_factors=Non
 # ---- channels
 
 
-@composite(nn=True, aliases=("native_channel_shuffle",), method=False)
+@composite(nn=True, aliases=("native_channel_shuffle",), method=False, layout="images")
 def channel_shuffle(input, groups):
     """The channels (dimension 1) dealt out: those of ``groups`` equal groups take turns (Zhang et al., "ShuffleNet", 2017)."""
     if input.ndim < 3:

@@ -30,7 +30,7 @@ def _tensors(name: str, tensors: Any) -> list[Tensor]:
 # ---- joining
 
 
-@opaque(name="cat_dim", function=False, method=False)
+@opaque(name="cat_dim", layout="joined", function=False, method=False)
 def cat_dim(tensors: Tensors, dim: int):  # noqa: F821 - "Tensors" marks a list of tensors
     """Tensors of one dtype one after the other along ``dim``; the other sizes are equal."""
     first = list(tensors[0].shape)
@@ -189,7 +189,7 @@ def block_diag(*tensors):
 # ---- repeating
 
 
-@composite(function=False)
+@composite(function=False, layout="row-major")
 def repeat(input, *args, repeats=None):
     """The tensor repeated ``repeats[d]`` times along each dimension ``d`` (there may be new leading ones)."""
     reps = variadic("repeat", args, repeats)
@@ -206,7 +206,7 @@ def repeat(input, *args, repeats=None):
     return input.reshape(split).expand(wide).reshape([r * s for r, s in zip(reps, shape)])
 
 
-@composite()
+@composite(layout="row-major")
 def tile(input, *args, dims=None):
     """``repeat`` with missing leading factors taken as 1."""
     reps = variadic("tile", args, dims)

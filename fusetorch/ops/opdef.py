@@ -26,6 +26,7 @@ from typing import Any, NamedTuple
 
 from ..dtypes import HALVES, dtype, float32, get_default_dtype, result_type
 from .expr import Expr, cast, load, scalar, walk
+from .primitives import PRIMITIVES
 
 _EMPTY = inspect.Parameter.empty
 
@@ -110,6 +111,7 @@ class OpDef:
     random: bool = False                # draws from the generator
     n_outputs: int = 1
     row_major: bool = False             # the result is row-major whatever the operands' layout
+    layout: str = ""                    # a rule of its own for the results' layout: formats.RESULT_LAYOUTS
     bools: bool = True                  # whether a bool result makes sense
     numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
     out: bool | str = False             # a composite that takes ``out=``, as the other kinds do; "exact": of the result's dtype only;
@@ -126,6 +128,10 @@ class OpDef:
         REGISTRY[self.name] = self
         self.operands = tuple(p.name for p in self.params if p.role in ("operand", "tensors"))
         self.position = {p.name: i for i, p in enumerate(self.params)}
+        self.statics = tuple(p.name for p in self.params if p.role == "static")
+        self.scalar_params = tuple(p.role == "scalar" for p in self.params if p.role in ("scalar", "static"))
+        #: all those parameters left at ``None``, and what they add to the key of a spec
+        self.unset, self.unset_key = (None,) * len(self.scalar_params), tuple(True if s else None for s in self.scalar_params)
         self.specs: dict[Any, LoopSpec] = {}
 
     def vjp(self, *saves: str) -> Callable[[Callable], Callable]:
@@ -255,7 +261,8 @@ class LoopSpec:
     """
 
     __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
-                 "grads", "kernel_cache", "primitives", "differentiable", "passes", "direct", "complex", "_parts")
+                 "grads", "kernel_cache", "primitives", "differentiable", "passes", "direct", "complex", "_parts", "launchers",
+                 "own_layout")
 
     def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
                  out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
@@ -263,18 +270,21 @@ class LoopSpec:
         self.name, self.op, self.reduces = name, op, reduces
         self.in_dtypes, self.values, self.out_dtypes = tuple(in_dtypes), tuple(values), tuple(out_dtypes)
         self.full, self.scalars = tuple(full), tuple(scalars)
+        #: how many passes over the elements NumPy makes
+        self.passes = max(1, sum([PRIMITIVES[e.op].passes if e.op in PRIMITIVES else 1 for e in walk(self.values) if e.args]))
         #: one primitive over its inputs: NumPy does it in one pass
-        self.single = len(values) == 1 and sum(1 for a in values[0].args if a.args) == 0 and not any(
+        self.single = len(values) == 1 and sum(1 for a in values[0].args if a.args) == 0 and self.passes == 1 and not any(
             d in HALVES for d in in_dtypes)
         self.numpy = numpy_function(self.values, self.out_dtypes, len(in_dtypes), len(scalars), reduces)
         #: which outputs can have a gradient
         self.differentiable = tuple([d.category >= 2 for d in out_dtypes])
+        #: results have a layout of their own, not that of the operands
+        self.own_layout = op is not None and bool(op.row_major or op.layout)
         #: an operation that is nothing but its loop: one result, in the layout that NumPy gives it
-        self.direct = op is not None and len(values) == 1 and not (op.row_major or op.check_fn or op.instead_fn) and any(
+        self.direct = op is not None and len(values) == 1 and not (op.row_major or op.layout or op.check_fn or op.instead_fn) and any(
             e.op == "load" for e in walk(values))
-        #: how many passes over the elements NumPy makes
-        self.passes = max(1, sum(1 for e in walk(self.values) if e.args))
         self.plans: dict[Any, Any] = {}
+        self.launchers: dict[Any, Any] = {}
         self.grads: dict[Any, Any] = {}
         self.kernel_cache: dict[Any, Any] = {}
         self.primitives = frozenset(e.op for e in walk(self.values))

@@ -7,7 +7,7 @@ from ..dtypes import bool_
 from .opdef import composite, fn
 
 
-@composite(nn=True, function=False, method=False)
+@composite(nn=True, function=False, method=False, layout="images")
 def pad(input, pad, mode="constant", value=None):
     """``input`` with ``pad[2k]`` elements before and ``pad[2k+1]`` after dimension ``-1-k``. ``mode``: ``constant`` (with ``value``),
     ``reflect``, ``replicate`` or ``circular``; negative amounts cut off."""

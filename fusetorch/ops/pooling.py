@@ -103,8 +103,9 @@ def _define_max_pool(n: int) -> None:
 
     pool.__doc__ = _MAX_DOC.format(n=n, s="s" if n > 1 else "")
     with_indices.__doc__ = f"``(values, positions)`` of ``{name}``."
-    composite(name=name, nn=True, method=False)(pool)
-    composite(name=f"{name}_with_indices", nn=True, function=n == 1, method=False)(with_indices)
+    layout = "signals" if n == 1 else "images"
+    composite(name=name, nn=True, method=False, layout=layout)(pool)
+    composite(name=f"{name}_with_indices", nn=True, function=n == 1, method=False, layout=layout)(with_indices)
 
 
 for _n in (1, 2, 3):
@@ -177,9 +178,10 @@ def _define_adaptive(n: int) -> None:
                        "its position in the plane.")
     largest_with_indices.__doc__ = f"``(values, positions)`` of ``{max_name}``."
     average.__doc__ = f"The mean of each of ``output_size`` near-equal parts of the last {dims}; ``None`` keeps a dimension."
-    composite(name=max_name, nn=True, function=False, method=False)(largest)
-    composite(name=f"{max_name}_with_indices", nn=True, function=False, method=False)(largest_with_indices)
-    composite(name=avg_name, nn=True, function=n == 1, method=False)(average)
+    layout = ("signals", "images", "row-major")[n - 1]
+    composite(name=max_name, nn=True, function=False, method=False, layout=layout)(largest)
+    composite(name=f"{max_name}_with_indices", nn=True, function=False, method=False, layout=layout)(largest_with_indices)
+    composite(name=avg_name, nn=True, function=n == 1, method=False, layout=layout)(average)
 
 
 # ---- means
@@ -267,19 +269,19 @@ def _avg_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: 
     return (total / (by if isinstance(by, int) else by.to(total.dtype))).to(input.dtype)
 
 
-@composite(nn=True, method=False)
+@composite(nn=True, method=False, layout="signals")
 def avg_pool1d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True):
     """The mean of each window over the last dimension; the zeros of the padding count unless ``count_include_pad`` is false."""
     return _avg_pool("avg_pool1d", 1, input, kernel_size, stride, padding, ceil_mode, count_include_pad, None)
 
 
-@composite(nn=True, out="exact", function=False, method=False)
+@composite(nn=True, out="exact", function=False, method=False, layout="images")
 def avg_pool2d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window over the last two dimensions; ``divisor_override``: divide the sum by this instead."""
     return _avg_pool("avg_pool2d", 2, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)
 
 
-@composite(nn=True, out="exact", function=False, method=False, autocast="float32:cpu")
+@composite(nn=True, out="exact", function=False, method=False, autocast="float32:cpu", layout="row-major")
 def avg_pool3d(input, kernel_size, stride=None, padding=0, ceil_mode=False, count_include_pad=True, divisor_override=None):
     """The mean of each window over the last three dimensions; ``divisor_override``: divide the sum by this instead."""
     return _avg_pool("avg_pool3d", 3, input, kernel_size, stride, padding, ceil_mode, count_include_pad, divisor_override)

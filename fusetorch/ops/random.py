@@ -18,9 +18,9 @@ from .. import dtypes
 from ..dtypes import dtype, get_default_dtype, int64
 from ..runtime.meta import MetaArray
 from ..runtime.rng import Counter
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, active_tracer, wrap
 from . import primitives as P
-from .creation import _sizes, as_device, place
+from .creation import _sizes, as_device, laid_out_like, place
 from .expr import Expr, cast, const, iota
 from .opdef import composite, elementwise, fn
 
@@ -74,7 +74,6 @@ default_generator = Generator()
 
 def _seed_operands(generator: Generator | None, like: Tensor) -> tuple[Tensor, Tensor]:
     """The generator's seed and position as 0-d tensors, advancing it by the size of ``like``; without memory nothing is drawn."""
-    from ..dispatch import active_tracer
     g = default_generator if generator is None else generator
     if not isinstance(g, Counter):
         raise TypeError(f"expected a torch.Generator, got {type(g).__name__}")
@@ -288,9 +287,8 @@ def randperm(n, *, generator=None, dtype=int64, device=None, requires_grad=False
 
 def _like(name: str, doc: str) -> None:
     def f(input, *, dtype=None, device=None, requires_grad=False, layout=None, memory_format=None, generator=None):  # noqa: ANN001, ANN202
-        make = getattr(fn, name)
-        return make(*input._a.shape, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad,
-                    generator=generator)
+        t = getattr(fn, name)(*input._a.shape, dtype=dtype or input.dtype, device=device or input.device, generator=generator)
+        return _finish(laid_out_like(t, input, memory_format), requires_grad)
     f.__doc__ = doc
     composite(name=name + "_like", method=False)(f)
 
@@ -305,7 +303,7 @@ def randint_like(input, low, high=None, *, dtype=None, device=None, requires_gra
     if high is None:
         low, high = 0, low
     t = _integers(input._a.shape, int(low), int(high), dtype or input.dtype, device or input.device, generator)
-    return _finish(t, requires_grad)
+    return _finish(laid_out_like(t, input, memory_format), requires_grad)
 
 
 @composite(out=True)
@@ -346,7 +344,6 @@ def _check_std(std: float) -> None:
 
 
 def _tracing() -> bool:
-    from ..dispatch import active_tracer
     return active_tracer() is not None
 
 

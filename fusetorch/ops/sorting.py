@@ -35,7 +35,7 @@ def pick_vjp(ctx: Any, g: Any, _: Any) -> Any:
 # ---- sorting
 
 
-@opaque(real=True, name="sort_dim", function=False, method=False, n_outputs=2)
+@opaque(real=True, name="sort_dim", layout="like", function=False, method=False, n_outputs=2)
 def sort_dim(input, dim: int, descending: bool):
     """The elements in order along ``dim`` (equal ones stay in order; NaN counts as largest), and where each was."""
     return [(tuple(input.shape), input.dtype), (tuple(input.shape), int64)]
@@ -153,7 +153,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     return topk_result(*fn.topk_dim(input, int(k), d, bool(largest)))
 
 
-@composite(out="exact")
+@composite(out="exact", layout="row-major")
 def kthvalue(input, k, dim=-1, keepdim=False):
     """``(values, indices)`` of the ``k``-th smallest element along ``dim``, counted from 1."""
     d = wrap_dim(dim, input.ndim)

@@ -66,7 +66,8 @@ def _polynomial(name: str, doc: str, first: Callable, step: Callable, shift: boo
         r = fn.polynomial_values(at.contiguous(), whole.contiguous(), name).to(d)
         return r if limit is None else fn.where(degree > limit, float("nan"), r)
     f.__doc__ = doc
-    composite(name=f"special_{name}", function=False, method=False, differentiable=False, out=True, aliases=(f"special.{name}",))(f)
+    composite(name=f"special_{name}", layout="elementwise", function=False, method=False, differentiable=False, out=True,
+              aliases=(f"special.{name}",))(f)
 
 
 def _chebyshev(x: Any, now: Any, before: Any, k: int) -> Any:
