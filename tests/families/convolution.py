@@ -117,6 +117,12 @@ def _fold(x: Any, output_size: Any, kernel_size: Any, dilation: Any = 1, padding
     return _col2im(x, *how) if x.ndim == 3 else _col2im(x[None], *how)[0]
 
 
+def _conv_tbc(x: Any, w: Any, bias: Any, pad: int = 0) -> Any:
+    x = np.pad(x, ((pad, pad), (0, 0), (0, 0)))
+    steps = len(x) - len(w) + 1
+    return sum(np.einsum("tbi,io->tbo", x[k : k + steps], w[k]) for k in range(len(w))) + bias
+
+
 SAMPLES = {
     # a matrix product, a strided one in groups, a depthwise one, many channels, and nothing
     "convolution_forward": lambda: [
@@ -173,6 +179,7 @@ SAMPLES = {
     "col2im": lambda: [S(f(2, 18, 12), (5, 6), (3, 2), (1, 2), (1, 0), (2, 1)), S(f(1, 8, 4), (3, 3), (2, 2), (1, 1), (0, 0), (1, 1))],
     "nn_unfold": lambda: [S(f(2, 3, 4, 5), 2, padding=1, stride=(2, 1)), S(f(3, 4, 5), (2, 3), dilation=(1, 2))],
     "fold": lambda: [S(f(2, 12, 9), (4, 4), 2), S(f(12, 6), [3, 4], (2, 2), stride=(1, 1))],
+    "conv_tbc": lambda: [S(f(5, 2, 3), f(2, 3, 4), f(4)), S(f(4, 1, 2), f(3, 2, 2), f(2), 2)],
 }
 
 ORACLES = {
@@ -190,4 +197,5 @@ ORACLES = {
     "col2im": _col2im,
     "nn_unfold": _unfold,
     "fold": _fold,
+    "conv_tbc": _conv_tbc,
 }
