@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import weakref
 
@@ -63,6 +64,24 @@ def test_nothing_is_recorded_where_gradients_are_off() -> None:
     with torch.set_grad_enabled(False):
         assert not (x * 2).requires_grad
     assert (x * 2).requires_grad
+
+
+def test_a_generator_under_no_grad_sees_what_is_thrown_into_it() -> None:
+    @contextlib.contextmanager
+    @torch.no_grad()
+    def without(kind):
+        try:
+            yield torch.is_grad_enabled()
+        except kind:
+            seen.append(torch.is_grad_enabled())
+
+    seen = []
+    with without(ValueError) as inside:
+        assert inside is False and torch.is_grad_enabled()
+        raise ValueError
+    assert seen == [False] and torch.is_grad_enabled()
+    with pytest.raises(KeyError), without(ValueError):
+        raise KeyError
 
 
 def test_no_grad_on_a_generator() -> None:

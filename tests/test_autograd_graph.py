@@ -127,6 +127,16 @@ def test_anomalies_name_the_forward_line():
     close(a.grad, torch.full((2,), 2.0))
 
 
+def test_anomalies_name_programs_in_folders_that_are_called_like_the_package():
+    program = compile("y = x.sqrt().sqrt()", "/home/someone/fusetorch/train.py", "exec")
+    x = torch.tensor(0.0, requires_grad=True)
+    with torch.autograd.set_detect_anomaly(True):
+        names = {"x": x * 0}
+        exec(program, names)
+        with pytest.warns(UserWarning, match="someone/fusetorch/train.py"), pytest.raises(RuntimeError, match="nan"):
+            names["y"].backward()
+
+
 def test_grad_mode_is_the_threads_own():
     seen = []
 

@@ -1,8 +1,10 @@
 """Anomaly detection: where in the forward pass a bad gradient comes from."""
 from __future__ import annotations
 
+import os
 import traceback
 import warnings
+from pathlib import Path
 from typing import Any
 
 from .. import dispatch
@@ -21,11 +23,12 @@ class _State:
 
 
 _plain_init = Node.__init__
+_PACKAGE = str(Path(__file__).resolve().parent.parent) + os.sep
 
 
 def _recording_init(self: Node, edges: tuple, n_outputs: int = 1) -> None:
     _plain_init(self, edges, n_outputs)
-    frames = [f for f in traceback.extract_stack() if "/fusetorch/" not in f.filename and f.filename != "<fusetorch functions>"]
+    frames = [f for f in traceback.extract_stack() if not f.filename.startswith((_PACKAGE, "<fusetorch functions>"))]
     self.where = "".join(traceback.format_list(frames))
 
 

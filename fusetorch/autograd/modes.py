@@ -135,15 +135,20 @@ def decorate(make: Callable[[], Any], f: Any) -> Any:
         @functools.wraps(f)
         def generator(*args: Any, **kwargs: Any) -> Any:
             it = f(*args, **kwargs)
-            sent: Any = None
+            resume: Callable[[], Any] = functools.partial(next, it)
             try:
                 while True:
                     with make():
                         try:
-                            item = it.send(sent)
+                            item = resume()
                         except StopIteration as stop:
                             return stop.value
-                    sent = yield item
+                    try:
+                        resume = functools.partial(it.send, (yield item))
+                    except GeneratorExit:
+                        raise
+                    except BaseException as error:  # thrown in by the caller: for ``f`` to see
+                        resume = functools.partial(it.throw, error)
             finally:
                 with make():
                     it.close()
