@@ -5,10 +5,11 @@ import math
 
 import numpy as np
 import pytest
+from vectors_support import vectors
 
 import fusetorch as torch
 from fusetorch.codegen import attention
-from fusetorch.runtime import cpu_jit, cpu_pool
+from fusetorch.runtime import cpu_pool
 
 F = torch.nn.functional
 INF = math.inf
@@ -120,17 +121,12 @@ def test_results_do_not_depend_on_threads(causal):
 
 
 @pytest.mark.parametrize("bits", [128, 256])
-def test_narrower_vectors(bits, monkeypatch):
+def test_narrower_vectors(bits):
     q, k, v = (np.float32(numbers(1, 2, n, 20)) for n in (37, 53, 53))
-    monkeypatch.setattr(cpu_jit, "vector_bits", lambda: bits)
-    monkeypatch.setattr(attention, "_functions", {})
-    attention._plan.cache_clear()
-    try:
+    with vectors(bits):
         out, lse = attention.forward(q, k, v, None, 0.3, True)
         np.testing.assert_allclose(out, formula(q, k, v, None, True, 0.3), rtol=2e-5, atol=2e-5)
         dq, dk, dv = attention.backward(out, q, k, v, None, out, lse, 0.3, True)
-    finally:
-        attention._plan.cache_clear()
     t = [torch.tensor(np.float64(x), requires_grad=True) for x in (q, k, v)]
     wanted = torch.autograd.grad(F.scaled_dot_product_attention(*t, is_causal=True, scale=0.3), t, torch.tensor(np.float64(out)))
     for got, want in zip((dq, dk, dv), wanted):

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 
-from fusetorch.codegen import convolution, product, vector_functions
+from fusetorch.codegen import attention, convolution, product, vector_functions
 
-CACHES = (vector_functions.lane_count, vector_functions.registers, convolution._forward_plan, convolution._input_plan, convolution._weight_plan,
-          product._plan)
+CACHES = (vector_functions.lane_count, vector_functions.registers, convolution._forward_plan, convolution._input_plan,
+          convolution._weight_plan, product._plan, attention._plan)
 
 
 @contextlib.contextmanager

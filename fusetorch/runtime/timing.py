@@ -67,6 +67,14 @@ def _sample(fn: Callable[[], Any], calls: int, device: str) -> float:
     return timer.seconds / calls
 
 
+def _samples(fn: Callable[[], Any], calls: int, device: str, seconds: float) -> list[float]:
+    end = time.perf_counter() + seconds
+    found = [_sample(fn, calls, device)]
+    while time.perf_counter() < end:
+        found.append(_sample(fn, calls, device))
+    return found
+
+
 def _calls_per_sample(fn: Callable[[], Any], device: str) -> int:
     calls = 1
     while (taken := _sample(fn, calls, device) * calls) < MIN_SAMPLE:
@@ -94,8 +102,11 @@ def bench(fn: Callable[[], Any], *, device: str = "cpu", seconds: float = 0.3, w
 
 
 def compare_interleaved(functions: Mapping[str, Callable[[], Any]], *, device: str = "cpu", seconds: float = 0.3,
-                        warmup: int = 3, max_samples: int = 10_000) -> dict[str, dict[str, float]]:
+                        warmup: int = 3, max_samples: int = 10_000, turn: float = 0.0) -> dict[str, dict[str, float]]:
     """:func:`bench` of several functions, one sample of each in turn; ``seconds`` counts for each of them.
+
+    With ``turn``, each turn has calls that do not count, then samples, for so many seconds each: what comes before a turn, such as threads
+    of another library that spin on a core for milliseconds after their work, then weighs on nobody's times.
 
     Example:
         >>> got = compare_interleaved({"a": lambda: None, "b": lambda: sum(range(100))}, seconds=0.01)
@@ -114,6 +125,8 @@ def compare_interleaved(functions: Mapping[str, Callable[[], Any]], *, device: s
     rounds = 0
     while rounds < 5 or (time.perf_counter() < end and rounds < max_samples):
         for name, fn in functions.items():
-            samples[name].append(_sample(fn, calls[name], device))
+            if turn:
+                _samples(fn, calls[name], device, turn)
+            samples[name] += _samples(fn, calls[name], device, turn)
         rounds += 1
     return {name: _summary(got) for name, got in samples.items()}
