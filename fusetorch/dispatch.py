@@ -16,7 +16,7 @@ from . import cpu_backend
 from .autograd import GradMode, Node, check_inplace, edge_of, rebase, set_history
 from .dtypes import COMPLEX, can_cast, dtype
 from .formats import RESULT_LAYOUTS
-from .ops.opdef import LoopSpec, OpDef, fn, loop_spec, no_complex
+from .ops.opdef import LoopSpec, OpDef, fn, check_dtype, loop_spec
 from .recorded import LoopNode, OpNode, grad_plan
 from .runtime.meta import MetaArray
 from .shapes import broadcast_shapes, contiguous_strides, reduced_shape, wrap_dims
@@ -496,10 +496,8 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple, out: Any = None) ->
             tensors.extend(o)
         elif o is not None:
             raise TypeError(f"{op.name}(): argument '{name}' must be Tensor, not {type(o).__name__}")
-    if op.real:
-        for t in tensors:
-            if t.dtype.is_complex:
-                raise no_complex(op.name.removesuffix("_dim"), t.dtype)
+    if op.refuses and tensors:
+        check_dtype(op, tensors[0].dtype)
     backend = backend_for(tensors, op.name)
     results = backend.opaque(op, operands, attrs)
     outs = [wrap(a) for a in results]

@@ -8,37 +8,52 @@ from collections.abc import Sequence
 from typing import Any
 
 from . import dispatch
-from .autograd import Node, Saved, edge_of
-from .autograd.nodes import node_name
-from .dtypes import dtype
+from .autograd import Node, Saved, edge_of, edges_of, keep, next_order
+from .autograd.names import node_name, number_of
+from .dtypes import FROM_NUMPY, dtype
 from .ops.expr import Expr, substitute, walk
 from .ops.gradient import derive
 from .ops.opdef import LoopSpec, OpDef, fn
-from .tensor import Tensor
+from .tensor import Meta, Tensor
+
+_new = object.__new__
+#: The gradient of the only operand from that of the only result.
+_ONE = (0,), (True,)
 
 
 class OpNode(Node):
     """A recorded operation: what its vjp may look at. ``ctx["input"]`` is a saved operand, ``ctx["out"]`` the saved output."""
 
+    saved: dict[str, Any] = {}
+
     def __init__(self, op: OpDef, tensors: Sequence[Tensor], attrs: dict[str, Any], n_outputs: int = 1) -> None:
-        super().__init__(tuple([edge_of(t) for t in tensors]), n_outputs)
+        self.edges = edges_of(tensors)
+        self.order = next_order()
+        if n_outputs != 1:
+            self.n_outputs = n_outputs
         self.op, self.attrs = op, attrs
-        self.saved: dict[str, Saved | list[Saved]] = {}
-        self.inputs_meta = tuple([(t._a.shape, t.dtype) for t in tensors])
-        self.needed = tuple([e is not None for e in self.edges])
+        self.operands = [(a.shape, a.dtype) for a in [t._a for t in tensors]]
+
+    @property
+    def needed(self) -> tuple[bool, ...]:
+        """For each tensor operand, whether its gradient is wanted."""
+        return tuple([e is not None for e in self.edges])
 
     def save(self, operands: dict[str, Tensor], outputs: Sequence[Tensor]) -> None:
         """Keeps what the op's vjp declared."""
+        self.saved = saved = {}
         for name in self.op.saves:
             if name == "out":
-                self.saved[name] = Saved(outputs[0], 0)
+                saved[name] = keep(outputs[0], 0)
             elif name.startswith("out") and name[3:].isdigit():
                 if int(name[3:]) < len(outputs):  # an op may have fewer results in some of its forms
-                    self.saved[name] = Saved(outputs[int(name[3:])], int(name[3:]))
-            elif isinstance(operands.get(name), Tensor):
-                self.saved[name] = Saved(operands[name])
-            elif isinstance(operands.get(name), (list, tuple)):
-                self.saved[name] = [Saved(t) for t in operands[name]]
+                    saved[name] = keep(outputs[int(name[3:])], int(name[3:]))
+            else:
+                given = operands.get(name)
+                if isinstance(given, Tensor):
+                    saved[name] = keep(given)
+                elif isinstance(given, (list, tuple)):
+                    saved[name] = [keep(t) for t in given]
 
     def __getitem__(self, name: str) -> Any:
         s = self.saved.get(name)
@@ -46,11 +61,12 @@ class OpNode(Node):
 
     def shape(self, i: int = 0) -> tuple[int, ...]:
         """Shape of tensor operand ``i``."""
-        return self.inputs_meta[i][0]
+        return self.operands[i][0]
 
     def dtype(self, i: int = 0) -> dtype:
         """Dtype of tensor operand ``i``."""
-        return self.inputs_meta[i][1]
+        d = self.operands[i][1]
+        return d if isinstance(d, dtype) else FROM_NUMPY[d]
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Calls the op's vjp."""
@@ -67,17 +83,22 @@ class OpNode(Node):
 
     def name(self) -> str:
         """Such as ``SumBackward0``."""
-        return node_name(self.op.name)
+        if self.label is None:
+            dim = self.attrs.get("dim")
+            some = bool(self.attrs.get("keepdim")) or isinstance(dim, tuple) and len(dim) < len(self.shape())
+            return node_name(self.op.name, number_of(self.op.name, 0, some) if isinstance(dim, tuple) else 0)
+        return self.label
 
 
 class GradPlan:
     """A derived gradient: the spec of its kernel, what it reads, and of which input each of its results, or an incoming gradient that is
     passed on unchanged, is the gradient."""
 
-    __slots__ = ("spec", "reads", "results")
+    __slots__ = ("spec", "reads", "results", "saves")
 
     def __init__(self, spec: LoopSpec | None, reads: tuple, results: tuple) -> None:
         self.spec, self.reads, self.results = spec, reads, results
+        self.saves = tuple([tuple([k for kind, k in reads if kind == what]) for what in ("in", "out")])
 
 
 def grad_plan(spec: LoopSpec, wanted: tuple[int, ...], have: tuple[bool, ...]) -> GradPlan:
@@ -136,9 +157,34 @@ class LoopNode(Node):
     shapes: Sequence[tuple[int, ...]]
     plan: GradPlan | None = None        # for gradients of all floating results
 
+    @staticmethod
+    def of_one(spec: LoopSpec, t: Tensor, out: Tensor) -> LoopNode:
+        """What the constructor and :func:`set_history` do, for one operand and a result that is new: the commonest case, in line."""
+        node = _new(LoopNode)
+        node.order = next_order()
+        x = t._x
+        node.edges = (t if x is None else (x.node, x.index) if x.base is None and x.node is not None else edge_of(t),)
+        node.spec = spec
+        node.shapes = (t._a.shape,)
+        out._req = True
+        out._x = m = _new(Meta)
+        m.node = node
+        node.plan = plan = spec.grads.get(_ONE) or grad_plan(spec, *_ONE)
+        inputs, results = plan.saves
+        if inputs:
+            node.inputs = {0: keep(t)}
+        if results:
+            node.outputs = {0: keep(out, 0)}
+        return node
+
     def __init__(self, spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outputs: Sequence[Tensor]) -> None:
-        super().__init__(tuple([edge_of(t) for t in tensors]), len(outputs))
-        self.spec, self.scalars = spec, scalars
+        self.edges = edges_of(tensors)
+        self.order = next_order()
+        if len(outputs) != 1:
+            self.n_outputs = len(outputs)
+        self.spec = spec
+        if scalars:
+            self.scalars = scalars
         self.shapes = [t._a.shape for t in tensors]
         self.save(tensors, outputs)
 
@@ -149,15 +195,13 @@ class LoopNode(Node):
 
     def save(self, tensors: Sequence[Tensor], outputs: Sequence[Tensor]) -> None:
         """Keeps what the gradient's kernel reads."""
-        self.plan = plan = grad_plan(self.spec, self.wanted, self.spec.differentiable)
-        if not plan.reads:
-            return
-        self.inputs, self.outputs = {}, {}
-        for kind, k in plan.reads:
-            if kind == "in":
-                self.inputs[k] = Saved(tensors[k])
-            elif kind == "out":
-                self.outputs[k] = Saved(outputs[k], k)
+        spec = self.spec
+        self.plan = plan = grad_plan(spec, (0,) if len(self.edges) == 1 else self.wanted, spec.differentiable)
+        inputs, results = plan.saves
+        if inputs:
+            self.inputs = {k: keep(tensors[k]) for k in inputs}
+        if results:
+            self.outputs = {k: keep(outputs[k], k) for k in results}
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Runs the derived kernel, then sums over broadcast dimensions."""
@@ -194,7 +238,13 @@ class LoopNode(Node):
 
     def name(self) -> str:
         """Such as ``MulBackward0``."""
-        return node_name(self.spec.name)
+        return self.label or node_name(self.spec.name, number_of(self.spec.name, len(self.scalars), False))
+
+    @property
+    def next_functions(self) -> tuple:
+        """Where gradients flow next. PyTorch's nodes of two operands have an edge for a number, too."""
+        edges = super().next_functions
+        return (*edges, (None, 0)) if len(edges) == 1 and self.scalars and self.spec.name in ("add", "sub", "mul", "div") else edges
 
 
 def sum_to(g: Tensor, shape: tuple[int, ...]) -> Tensor:

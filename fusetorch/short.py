@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from .autograd import GradMode, Node, Saved, edge_of, enable_grad, grad, set_history
+from .autograd import GradMode, Node, edge_of, enable_grad, grad, keep, set_history
+from .autograd.names import labels, node_name
 from .dispatch import tracer
 from .ops.opdef import OpDef, Short
 from .tensor import Tensor, wrap
@@ -33,7 +34,7 @@ class ShortNode(Node):
         super().__init__(tuple([None if t is None else edge_of(t) for t in made.operands]))
         self.op, self.call = op, (args, kwargs)
         self.operands, self.vjp = made.operands, made.backward
-        self.saved = [Saved(t) for t in made.saved]
+        self.saved = [keep(t) for t in made.saved]
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """By the short way, or through the body if the gradient is recorded."""
@@ -57,7 +58,10 @@ class ShortNode(Node):
 
     def name(self) -> str:
         """Such as ``LinearBackward0``."""
-        return "".join(p.capitalize() for p in self.op.name.strip("_").split("_")) + "Backward0"
+        if self.label is None:
+            named = labels(self.op.name)
+            self.label = named(*self.call) if callable(named) else named or node_name(self.op.name)
+        return self.label
 
 
 class Identity(Node):

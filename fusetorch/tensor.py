@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Callable
+from threading import get_ident
 from typing import Any
 
 import numpy as np
 
 from .dtypes import FROM_NUMPY, dtype
+from .runtime.device import CPU
 from .shapes import Size, is_contiguous
 
 ndarray = np.ndarray
@@ -116,9 +118,8 @@ class Tensor:
     @property
     def device(self) -> Any:
         """Where the memory is."""
-        from .runtime.device import device
         a = self._a
-        return device("cpu") if type(a) is ndarray else a.device
+        return CPU if type(a) is ndarray else a.device
 
     def stride(self, dim: int | None = None) -> Any:
         """Strides in elements, or that of one dimension."""
@@ -222,7 +223,10 @@ class Tensor:
         if x.base is not None and x.base._x.version[0] != x.seen:
             from .autograd import refresh_view
             refresh_view(self)
-        return x.node
+        if x.node is None:
+            return None
+        from .autograd.nodes import shown
+        return shown(x.node)
 
     @property
     def grad(self) -> Tensor | None:
@@ -275,6 +279,16 @@ class Tensor:
 
     def __hash__(self) -> int:
         return id(self)
+
+
+#: The active tracer, if any (see :mod:`fusetorch.compiler.trace`).
+tracer: list[Any] = [None]
+
+
+def active_tracer() -> Any:
+    """The tracer that records this thread's operations, or ``None``."""
+    t = tracer[0]
+    return t if t is not None and t.thread == get_ident() else None
 
 
 _new = object.__new__

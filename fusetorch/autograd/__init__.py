@@ -27,7 +27,7 @@ from .modes import (
     set_grad_enabled,
     set_multithreading_enabled,
 )
-from .nodes import AccumulateGrad, Node, Saved, edge_of, next_order, set_history
+from .nodes import AccumulateGrad, Node, Saved, edge_of, edges_of, keep, next_order, set_history
 
 __all__ = ["AccumulateGrad", "CopySlices", "GradMode", "Node", "Saved", "_Sink", "backward", "check_inplace", "edge_of", "enable_grad",
            "grad", "gradcheck", "gradgradcheck", "inference_mode", "is_grad_enabled", "is_inference_mode_enabled", "next_order", "no_grad",

@@ -10,7 +10,7 @@ from ..ops.opdef import fn
 from ..tensor import Tensor, wrap
 from .engine import check_inplace, rebase
 from .modes import GradMode, no_grad
-from .nodes import Node, Saved, edge_of, set_history
+from .nodes import Node, edge_of, keep, set_history
 
 __all__ = ["Function", "FunctionCtx", "once_differentiable"]
 
@@ -203,7 +203,7 @@ class Function:
                 node.n_outputs = len(final)
             node.metas = [(t.shape, t.dtype, t.device) if isinstance(t, Tensor) else None for t in final]
             number = {id(t): i for i, t in enumerate(outs)}
-            state.saved = [None if t is None else Saved(t, number.get(id(t)) if not any(t is a for a in args) else None)
+            state.saved = [None if t is None else keep(t, number.get(id(t)) if not any(t is a for a in args) else None)
                            for t in state.to_save]
             state.to_save, state.node = (), node
             for i, t in enumerate(final):

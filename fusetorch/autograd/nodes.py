@@ -26,6 +26,7 @@ class Node:
     hooks: dict | None = None                       # by output: what :func:`watch` put there
     extra: NodeHooks | None = None                  # hooks of the node itself
     where: str | None = None                        # in anomaly mode: the stack of the forward call
+    label: str | None = None                        # PyTorch's name of the operation that ended with this node
     edges: tuple
     order: int
 
@@ -45,12 +46,13 @@ class Node:
 
     def name(self) -> str:
         """Such as ``MulBackward0``."""
-        return type(self).__name__
+        return self.label or type(self).__name__
 
     @property
     def next_functions(self) -> tuple:
         """Where gradients flow next, as PyTorch shows it."""
-        return tuple((None, 0) if e is None else e if isinstance(e, tuple) else (accumulator(e), 0) for e in self.edges)
+        return tuple((None, 0) if e is None else (shown(e[0]), e[1]) if isinstance(e, tuple) else (accumulator(e), 0)
+                     for e in self.edges)
 
     @property
     def metadata(self) -> dict:
@@ -76,6 +78,21 @@ class Node:
 
     def __repr__(self) -> str:
         return f"<{self.name()} object at {id(self):#x}>"
+
+
+_shown: dict[tuple[type, str], type] = {}
+
+
+def shown(node: Node) -> Node:
+    """The node, of a class with PyTorch's name: programs that draw graphs of gradients read ``type(node).__name__``."""
+    cls, name = type(node), node.name()
+    if cls.__name__ != name:
+        own = cls.__mro__[1] if _shown.get((cls.__mro__[1], cls.__name__)) is cls else cls
+        made = _shown.get((own, name))
+        if made is None:
+            made = _shown[own, name] = type(name, (own,), {"__module__": "builtins", "__doc__": own.__doc__})
+        node.__class__ = made
+    return node
 
 
 class NodeHooks:
@@ -185,33 +202,37 @@ class Packed:
         return t
 
 
+def keep(t: Tensor, output: int | None = None) -> Any:
+    """A :class:`Saved`, or what the hooks make of it that this thread has set."""
+    if packers:
+        ident = get_ident()
+        for thread, pack, unpack in reversed(packers):
+            if thread == ident:
+                return Packed(t, output, pack, unpack)
+    return Saved(t, output)
+
+
 class Saved:
-    """A tensor kept for backward with the version it had: an in-place write in between is an error, as in PyTorch."""
+    """A tensor kept for backward with the version it had: an in-place write in between is an error, as in PyTorch. Made by :func:`keep`."""
 
     __slots__ = ("tensor", "version", "output")
-
-    def __new__(cls, t: Tensor, output: int | None = None) -> Any:
-        if packers:
-            ident = get_ident()
-            for thread, pack, unpack in reversed(packers):
-                if thread == ident:
-                    return Packed(t, output, pack, unpack)
-        return object.__new__(cls)
 
     def __init__(self, t: Tensor, output: int | None = None) -> None:
         self.output = output
         x = t._x
-        if output is not None:
-            # a node's own output is kept without its history, or the node would keep itself alive
-            if x is None:
-                x = t._x = Meta()
-            if x.version is None:
-                x.version = [0]
-            t = wrap(t._a)
-            t._x = Meta()
-            t._x.version = x.version
-        self.tensor = t
-        self.version = 0 if x is None or x.version is None else x.version[0]
+        if output is None:
+            self.tensor = t
+            self.version = 0 if x is None or x.version is None else x.version[0]
+            return
+        # a node's own output is kept without its history, or the node would keep itself alive
+        if x is None:
+            x = t._x = Meta()
+        if x.version is None:
+            x.version = [0]
+        self.tensor = own = wrap(t._a)
+        own._x = m = Meta()
+        m.version = x.version
+        self.version = x.version[0]
 
     def get(self, node: Node) -> Tensor:
         """The tensor, or PyTorch's error if it was modified since."""
@@ -238,27 +259,30 @@ def edge_of(t: Tensor) -> Any:
     return t if node is None else (node, x.index)
 
 
+def edges_of(tensors: Sequence[Tensor]) -> tuple:
+    """:func:`edge_of` of each."""
+    edges: list[Any] = []
+    for t in tensors:
+        if not t._req:
+            edges.append(None)
+            continue
+        x = t._x
+        if x is None:
+            edges.append(t)
+        elif x.base is None:
+            edges.append(t if x.node is None else (x.node, x.index))
+        else:
+            edges.append(edge_of(t))
+    return tuple(edges)
+
+
 def set_history(t: Tensor, node: Node, index: int = 0) -> Tensor:
     """Makes ``t`` output ``index`` of ``node``."""
     t._req = True
-    x = meta(t)
-    x.node, x.index = node, index
+    x = t._x
+    if x is None:
+        x = t._x = Meta()
+    x.node = node
+    if index or x.index:
+        x.index = index
     return t
-
-
-#: What PyTorch's nodes are called where an operation's own name is another.
-_NAMES = {"true_divide": "Div", "square": "Pow", "cube": "Pow", "amax": "Max", "amin": "Min", "max_with_index": "Max",
-          "min_with_index": "Min",
-          "matmul_general": "Mm", "bmm_general": "Bmm", "permute_dims": "Permute", "view_as_shape": "View", "slice_dims": "Slice",
-          "diagonal_dims": "Diagonal", "unfold_dim": "Unfold", "expand_to": "Expand", "as_strided_view": "AsStrided", "cat_dim": "Cat",
-          "softmax_dims": "Softmax", "log_softmax_dims": "LogSoftmax", "convert": "ToCopy", "move_to_device": "ToCopy",
-          "clone_contiguous": "Clone", "where_elementwise": "Where", "vector_norm_dims": "LinalgVectorNorm", "cross_entropy": "NllLoss",
-          "gather_dim": "Gather", "layer_norm_stats": "NativeLayerNorm", "embedding_rows": "Embedding", "cumsum_dim": "Cumsum",
-          "prod_dims": "Prod", "var_mean_dims": "Var", "convolution_forward": "Convolution", "max_windows": "MaxPool",
-          "channel_norm_stats": "NativeBatchNorm", "dropout_draw": "NativeDropout", "linear": "Addmm"}
-
-
-def node_name(op: str) -> str:
-    """What PyTorch calls the node of an operation, such as ``MulBackward0``."""
-    found = _NAMES.get(op)
-    return (found or "".join([p.capitalize() for p in op.strip("_").split("_")])) + "Backward0"

@@ -6,7 +6,7 @@ import hashlib
 import struct
 import sys
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -16,6 +16,7 @@ import numpy as np
 from .. import config
 from ..errors import CompileError
 from ..runtime import cpu_jit, cpu_pool
+from ..runtime.cpu_call import launcher
 from ..runtime.cpu_memory import address
 from . import llvm, llvm_columns
 from .llvm_analysis import analyse, prefers_columns, tiled_axis
@@ -69,6 +70,13 @@ class NativeLoop:
             raise ValueError(f"a kernel of {n_axes} axes and {k.n_strides} strides was given {len(sizes)} sizes and "
                              f"{len(strides)} strides")
         return BoundLoop(self, tuple(sizes), tuple(strides), threads)
+
+    def launcher(self, sizes: Sequence[int], strides: Sequence[int]) -> Callable[..., None] | None:
+        """The loop at fixed sizes and strides as a built-in function of its arrays and scalars, for loops that end soon: it runs on the calling
+        thread and holds the interpreter lock. ``None`` where there is none; see :mod:`fusetorch.runtime.cpu_call`."""
+        k = self.kernel
+        block, at, scratch = self.bind(sizes, strides, 1)._new_block()
+        return launcher(block, at, len(k.inputs) + len(k.stores), [d.category == 2 for d in k.scalars], scratch)
 
     def flavour(self, sizes: Sequence[int]) -> str:
         """How a call with these sizes runs. It depends on the sizes alone, so bits do not depend on threads."""

@@ -137,10 +137,7 @@ def type_as(input, other):
 def type_(input, dtype=None, non_blocking=False):
     """The old-style type name (``"torch.FloatTensor"``), or the tensor converted to a dtype or to such a type."""
     if dtype is None:
-        names = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
-                 "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool", "complex64": "ComplexFloat",
-                 "complex128": "ComplexDouble"}
-        return f"torch.{'' if input.is_cpu else input.device.type + '.'}{names[input.dtype.name]}Tensor"
+        return f"torch.{'' if input.is_cpu else input.device.type + '.'}{dtypes.SCALAR_TYPES[input.dtype]}Tensor"
     if not isinstance(dtype, dtype_class):
         from ..legacy import parse_type
         return input.to(**parse_type(dtype))

@@ -10,13 +10,13 @@ from typing import Any
 
 import numpy as np
 
+from ..tensor import active_tracer
 from . import primitives as P
 from .opdef import Short, composite, elementwise, fn
 
 
 def tracing() -> bool:
     """Whether a function is being traced: then values cannot be looked at."""
-    from ..dispatch import active_tracer
     return active_tracer() is not None
 
 

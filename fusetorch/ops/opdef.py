@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from ..dtypes import HALVES, dtype, float32, get_default_dtype, result_type
+from ..dtypes import HALVES, SCALAR_TYPES, dtype, float32, get_default_dtype, result_type
 from .expr import Expr, cast, load, scalar, walk
 from .primitives import PRIMITIVES
 
@@ -112,12 +112,11 @@ class OpDef:
     n_outputs: int = 1
     row_major: bool = False             # the result is row-major whatever the operands' layout
     layout: str = ""                    # a rule of its own for the results' layout: formats.RESULT_LAYOUTS
-    bools: bool = True                  # whether a bool result makes sense
     numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
     out: bool | str = False             # a composite that takes ``out=``, as the other kinds do; "exact": of the result's dtype only;
                                         # "dtype": where no dtype is given, the result has that of ``out``
     nonempty: bool = False              # a reduction without a value for no elements
-    real: bool = False                  # takes no complex numbers, though its body or kernel would
+    refuses: str = ""                   # dtypes that it does not take, though its body or kernel would: bool integer half complex
     retype: Callable[[dtype], dtype] | None = None  # a view of another dtype: its dtype; strides and offset are in elements of that
     autocast: str = ""                  # what autocast does to operands: lower | float32 | promote; see fusetorch/casting.py
     writes: bool = False                # elementwise over lists: the outputs are written into the first operands
@@ -389,22 +388,36 @@ def _promote(op: OpDef, kinds: Sequence[Any]) -> dtype:
     if not (dims or zero or numbers):
         return get_default_dtype()
     result = result_type(dims, zero, numbers)
-    if result.category == 0 and not op.bools:
-        raise NotImplementedError(f"\"{op.name}\" not implemented for {result}; convert the tensor to an integer dtype first")
-    if op.real and result.is_complex:
-        raise no_complex(op.name, result)
+    if op.refuses:
+        check_dtype(op, result)
     if result.category < 2:
         if op.promote == "float":
             result = get_default_dtype()
         elif op.promote == "floating":
-            raise NotImplementedError(f"\"{op.name}\" not implemented for {result}; convert the tensor with .float() first")
+            raise not_implemented(op.name, result)
     return result
 
 
-def no_complex(name: str, d: dtype) -> NotImplementedError:
-    """The error of an operation that does not take complex numbers."""
-    return NotImplementedError(f"\"{name}\" not implemented for '{'ComplexFloat' if d.itemsize == 8 else 'ComplexDouble'}'; it takes real "
-                               "numbers: .abs(), .real or .imag gives them")
+def kind_of(d: dtype) -> str:
+    """How :class:`OpDef` names the family of a dtype in ``refuses``; ``single`` for float32 and float64, which nothing refuses."""
+    return "half" if d in HALVES else ("bool", "integer", "single", "complex")[d.category]
+
+
+_INSTEAD = {"bool": "convert the tensor to an integer dtype first", "integer": "convert the tensor with .float() first",
+            "half": "convert the tensor with .float() first", "complex": "it takes real numbers: .abs(), .real or .imag gives them"}
+
+
+def check_dtype(op: OpDef, d: dtype) -> None:
+    """Raises PyTorch's error where the operation refuses this dtype."""
+    kind = kind_of(d)
+    if kind in op.refuses:
+        raise not_implemented(op.name, d)
+
+
+def not_implemented(name: str, d: dtype) -> NotImplementedError:
+    """The error of an operation that does not take a dtype."""
+    name = name.removesuffix("_dims").removesuffix("_dim")
+    return NotImplementedError(f"\"{name}\" not implemented for '{SCALAR_TYPES[d]}'; {_INSTEAD[kind_of(d)]}")
 
 
 def _number_dtype(kind: type) -> dtype:

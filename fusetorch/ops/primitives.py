@@ -37,6 +37,7 @@ class Primitive:
     llvm: dict[str, str]
     vjp: Callable[..., Any] | None
     result: Any  # the result's dtype; None: that which the operands share; a function: of that one
+    passes: int = 1  # how many passes over the elements NumPy makes
 
     def __call__(self, *args: Any) -> Expr:
         if len(args) != self.arity:
@@ -49,14 +50,14 @@ class Primitive:
         if self.name != "philox":
             es = [cast(es[0], bool_)] * skip + [cast(e, dt) for e in es[skip:]]
         if dt.category == 3 and self.name not in COMPLEX:
-            from .opdef import no_complex
-            raise no_complex(self.name, dt)
+            from .opdef import not_implemented
+            raise not_implemented(self.name, dt)
         return Expr(self.name, tuple(es), None, self.result(dt) if callable(self.result) else self.result or dt)
 
 
 def _row(name: str, arity: int, numpy: Callable[..., Any], llvm: dict[str, str], vjp: Callable[..., Any] | None = None,
-         result: Any = None) -> Primitive:
-    p = PRIMITIVES[name] = Primitive(name, arity, numpy, llvm, vjp, result)
+         result: Any = None, passes: int = 1) -> Primitive:
+    p = PRIMITIVES[name] = Primitive(name, arity, numpy, llvm, vjp, result, passes)
     return p
 
 
@@ -194,6 +195,10 @@ def _atan2_vjp(g: Expr, a: Expr, b: Expr) -> tuple[Expr, Expr]:
 
 
 # ---- special functions; SciPy is not needed: the CPU versions are ours (ops/special.py)
+#: How many passes NumPy makes for one of these, about.
+_MANY = 100
+
+
 def _special(name: str) -> Callable[..., Any]:
     def call(x: np.ndarray) -> np.ndarray:
         from . import special
@@ -202,13 +207,13 @@ def _special(name: str) -> Callable[..., Any]:
 
 
 erf = _row("erf", 1, _special("erf"), _f("@erf"),
-           lambda g, y, a: (g * (exp(-(a * a)) * (2 / math.sqrt(math.pi))),))
+           lambda g, y, a: (g * (exp(-(a * a)) * (2 / math.sqrt(math.pi))),), passes=_MANY)
 erfc = _row("erfc", 1, _special("erfc"), _f("@erfc"),
-            lambda g, y, a: (g * (exp(-(a * a)) * (-2 / math.sqrt(math.pi))),))
+            lambda g, y, a: (g * (exp(-(a * a)) * (-2 / math.sqrt(math.pi))),), passes=_MANY)
 erfinv = _row("erfinv", 1, _special("erfinv"), _f("@erfinv"),
-              lambda g, y, a: (g * (exp(y * y) * (math.sqrt(math.pi) / 2)),))
-lgamma = _row("lgamma", 1, _special("lgamma"), _f("@lgamma"), lambda g, y, a: (g * digamma(a),))
-digamma = _row("digamma", 1, _special("digamma"), _f("@digamma"), lambda g, y, a: (g * _trigamma(a),))
+              lambda g, y, a: (g * (exp(y * y) * (math.sqrt(math.pi) / 2)),), passes=_MANY)
+lgamma = _row("lgamma", 1, _special("lgamma"), _f("@lgamma"), lambda g, y, a: (g * digamma(a),), passes=_MANY)
+digamma = _row("digamma", 1, _special("digamma"), _f("@digamma"), lambda g, y, a: (g * _trigamma(a),), passes=_MANY)
 
 
 def _trigamma(x: Expr) -> Expr:
@@ -318,7 +323,7 @@ def _philox(seed: Any, counter: Any, stream: Any) -> np.ndarray:
 
 
 #: 32 random bits (as int32) from Philox4x32-10 at key ``seed`` (int64) and position ``(counter, stream)`` (int64 each).
-philox = _row("philox", 3, _philox, {"i": "@philox"}, None, int32)
+philox = _row("philox", 3, _philox, {"i": "@philox"}, None, int32, _MANY)
 
 
 def uniform01(seed: Any, counter: Expr, stream: int = 0) -> Expr:

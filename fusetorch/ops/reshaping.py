@@ -2,20 +2,29 @@
 from __future__ import annotations
 
 from copy import copy
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
 
 from ..dtypes import bool_
+from ..dtypes import dtype as dtype_class
 from ..shapes import infer_reshape, numel, view_strides, wrap_dim
-from ..tensor import meta, version_of, wrap
+from ..tensor import active_tracer, meta, version_of, wrap
 from .opdef import composite, fn, view
 from .views import Layout, strided
 
 
 def variadic(name: str, args: tuple, keyword: Any) -> tuple[int, ...]:
     """Ints given one by one, as one sequence, or by keyword."""
-    if keyword is not None:
+    if keyword is None:
+        given = args[0] if len(args) == 1 and isinstance(args[0], (tuple, list)) else args
+        for n in given:
+            if type(n) is not int:
+                break
+        else:
+            return tuple(given)
+    else:
         if args:
             raise TypeError(f"{name}(): sizes given both by position and by keyword")
         args = (keyword,)
@@ -30,7 +39,6 @@ def variadic(name: str, args: tuple, keyword: Any) -> tuple[int, ...]:
 @composite(function=False, name="view")
 def _view(input, *shape, size=None, dtype=None):
     """The same memory in another shape (one size may be -1), or read as another dtype."""
-    from ..dtypes import dtype as dtype_class
     if len(shape) == 1 and isinstance(shape[0], dtype_class):
         dtype = shape[0]
     if dtype is not None:
@@ -47,7 +55,7 @@ def reshape(input, *args, shape=None):
     if size == have:
         return input if tuple.__len__(have) == 0 else fn.view_as_shape(input, size)
     size = infer_reshape(size, numel(have))
-    if view_strides(have, input.stride(), size) is None:
+    if not input.is_contiguous() and view_strides(have, input.stride(), size) is None:
         input = input.contiguous()
     return fn.view_as_shape(input, size)
 
@@ -83,11 +91,16 @@ def permute(input, *args, dims=None):
 def transpose(input, dim0, dim1):
     """Two dimensions swapped."""
     rank = input.ndim
+    return fn.permute_dims(input, _swapped(rank, dim0, dim1))
+
+
+@lru_cache(1024)
+def _swapped(rank: int, dim0: int, dim1: int) -> tuple[int, ...]:
     a, b = wrap_dim(dim0, rank), wrap_dim(dim1, rank)
     order = list(range(rank))
     if rank:
         order[a], order[b] = order[b], order[a]
-    return fn.permute_dims(input, tuple(order))
+    return tuple(order)
 
 
 @composite()
@@ -330,7 +343,6 @@ def _offset_in_memory(t: Any) -> int:
 
 def _room_in_memory(t: Any) -> int:
     """How many elements the memory holds that ``t`` is a view of."""
-    from ..dispatch import active_tracer
     from .memory import room_in_memory
     if active_tracer() is None:
         return room_in_memory(t)

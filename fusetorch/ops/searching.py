@@ -7,13 +7,13 @@ import numpy as np
 
 from ..dtypes import bool_, float32, float64, int32, int64
 from ..shapes import numel, wrap_dim
-from ..tensor import Tensor, wrap
+from ..tensor import Tensor, active_tracer, wrap
 from .creation import place
 from .opdef import composite, fn, opaque
 from .sorting import wide
 
 
-@opaque(real=True, name="search_sorted", function=False, method=False, differentiable=False)
+@opaque(refuses="complex", name="search_sorted", function=False, method=False, differentiable=False)
 def search_sorted(sequence, values, right: bool):
     """Where each value would be inserted into its (sorted) row of ``sequence``; one row serves all values if it is 1-D."""
     return [(tuple(values.shape), int64)]
@@ -96,7 +96,6 @@ def bincount(input, weights=None, minlength=0):
 @composite(out="exact")
 def histc(input, bins=100, min=0, max=0):
     """How many elements fall into each of ``bins`` equal intervals from ``min`` to ``max`` (the data's range if both are 0)."""
-    from ..dispatch import active_tracer
     if bins <= 0:
         raise RuntimeError(f"bins must be > 0, but got {bins}")
     if min > max:

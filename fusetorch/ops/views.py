@@ -6,6 +6,7 @@ CPU arrays. Transpose, flatten, chunk and the rest are composites of these few: 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -31,6 +32,8 @@ def view_as_shape(shape, strides, offset, size: tuple) -> Layout:
 
 @view_as_shape.numpy
 def _(a: np.ndarray, size: tuple) -> np.ndarray:
+    if a.flags.c_contiguous:
+        return a.reshape(size)
     r = a.view()
     try:
         r.shape = size  # never copies
@@ -121,6 +124,7 @@ def _(a: np.ndarray, index: tuple) -> np.ndarray:
     return a[slices(index)]
 
 
+@lru_cache(4096)
 def slices(index: tuple) -> tuple:
     """A ``slice_dims`` index as NumPy takes it."""
     out = []

@@ -19,15 +19,15 @@ import numpy as np
 SMALL = 64 << 10
 _ALIGN = 64
 # where CPython on 64-bit machines keeps an ndarray's data pointer: right after the object header
-_DATA = object.__basicsize__
+DATA = object.__basicsize__
 _probe = np.empty(1)
-_DIRECT = ctypes.sizeof(ctypes.c_void_p) == 8 and ctypes.c_size_t.from_address(id(_probe) + _DATA).value == _probe.ctypes.data
+DIRECT = ctypes.sizeof(ctypes.c_void_p) == 8 and ctypes.c_size_t.from_address(id(_probe) + DATA).value == _probe.ctypes.data
 _read = ctypes.c_size_t.from_address
 
 
 def address(a: np.ndarray) -> int:
     """The address of ``a``'s first element (logical index 0)."""
-    return _read(id(a) + _DATA).value if _DIRECT else a.__array_interface__["data"][0]
+    return _read(id(a) + DATA).value if DIRECT else a.__array_interface__["data"][0]
 
 
 def _default_limit() -> int:

@@ -297,10 +297,15 @@ def set_num_threads(n: int) -> None:
 
 
 @functools.cache
-def _alone() -> Callable[[int], None]:
+def alone_at() -> int:
+    """The address of the function that runs the job of a record on the calling thread."""
     from . import cpu_jit
-    code = cpu_jit.compile_ir(_ALONE.format(record=_RECORD, phase=_PHASE), ["run_alone"])
-    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(code["run_alone"])
+    return cpu_jit.compile_ir(_ALONE.format(record=_RECORD, phase=_PHASE), ["run_alone"])["run_alone"]
+
+
+@functools.cache
+def _alone() -> Callable[[int], None]:
+    return ctypes.CFUNCTYPE(None, ctypes.c_void_p)(alone_at())
 
 
 def record(argument: int, threads: int, phases: Sequence[tuple[int, int, int]]) -> list[int]:

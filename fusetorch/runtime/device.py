@@ -106,6 +106,10 @@ class device:
         return wrapper
 
 
+#: The device of most tensors: devices do not change, so one will do.
+CPU = device("cpu")
+
+
 def simulated() -> bool:
     """Whether ``cuda`` is simulated on the CPU (``config.simulate_cuda``)."""
     return config.simulate_cuda
