@@ -27,10 +27,7 @@ class OpNode(Node):
     saved: dict[str, Any] = {}
 
     def __init__(self, op: OpDef, tensors: Sequence[Tensor], attrs: dict[str, Any], n_outputs: int = 1) -> None:
-        self.edges = edges_of(tensors)
-        self.order = next_order()
-        if n_outputs != 1:
-            self.n_outputs = n_outputs
+        super().__init__(edges_of(tensors), n_outputs)
         self.op, self.attrs = op, attrs
         self.operands = [(a.shape, a.dtype) for a in [t._a for t in tensors]]
 
@@ -178,10 +175,7 @@ class LoopNode(Node):
         return node
 
     def __init__(self, spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any], outputs: Sequence[Tensor]) -> None:
-        self.edges = edges_of(tensors)
-        self.order = next_order()
-        if len(outputs) != 1:
-            self.n_outputs = len(outputs)
+        super().__init__(edges_of(tensors), len(outputs))
         self.spec = spec
         if scalars:
             self.scalars = scalars
