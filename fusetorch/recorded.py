@@ -232,6 +232,9 @@ class LoopNode(Node):
 
     def name(self) -> str:
         """Such as ``MulBackward0``."""
+        if self.label is None and self.spec.name == "sub" and self.scalars:  # 1 - x has a node of its own
+            if not any(e.op == "load" for e in walk([self.spec.values[0].args[0]])):
+                return "RsubBackward1"
         return self.label or node_name(self.spec.name, number_of(self.spec.name, len(self.scalars), False))
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import weakref
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -327,6 +328,7 @@ def test_next_functions_lead_to_the_leaves() -> None:
     x = leaf(1.0)
     node = (x * 2).exp().grad_fn
     ((inner, _),) = node.next_functions
+    assert type(inner).__name__ == "MulBackward0" and inner.next_functions[1] == (None, 0)
     assert inner.next_functions[0][0].variable is x
 
 
@@ -384,3 +386,33 @@ def test_assigned_gradients_are_checked() -> None:
         x.grad = torch.ones(2, dtype=torch.float64)
     with pytest.raises(TypeError, match="Tensor or None"):
         x.grad = 1.0
+
+
+@pytest.mark.parametrize("make, name", [
+    (lambda x: torch.nn.functional.linear(x, x, x[0]), "AddmmBackward0"), (lambda x: torch.nn.functional.linear(x, x), "MmBackward0"),
+    (lambda x: torch.nn.functional.linear(x[None], x, x[0]), "ViewBackward0"), (lambda x: x @ x, "MmBackward0"),
+    (lambda x: x @ x[0], "MvBackward0"), (lambda x: x.sum(), "SumBackward0"), (lambda x: x.sum(0), "SumBackward1"),
+    (lambda x: x.mean(0), "MeanBackward1"), (lambda x: x.max(), "MaxBackward1"), (lambda x: x.max(0).values, "MaxBackward0"),
+    (lambda x: torch.maximum(x, x), "MaximumBackward0"), (lambda x: x.std(), "StdBackward0"), (lambda x: x.t(), "TBackward0"),
+    (lambda x: x.transpose(0, 1), "TransposeBackward0"), (lambda x: x.T, "PermuteBackward0"), (lambda x: x[0], "SelectBackward0"),
+    (lambda x: x[:1], "SliceBackward0"), (lambda x: x[0, :], "SelectBackward0"), (lambda x: x[:, :1], "SliceBackward0"),
+    (lambda x: x[...], "AliasBackward0"), (lambda x: x[None], "UnsqueezeBackward0"), (lambda x: x.squeeze(), "SqueezeBackward0"),
+    (lambda x: x.squeeze(0), "SqueezeBackward1"), (lambda x: torch.stack([x, x]), "StackBackward0"),
+    (lambda x: x.split(1)[1], "SplitBackward0"), (lambda x: x ** 2, "PowBackward0"), (lambda x: x ** x, "PowBackward1"),
+    (lambda x: x.clamp(0, 1), "ClampBackward1"), (lambda x: 1 - x, "RsubBackward1"),
+    (lambda x: torch.nn.functional.cross_entropy(x, torch.tensor([0, 1])), "NllLossBackward0"),
+    (lambda x: torch.nn.functional.mse_loss(x, torch.zeros(2, 2)), "MseLossBackward0"),
+    (lambda x: torch.nn.functional.binary_cross_entropy_with_logits(x, torch.zeros(2, 2)), "BinaryCrossEntropyWithLogitsBackward0"),
+    (lambda x: torch.nn.functional.max_pool2d(x[None, None], 2), "MaxPool2DWithIndicesBackward0"),
+    (lambda x: torch.nn.functional.interpolate(x[None, None], scale_factor=2), "UpsampleNearest2DBackward0"),
+    (lambda x: torch.nn.functional.layer_norm(x, (2,)), "NativeLayerNormBackward0")])
+def test_nodes_have_pytorchs_names(make: Callable, name: str) -> None:
+    node = make(torch.rand(2, 2, requires_grad=True)).grad_fn
+    assert node.name() == name and type(node).__name__ == name and repr(node).startswith(f"<{name} object")
+    assert isinstance(node, torch.autograd.graph.Node)
+
+
+def test_names_are_given_to_new_nodes_only() -> None:
+    x = torch.rand(2, 2, requires_grad=True).exp()
+    assert torch.nn.functional.interpolate(x[None, None], size=2) is not None and x.grad_fn.name() == "ExpBackward0"
+    assert torch.nn.functional.dropout(x, training=False).grad_fn.name() == "ExpBackward0"

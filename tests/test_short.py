@@ -9,6 +9,7 @@ import pytest
 import fusetorch as torch
 from fusetorch.ops.opdef import REGISTRY, fn
 from fusetorch.short import ShortNode
+from fusetorch.short import ShortNode
 
 SHORT = {name: op for name, op in REGISTRY.items() if op.short_fn is not None}
 
