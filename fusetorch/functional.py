@@ -11,7 +11,8 @@ from . import casting, dispatch, short
 from .autograd.names import labels
 from .autograd.nodes import packers
 from .ops import load_all
-from .ops.opdef import REGISTRY, Namespace, OpDef, fn, op_names
+from .ops.opdef import REGISTRY, Namespace, OpDef, check_dtype, fn, op_names
+from .tensor import Tensor
 
 _EMPTY = inspect.Parameter.empty
 
@@ -43,6 +44,7 @@ def derive(op: OpDef) -> Callable[..., Any]:
     if op.kind == "composite":
         f = _with_short(op, _with_label(op, op.body)) if op.short_fn else op.body
         f = _with_layout(op, f) if op.layout else f
+        f = _with_refusals(op, f) if op.refuses else f
         f = _with_label(op, f) if not op.short_fn else f
         f = _with_out(op, f) if op.out else f
         f = _with_autocast(op, f) if op.autocast else f
@@ -110,6 +112,16 @@ def _with_out(op: OpDef, body: Callable) -> Callable[..., Any]:
             elif given is not out.dtype:
                 raise RuntimeError(f"{op.name}(): dtype {given} does not match dtype of out parameter ({out.dtype})")
         return dispatch.write_out(op.name, body(*args, **kwargs), out, exact)
+    return f
+
+
+def _with_refusals(op: OpDef, body: Callable) -> Callable[..., Any]:
+    @functools.wraps(body)
+    def f(*args: Any, **kwargs: Any) -> Any:
+        first = args[0] if args else next(iter(kwargs.values()), None)
+        if isinstance(first, Tensor):
+            check_dtype(op, first.dtype)
+        return body(*args, **kwargs)
     return f
 
 
