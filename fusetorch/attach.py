@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from . import cpu_backend, dispatch, functional  # noqa: F401 - functional derives what is attached here
-from .autograd import GradMode, edge_of, next_order
+from .autograd import GradMode, edge_of, keep, next_order
 from .dispatch import fast_limit
 from .dtypes import uint8
 from .ops.conversion import host_array
@@ -108,11 +108,11 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         return t
 
     def record(a: Tensor, b: Tensor, x: ndarray, y: ndarray) -> Tensor:
-        entry = specs.get(x.dtype.num)
+        key = x.dtype.num << 2 | a._req | b._req << 1
+        entry = specs.get(key)
         if entry is None:
             spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
-            reads = grad_plan(spec, (0, 1), (True,)).reads
-            entry = specs[x.dtype.num] = (spec, any(kind != "grad" for kind, _ in reads))
+            entry = specs[key] = spec, grad_plan(spec, (0,) * a._req + (1,) * b._req, (True,))
         try:
             r = ufunc(x, y)
         except ValueError:
@@ -129,10 +129,13 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
                        else (ax.node, ax.index)),
                       (None if not b._req else b if bx is None else edge_of(b) if bx.base is not None or bx.node is None
                        else (bx.node, bx.index)))
-        node.spec = entry[0]
+        node.spec, node.plan = entry
         node.shapes = (x.shape, y.shape)
-        if entry[1]:
-            node.save((a, b), (t,))
+        inputs, results = node.plan.saves
+        if inputs:
+            node.inputs = {k: keep(b if k else a) for k in inputs}
+        if results:
+            node.outputs = {0: keep(t, 0)}
         return t
 
     def record_number(a: Tensor, b: float, x: ndarray, t: Tensor) -> None:
@@ -149,7 +152,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         node.plan, node.spec = plan
         node.shapes = (x.shape,)
         node.scalars = (b,)
-        if any([kind != "grad" for kind, _ in node.plan.reads]):
+        if node.plan.saves != ((), ()):
             node.save((a,), (t,))
 
     specs: dict[int, Any] = {}

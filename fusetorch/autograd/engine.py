@@ -4,9 +4,10 @@ Gradients are computed with public operations, so a backward pass can itself be 
 """
 from __future__ import annotations
 
-import heapq
 from collections import Counter
 from collections.abc import Callable, Sequence
+from heapq import heappop as pop
+from heapq import heappush as push
 from sys import getrefcount
 from typing import Any
 
@@ -14,7 +15,7 @@ from numpy import ndarray, ones
 
 from .. import casting
 from ..tensor import Meta, Tensor, _watchers, meta, wrap
-from .modes import GradMode, enable_grad, no_grad, set_grad_enabled
+from .modes import GradMode, enable_grad, no_grad
 from .nodes import AccumulateGrad, Node, edge_of, set_history
 
 # ---------------------------------------------------------------------------------------------------- views and in-place
@@ -173,7 +174,7 @@ def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph:
             slot = pending.get(id(node))
             if slot is None:
                 slot = pending[id(node)] = [None] * node.n_outputs
-                heapq.heappush(heap, (-node.order, id(node), node))
+                push(heap, (-node.order, id(node), node))
             slot[index] = g if slot[index] is None else slot[index] + g
         else:
             seen = leaves.get(id(edge))
@@ -189,24 +190,17 @@ def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph:
 
 def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, create_graph: bool, sink: _Sink | None,
           needed: set[int] | None, send: Callable[[Any, Tensor], None], heap: list, pending: dict, leaves: dict) -> None:
-    with set_grad_enabled(create_graph):
+    mode, GradMode.enabled = GradMode.enabled, create_graph
+    try:
         for t, g in zip(roots, grads):
             e = edge_of(t) if isinstance(t, Tensor) else edge_to(t)
             if e is not None:
                 send(e, g)
         while heap:
-            _, _, node = heapq.heappop(heap)
+            node = pop(heap)[2]
             incoming = pending.pop(id(node))
-            for k in range(node.n_outputs) if node.hooks is not None or sink is not None else ():
-                x = None if node.hooks is None else node.hooks.get(k)
-                if x is not None and incoming[k] is not None:
-                    if x.hooks:
-                        incoming[k] = _run_hooks(x, incoming[k])
-                    if x.retain:
-                        x.grad = incoming[k] if x.grad is None else x.grad + incoming[k]
-                if sink is not None:
-                    for i in sink.inner.get((id(node), k), ()):
-                        sink.grads[i] = incoming[k]
+            if node.hooks is not None or sink is not None:
+                _look(node, incoming, sink)
             if needed is not None and id(node) not in needed:
                 continue
             if node.released:
@@ -231,16 +225,21 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
             for e, g in zip(node.edges, out):
                 if e is None or g is None:
                     continue
-                if needed is not None or type(e) is not tuple:
+                if needed is not None:
                     send(e, g)
-                    continue
-                to, index = e  # send, in line
-                slot = pending.get(id(to))
-                if slot is None:
-                    slot = pending[id(to)] = [None] * to.n_outputs
-                    heapq.heappush(heap, (-to.order, id(to), to))
-                slot[index] = g if slot[index] is None else slot[index] + g
-        to = slot = out = incoming = node = None  # what is counted below should not be held here
+                elif type(e) is tuple:  # send, in line
+                    to, index = e
+                    slot = pending.get(id(to))
+                    if slot is None:
+                        slot = pending[id(to)] = [None] * to.n_outputs
+                        push(heap, (-to.order, id(to), to))
+                        slot[index] = g
+                    else:
+                        slot[index] = g if slot[index] is None else slot[index] + g
+                else:
+                    seen = leaves.get(id(e))
+                    leaves[id(e)] = (e, g if seen is None else seen[1] + g)
+        to = slot = out = incoming = node = seen = e = None  # what is counted below should not be held here
         traced = _traced_memory()
         for leaf, g in leaves.values():
             x = meta(leaf)
@@ -260,6 +259,22 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
             if x.post_hooks:
                 for hook in list(x.post_hooks.values()):
                     hook(leaf)
+    finally:
+        GradMode.enabled = mode
+
+
+def _look(node: Node, incoming: list[Tensor | None], sink: _Sink | None) -> None:
+    """Runs the hooks of a node's outputs, and takes the gradients that are asked for."""
+    for k in range(node.n_outputs):
+        x = None if node.hooks is None else node.hooks.get(k)
+        if x is not None and incoming[k] is not None:
+            if x.hooks:
+                incoming[k] = _run_hooks(x, incoming[k])
+            if x.retain:
+                x.grad = incoming[k] if x.grad is None else x.grad + incoming[k]
+        if sink is not None:
+            for i in sink.inner.get((id(node), k), ()):
+                sink.grads[i] = incoming[k]
 
 
 def _sole_owner(g: Tensor, traced: Counter | None) -> bool:
