@@ -53,6 +53,17 @@ def same(a: Any, b: Any, where: str = "result", tol: float | None = None) -> Non
         assert a == b, f"{where}: {a!r} and {b!r}"
 
 
+def training_step(model: torch.nn.Module, opt: torch.optim.Optimizer, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+    """A step of training as programs write it: ``step(x, y)`` gives the loss."""
+    def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
+        opt.zero_grad()
+        value = loss(model(x), y)
+        value.backward()
+        opt.step()
+        return value
+    return step
+
+
 def values(t: torch.Tensor) -> np.ndarray:
     """The numbers of a tensor."""
     return t.detach().cpu().numpy()

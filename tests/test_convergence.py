@@ -5,7 +5,7 @@ import copy
 
 import numpy as np
 import pytest
-from compiler_support import quiet, rnd, same, values
+from compiler_support import quiet, rnd, same, training_step, values
 
 import fusetorch as torch
 from fusetorch import config, nn, optim
@@ -193,14 +193,7 @@ def test_frozen_parameters():
         model = mlp()
         model[0].weight.requires_grad_(False)
         opt = optim.Adam([p for p in model.parameters() if p.requires_grad], lr=0.01)
-
-        def step(x, y):
-            opt.zero_grad()
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            opt.step()
-            return loss
-        return step, (model, opt)
+        return training_step(model, opt, F.cross_entropy), (model, opt)
 
     def after(i, parts):
         if i == 5:

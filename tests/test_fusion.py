@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from compiler_support import rnd, same, values
+from compiler_support import rnd, same, training_step, values
 from test_compile import GRAPHS, INPLACE
 
 import fusetorch as torch
@@ -175,14 +175,7 @@ def test_no_group_reads_what_comes_after_it():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 8), nn.LayerNorm(8), nn.GELU(), nn.Linear(8, 3))
     opt = torch.optim.Adam(model.parameters())
-
-    @torch.compile
-    def step(x, y):
-        opt.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        return loss
+    step = torch.compile(training_step(model, opt, F.cross_entropy))
     for _ in range(2):
         step(rnd(5, 6), torch.arange(5) % 3)
     for entry in step._order:
@@ -223,13 +216,7 @@ def test_every_limit_trains_alike():
             torch.manual_seed(0)
             model = nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 2))
             opt = torch.optim.Adam(model.parameters(), lr=0.05)
-
-            def step(x, y):
-                opt.zero_grad()
-                loss = F.mse_loss(model(x), y)
-                loss.backward()
-                opt.step()
-                return loss
+            step = training_step(model, opt, F.mse_loss)
             run = step if limit is None else torch.compile(step)
             return [float(run(rnd(8, 6, seed=i), rnd(8, 2, seed=i))) for i in range(6)]
     expected = train(-1)

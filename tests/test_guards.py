@@ -17,7 +17,7 @@ from datetime import datetime as _datetime
 
 import numpy as np
 import pytest
-from compiler_support import quiet, rnd, same, values
+from compiler_support import quiet, rnd, same, training_step, values
 
 import fusetorch as torch
 from fusetorch import config, nn
@@ -618,14 +618,7 @@ def test_hooks_added_later():
 def test_needless_recompilations():
     m = nn.Linear(6, 2)
     opt = torch.optim.SGD(m.parameters(), lr=0.1)
-
-    @torch.compile
-    def step(x, y):
-        opt.zero_grad()
-        loss = F.mse_loss(m(x), y)
-        loss.backward()
-        opt.step()
-        return loss
+    step = torch.compile(training_step(m, opt, F.mse_loss))
     for i in range(6):
         step(rnd(4, 6, seed=i), rnd(4, 2, seed=i))
         m.weight.sum().item()

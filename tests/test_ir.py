@@ -10,7 +10,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from compiler_support import quiet, rnd, same, values
+from compiler_support import quiet, rnd, same, training_step, values
 from test_compile import GRAPHS
 
 import fusetorch as torch
@@ -227,13 +227,7 @@ def test_printed_training_steps_run():
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(6, 5), nn.GELU(), nn.LayerNorm(5), nn.Dropout(0.2), nn.Linear(5, 3))
     opt = torch.optim.AdamW(model.parameters(), lr=0.01)
-
-    def step(x, y):
-        opt.zero_grad()
-        loss = F.cross_entropy(model(x), y)
-        loss.backward()
-        opt.step()
-        return loss
+    step = training_step(model, opt, F.cross_entropy)
     for _ in range(2):
         printed_agree(step, rnd(8, 6), torch.arange(8) % 3)
     printed_agree(lambda x: F.layer_norm(x, (6,)).gelu() if hasattr(x, "gelu") else F.gelu(F.layer_norm(x, (6,))),

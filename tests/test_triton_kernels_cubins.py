@@ -1,17 +1,14 @@
 """Every hand-written Triton kernel compiled for sm_80 and sm_90 through the launch path, and held to its resource figures."""
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
-
+import cubin_support
 import pytest
-from cubin_report import Report, report
+from cubin_report import Report
 
 from fusetorch import dtypes
 from fusetorch.ops.primitives import PRIMITIVES
 from fusetorch.runtime.launch import Kernel
 from fusetorch.runtime.memory import DeviceArray, empty
-from fusetorch.runtime.stub import StubDriver, stub_gpu
 from fusetorch.triton_kernels import (
     adam,
     cross_entropy,
@@ -29,33 +26,12 @@ from fusetorch.triton_kernels import (
 f16, bf16, f32, f64, i64, i32, i8, b1 = (dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64, dtypes.int64,
                                          dtypes.int32, dtypes.int8, dtypes.bool_)
 MODULES = (adam, cross_entropy, dropout, embedding, gather_scatter, layer_norm, matmul, pointwise, reduce, scan, softmax)
-_seen: set[str] = set()
 
 #: In one process, in order: the last test asks what the others saw.
 pytestmark = pytest.mark.xdist_group("cubins of the hand-written kernels")
 
 
-class Gpu:
-    """``gpu(f)`` calls f on a stub GPU and reports the kernels it launched: by name, the first launch of each."""
-
-    def __init__(self, stub: StubDriver, capability: int) -> None:
-        self.stub = stub
-        self.capability = capability
-
-    def __call__(self, f: Callable[[], Any]) -> dict[str, Report]:
-        before = len(self.stub.launches)
-        f()
-        kernels = {}
-        for launch in self.stub.launches[before:]:
-            kernels.setdefault(launch.kernel.name, launch.kernel)
-        _seen.update(kernels)
-        return {name: report(kernel.cubin) for name, kernel in kernels.items()}
-
-
-@pytest.fixture(params=[80, 90], ids=["sm_80", "sm_90"])
-def launched(request) -> Iterator[Gpu]:
-    with stub_gpu(request.param) as stub:
-        yield Gpu(stub, request.param)
+launched = cubin_support.gpu
 
 
 def new(*shape: int, dt: dtypes.dtype = f32) -> DeviceArray:
@@ -343,4 +319,4 @@ def test_every_kernel_was_compiled(request):
     if len(request.session.items) < 100:
         pytest.skip("only a part of this file is run")
     all_kernels = {v.fn.__name__ for module in MODULES for v in vars(module).values() if isinstance(v, Kernel)}
-    assert all_kernels <= _seen
+    assert all_kernels <= cubin_support.SEEN
