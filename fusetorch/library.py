@@ -13,6 +13,7 @@ from typing import Any
 
 import fusetorch as torch
 from fusetorch.autograd import Function
+from fusetorch.tensor import Tensor
 
 __all__ = ["CustomOpDef", "Library", "custom_op", "define", "impl", "infer_schema", "register_autocast", "register_autograd",
            "register_fake", "register_kernel", "register_vmap", "triton_op", "wrap_triton"]
@@ -337,6 +338,27 @@ def impl(qualname: str, types: str | Sequence[str], func: Callable | None = None
 # ---------------------------------------------------------------------------------------------------- torch.ops
 
 
+def _to_copy(self: Tensor, *, dtype: Any = None, layout: Any = None, device: Any = None, pin_memory: Any = None,
+             non_blocking: bool = False, memory_format: Any = None) -> Tensor:
+    return self.to(dtype=dtype or self.dtype, device=device or self.device, copy=True,
+                   memory_format=memory_format or torch.preserve_format)
+
+
+def _slice(self: Tensor, dim: int = 0, start: int | None = None, end: int | None = None, step: int = 1) -> Tensor:
+    return self[(slice(None),) * (dim % self.dim()) + (slice(start, end, step),)]
+
+
+def _index(self: Tensor, indices: Sequence[Tensor | None]) -> Tensor:
+    return self[tuple(slice(None) if i is None else i for i in indices)]
+
+
+#: Names under which ``torch.ops.aten`` offers what is no function of its own elsewhere.
+_ATEN: dict[str, Callable] = {
+    "_conj": Tensor.conj, "_local_scalar_dense": Tensor.item, "_pin_memory": Tensor.pin_memory, "_to_copy": _to_copy,
+    "_unsafe_view": Tensor.view, "alias": lambda self: self.view(self.shape), "index": _index, "slice": _slice,
+    "sym_numel": Tensor.numel, "sym_size": Tensor.size, "sym_stride": Tensor.stride}
+
+
 class _Packet:
     """``torch.ops.aten.add``: a function under its name there; an overload (``.Tensor``, ``.default``) is the function again."""
 
@@ -369,7 +391,8 @@ class _Namespace:
         if f"{self.name}::{name}" in _OPERATORS:
             return _OPERATORS[f"{self.name}::{name}"]
         if self.name == "aten":
-            function = getattr(torch, name, None) or getattr(torch.nn.functional, name, None) or getattr(torch.Tensor, name, None)
+            function = _ATEN.get(name) or next((getattr(owner, name) for owner in (torch, torch.nn.functional, Tensor)
+                                                if hasattr(owner, name)), None)
             if callable(function):
                 return _Packet(name, function)
         raise AttributeError(f"'_OpNamespace' '{self.name}' object has no attribute '{name}'", name=name, obj=self)

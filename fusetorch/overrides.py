@@ -1,27 +1,34 @@
 """``torch.overrides``: subclasses of Tensor, and what they see of the calls made with them.
 
-A class derived from Tensor gets its methods wrapped when it is defined, and the first such class also has the public functions wrapped: a
+A class derived from Tensor gets its methods wrapped when it is defined, and the first such class also has the public functions ask: a
 call with an instance goes to the class's ``__torch_function__(func, types, args, kwargs)``, which by default runs it and makes the results
 instances of the class. Programs without such classes run none of this. Objects that are no tensors but have ``__torch_function__`` are
-seen by functions (not by methods and operators of plain tensors) once a subclass of Tensor exists or :func:`enable` was called.
+seen once a subclass of Tensor exists or :func:`enable` was called, as ``fusetorch run`` does for programs and modules with such classes.
 """
 from __future__ import annotations
 
 import functools
 import threading
 from collections.abc import Callable, Iterable
+from types import FunctionType, ModuleType
 from typing import Any
 
 import fusetorch as torch
 
+from .functional import _NAMES
+from .ops.opdef import fn
 from .tensor import Tensor
 
-__all__ = ["has_torch_function", "has_torch_function_unary", "has_torch_function_variadic", "handle_torch_function", "is_tensor_like",
-           "is_tensor_method_or_property", "get_default_nowrap_functions", "DisableTorchFunctionSubclass", "enable", "adopt"]
+__all__ = ["BaseTorchFunctionMode", "DisableTorchFunctionSubclass", "TorchFunctionMode", "adopt", "disabled_torch_function_impl", "enable",
+           "get_default_nowrap_functions", "handle_torch_function", "has_torch_function", "has_torch_function_unary",
+           "has_torch_function_variadic", "is_tensor_like", "is_tensor_method_or_property", "look_for"]
 
 
 class _State(threading.local):
     disabled = 0
+
+    def __init__(self) -> None:
+        self.modes: list[TorchFunctionMode] = []
 
 
 _state = _State()
@@ -141,7 +148,9 @@ def _converted(result: Any, cls: type) -> Any:
 def _method(f: Callable, reported: Callable) -> Callable:
     @functools.wraps(f)
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
-        if _state.disabled:
+        if _state.modes:
+            return _by_mode(reported, (self, *args), kwargs)
+        if _state.disabled or type(self) is Tensor:  # a plain tensor comes here while modes are on
             return f(self, *args, **kwargs)
         return handle_torch_function(reported, (self, *args, *kwargs.values()), self, *args, **kwargs)
     return method
@@ -186,28 +195,125 @@ def getattr_static(cls: type, name: str) -> Any:
 
 
 def enable() -> None:
-    """Makes the public functions look for arguments with a say of their own."""
+    """Makes the public functions look for arguments with a say of their own.
+
+    A function stays the same object, so that tables made before, ``{torch.add: ...}``, go on finding it: its code is exchanged for a call
+    of what asks first.
+    """
     if _enabled[0]:
         return
     _enabled[0] = True
-    wrapped: dict[int, Callable] = {}
-    for name in torch._FUNCTIONS:
-        getattr(torch, name)  # derived when first asked for
-    for module in (torch, torch.nn.functional, torch.linalg, torch.special, torch.fft):
-        for name, f in list(vars(module).items()):
-            if getattr(f, "op", None) is not None and callable(f):
-                if id(f) not in wrapped:
-                    wrapped[id(f)] = _function(f)
-                setattr(module, name, wrapped[id(f)])
+    functions = [getattr(fn, name) for name in _NAMES]
+    functions += [f for f in vars(torch.nn.functional).values() if getattr(f, "op", None) is not None]
+    for f in {id(f): f for f in functions if isinstance(f, FunctionType)}.values():
+        _ask_first(f)
 
 
-def _function(f: Callable) -> Callable:
-    @functools.wraps(f)
-    def public(*args: Any, **kwargs: Any) -> Any:
+def _ask_first(f: FunctionType) -> None:
+    plain = FunctionType(f.__code__, f.__globals__, f.__name__, f.__defaults__, f.__closure__)
+    plain.__dict__.update(f.__dict__)
+    plain.__kwdefaults__, plain.__annotations__ = f.__kwdefaults__, f.__annotations__
+
+    def asking(*args: Any, **kwargs: Any) -> Any:
+        if _state.modes:
+            return _by_mode(f, args, kwargs)
         if not _state.disabled:
-            relevant = (*args, *kwargs.values()) if kwargs else args
-            if _overloaded(relevant):
-                return handle_torch_function(public, relevant, *args, **kwargs)
-        return f(*args, **kwargs)
-    return public
+            for a in args if not kwargs else (*args, *kwargs.values()):
+                if type(a) not in _SILENT:
+                    relevant = (*args, *kwargs.values())
+                    if _overloaded(relevant):
+                        return handle_torch_function(f, relevant, *args, **kwargs)
+                    break
+        return plain(*args, **kwargs)
 
+    code = _STUB.__code__
+    f.__code__ = code.replace(co_name=f.__name__, co_freevars=f.__code__.co_freevars,
+                              co_consts=tuple(asking if c == "asking" else c for c in code.co_consts))
+    f.__defaults__ = f.__kwdefaults__ = None
+    f.__wrapped__ = plain  # whose signature it has
+
+
+# ---- modes
+
+
+class TorchFunctionMode:
+    """A block in which calls of public functions, methods and operators of tensors go to the mode's ``__torch_function__``, whatever their
+    arguments are. In there the mode is off, and the modes around it are on. (Attributes such as ``x.shape`` are not calls here.)
+
+    Example:
+        >>> import fusetorch as torch
+        >>> class Names(torch.overrides.TorchFunctionMode):
+        ...     def __torch_function__(self, func, types, args=(), kwargs=None):
+        ...         print(func.__name__)
+        ...         return func(*args, **(kwargs or {}))
+        >>> with Names():
+        ...     x = torch.ones(2) + 1
+        ones
+        add
+    """
+
+    def __init__(self) -> None:
+        pass
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+        raise NotImplementedError(f"{type(self).__name__} does not define __torch_function__")
+
+    def __enter__(self) -> TorchFunctionMode:
+        enable()
+        _operators_ask(True)
+        _state.modes.append(self)
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        _state.modes.remove(self)
+        _operators_ask(bool(_state.modes))
+
+    @classmethod
+    def push(cls, *args: Any, **kwargs: Any) -> TorchFunctionMode:
+        """``cls(*args, **kwargs)``, PyTorch's former way to make a mode."""
+        return cls(*args, **kwargs)
+
+
+class BaseTorchFunctionMode(TorchFunctionMode):
+    """The mode that runs each call as it is."""
+
+    def __torch_function__(self, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+        return func(*args, **(kwargs or {}))
+
+
+def _by_mode(func: Callable, args: tuple, kwargs: dict) -> Any:
+    """A call seen by the innermost mode, with only those around it on."""
+    outer, mode = _state.modes[:-1], _state.modes[-1]
+    inside, _state.modes = _state.modes, outer
+    try:
+        result = mode.__torch_function__(func, tuple(map(type, _overloaded((*args, *kwargs.values())))), args, kwargs)
+    finally:
+        _state.modes = inside
+    if result is NotImplemented:
+        raise TypeError(f"{type(mode).__name__}.__torch_function__ does not implement {func.__name__}")
+    return result
+
+
+def _operators_ask(on: bool) -> None:
+    """Operators of plain tensors do not call public functions; while modes are on, they do."""
+    for name, (plain, wrapped) in _methods().items():
+        if name.startswith("__") and getattr_static(Tensor, name) is (plain if on else wrapped):
+            setattr(Tensor, name, wrapped if on else plain)
+
+
+#: Types of arguments that have no say.
+_SILENT = frozenset({Tensor, int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
+_STUB = lambda *args, **kwargs: "asking".__call__(*args, **kwargs)  # noqa: E731 - the constant stands for the function that asks
+
+
+def disabled_torch_function_impl(func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
+    """The ``__torch_function__`` of subclasses whose calls are those of plain tensors: runs the call, whose results are plain."""
+    with DisableTorchFunctionSubclass():
+        return func(*args, **(kwargs or {}))
+
+
+def look_for(modules: Iterable[ModuleType]) -> None:
+    """:func:`enable`, if one of these modules defines a class with ``__torch_function__``."""
+    if not _enabled[0] and any(isinstance(v, type) and "__torch_function__" in v.__dict__ and v.__module__ == m.__name__
+                               for m in modules for v in list(vars(m).values())):
+        enable()

@@ -5,17 +5,19 @@ import difflib
 import importlib
 import importlib.abc
 import importlib.machinery
+import importlib.metadata
 import importlib.util
 import multiprocessing.spawn
 import sys
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import FrameType, ModuleType
 from typing import Any
 
 import fusetorch
 import fusetorch.version
+from fusetorch import overrides
 from fusetorch.dispatch import active_tracer
 from fusetorch.errors import FusetorchError
 from fusetorch.nn import Module
@@ -31,10 +33,13 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def __init__(self) -> None:
         self.missing: Counter[str] = Counter()
+        self._seen = 0
+        self._loading: list[str] = []
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """The spec of an alias. Raises ModuleNotFoundError, naming the module, if fusetorch does not have it."""
         if name.partition(".")[0] != "torch":
+            self._look_for_overrides()
             return None
         ours = "fusetorch" + name[5:]
         try:
@@ -45,6 +50,20 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             self.missing[name] += 1
             raise ModuleNotFoundError(f"No module named {name!r}: fusetorch does not have it", name=name)
         return importlib.machinery.ModuleSpec(name, self, is_package=True)
+
+    def _look_for_overrides(self) -> None:
+        """Shows modules whose import has ended since the last time to :func:`fusetorch.overrides.look_for`."""
+        names = list(sys.modules)
+        fresh, self._seen = self._loading + names[self._seen:], len(names)
+        found = [(name, module) for name in fresh if type(module := sys.modules.get(name)) is ModuleType]
+        self._loading = [name for name, module in found if getattr(module.__spec__, "_initializing", False)]
+        overrides.look_for(module for name, module in found if name not in self._loading)
+
+    @staticmethod
+    def find_distributions(context: importlib.metadata.DistributionFinder.Context | None = None) -> Iterator[_Distribution]:
+        """Says to ``importlib.metadata``, which libraries ask, that ``torch`` is installed."""
+        if context is None or context.name is None or context.name.lower() == "torch":
+            yield _Distribution()
 
     def create_module(self, spec: importlib.machinery.ModuleSpec) -> ModuleType:
         """The module of fusetorch that stands for ``spec.name``."""
@@ -57,6 +76,16 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     def exec_module(self, module: ModuleType) -> None:
         """Nothing is left to run; the import system has put the alias's spec on the module, which keeps its own."""
         module.__spec__ = self._spec
+
+
+class _Distribution(importlib.metadata.Distribution):
+    """The installed package ``torch``, of which there is a name and a version."""
+
+    def read_text(self, filename: str) -> str | None:
+        return f"Metadata-Version: 2.1\nName: torch\nVersion: {API_VERSION}\n" if filename == "METADATA" else None
+
+    def locate_file(self, path: Any) -> Path:
+        return Path(fusetorch.__file__).parent.parent / path
 
 
 def _attribute(path: str) -> Any:
@@ -209,10 +238,13 @@ def run(script: str, arguments: Sequence[str] = (), *, compile: bool = False, de
         for name in ("nn", "optim", "utils.data", "autograd"):
             importlib.import_module(f"fusetorch.{name}")
         usage.watch()
+    source = path.read_bytes()
+    if b"__torch_function__" in source:
+        overrides.enable()
     main = ModuleType("__main__")
     main.__file__ = str(path)
     main.__dict__["__builtins__"] = __builtins__
-    code = __import__("builtins").compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+    code = __import__("builtins").compile(source, str(path), "exec", dont_inherit=True)
     before = sys.argv, sys.path[0], sys.modules["__main__"]
     sys.argv, sys.path[0], sys.modules["__main__"] = [str(path), *arguments], str(path.resolve().parent), main
     try:

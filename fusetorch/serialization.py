@@ -41,6 +41,8 @@ from .unpickling import (
 __all__ = ["save", "load", "add_safe_globals", "get_safe_globals", "clear_safe_globals", "safe_globals", "DEFAULT_PROTOCOL"]
 
 DEFAULT_PROTOCOL = 2
+#: What ``map_location`` may be, for annotations.
+MAP_LOCATION = Callable[[UntypedStorage, str], UntypedStorage] | device_class | str | dict[str, str] | None
 _ALIGN = 64
 _MAGIC, _VERSION = 0x1950A86A20F9469CFC6C, 1001  # of the old format
 

@@ -237,3 +237,13 @@ def test_devices_that_are_only_names():
             make()
     with pytest.raises(RuntimeError, match="device type at start of device string: gpu"):
         torch.device("gpu")
+
+
+def test_names_of_aten():
+    aten, x = torch.ops.aten, torch.arange(6.0).reshape(2, 3)
+    assert aten._to_copy.default(x, dtype=torch.float64).dtype is torch.float64 and aten._to_copy(x) is not x
+    assert aten.slice.Tensor(x, 1, 0, 3, 2).tolist() == [[0, 2], [3, 5]] and aten.alias.default(x).data_ptr() == x.data_ptr()
+    assert aten.index.Tensor(x, [None, torch.tensor([2, 0])]).tolist() == [[2, 0], [5, 3]]
+    assert aten.sym_size.int(x, 1) == 3 and aten._local_scalar_dense(x.sum()) == 15
+    with pytest.raises(AttributeError, match="no_such"):
+        aten.no_such  # noqa: B018

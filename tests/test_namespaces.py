@@ -190,3 +190,28 @@ def test_none_of_them_is_loaded_early():
     program = "import sys, fusetorch; print([m for m in sys.modules if m.startswith(('fusetorch.jit', 'fusetorch.hub', 'fusetorch.dist'))])"
     run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=True)
     assert run.stdout.strip() == "[]"
+
+
+def test_parts_for_devices():
+    from fusetorch.nn.parallel import gather, scatter
+    x = torch.arange(6.0).reshape(3, 2)
+    parts = scatter((x, {"a": [x, 1]}), ["cpu", "cpu"])
+    assert [p[0].shape[0] for p in parts] == [2, 1] and parts[1][1]["a"][0].tolist() == [[4, 5]] and parts[0][1]["a"][1] == 1
+    assert torch.equal(gather([p[0] for p in parts], "cpu"), x)
+    assert torch.equal(gather([{"b": (p[0],)} for p in parts], -1)["b"][0], x)
+    positional, named = torch.nn.parallel.scatter_gather.scatter_kwargs((x,), None, ["cpu", "cpu"])
+    assert [p[0].shape[0] for p in positional] == [2, 1] and named == ({}, {})
+    layer = torch.nn.Linear(2, 1)
+    assert torch.equal(torch.nn.parallel.data_parallel(layer, x), layer(x))
+
+
+def test_private_modules_answer():
+    assert "USE_MKL=OFF" in torch.__config__.show() and "threads" in torch.__config__.parallel_info()
+    functorch = importlib.import_module("fusetorch._C._functorch")
+    assert not functorch.is_batchedtensor(torch.ones(1)) and functorch.maybe_get_level(torch.ones(1)) == -1
+    with pytest.raises(RuntimeError, match="No wrappers"):
+        functorch.get_unwrapped(torch.ones(1))
+    assert torch._C._nn._parse_to("cpu", torch.float64, True) == (torch.device("cpu"), torch.float64, True, None)
+    assert not importlib.import_module("fusetorch._subclasses.fake_tensor").is_fake(torch.ones(1))
+    with pytest.raises(ValueError, match="has not been initialized"):
+        importlib.import_module("fusetorch.distributed.nn").all_reduce(torch.ones(1))

@@ -61,6 +61,53 @@ PROGRAMS = {
             pass
         assert torch.ones(2).as_subclass(More).add(1) == "mine" and type(torch.ones(2).as_subclass(More) * m) is More
     """,
+    "tables_made_before_go_on_finding_functions": """
+        import inspect
+        handled = {torch.matmul: "matmul", torch.nn.functional.softmax: "softmax", torch.exp: "exp", torch.Tensor.add_: "add_"}
+        before = inspect.signature(torch.matmul)
+        class Operator:
+            dtype, shape = torch.float32, (2, 2)
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                return handled[func]
+        torch.overrides.enable()
+        t, o = torch.ones(2, 2), Operator()
+        assert (torch.matmul(t, o), t @ o, t.matmul(o), torch.nn.functional.softmax(o, -1), torch.exp(o), t.add_(o)) == (
+            "matmul", "matmul", "matmul", "softmax", "exp", "add_")
+        assert inspect.signature(torch.matmul) == before and torch.matmul(t, t).sum() == 8
+    """,
+    "a_class_can_be_left_out": """
+        class Plain(torch.Tensor):
+            __torch_function__ = torch._C._disabled_torch_function_impl
+        p = torch.ones(2).as_subclass(Plain)
+        assert type(p + 1) is torch.Tensor and type(torch.exp(p)) is torch.Tensor
+    """,
+    "modes": """
+        log = []
+        class Log(torch.overrides.TorchFunctionMode):
+            def __init__(self, name):
+                super().__init__()
+                self.name = name
+            def __torch_function__(self, func, types, args=(), kwargs=None):
+                log.append(self.name + func.__name__)
+                return func(*args, **(kwargs or {}))
+        x = torch.ones(2)
+        with Log("a "):
+            torch.empty(2), x + 1, x.add(1), -x, x[0], x > 1
+            with Log("b "):
+                x.sum()
+            torch.nn.functional.relu(x)
+        x + 1, torch.exp(x)
+        assert log == ["a empty", "a add", "a add", "a neg", "a __getitem__", "a gt", "b sum", "a sum", "a relu"]
+        class Doubled(torch.overrides.TorchFunctionMode):
+            def __torch_function__(self, func, types, args=(), kwargs=None):
+                return 2 * func(*args, **(kwargs or {}))
+        with Doubled():
+            y = x + 1
+        assert y.tolist() == [4, 4]
+        with torch.overrides.BaseTorchFunctionMode():
+            assert (x + 1).tolist() == [2, 2]
+    """,
     "nothing_is_wrapped_without_subclasses": """
         plain = torch.sin
         torch.nn.Parameter(torch.ones(2)) * 2

@@ -179,3 +179,36 @@ def test_aliases_are_the_same_modules(tmp_path):
         print("main", sys.modules["__main__"].relu is relu)
     """))
     assert result(out) == {"same": "True", "name": "fusetorch.nn.functional", "main": "True"}
+
+
+def test_a_module_that_overrides_functions_is_seen(tmp_path):
+    (tmp_path / "operators.py").write_text(textwrap.dedent("""
+        import torch
+        handled = {torch.matmul: "matmul"}
+
+        class Operator:
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                return handled[func]
+    """))
+    path = program(tmp_path, """
+        import torch
+        import operators
+        import torch.nn.functional as F
+        import colorsys  # whatever is imported next
+
+        print("product", torch.matmul(torch.ones(2, 2), operators.Operator()))
+    """)
+    assert result(run(path)[0])["product"] == "matmul"
+
+
+def test_libraries_find_torch_installed(tmp_path):
+    path = program(tmp_path, """
+        import importlib.metadata
+        import importlib.util
+        print("version", importlib.metadata.version("torch"))
+        print("spec", importlib.util.find_spec("torch") is not None)
+        print("other", importlib.metadata.version("numpy") is not None)
+    """)
+    found = result(run(path)[0])
+    assert found["version"].startswith("2.") and found["spec"] == found["other"] == "True"

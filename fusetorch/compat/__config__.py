@@ -11,7 +11,7 @@ def show() -> str:
     """Versions of what computes, and PyTorch's switches for what is not there: no MKL, no oneDNN, no processes in groups."""
     parts = [f"  - {name} {version(name)}" for name in ("numpy", "llvmlite", "ml_dtypes")]
     return "\n".join(["fusetorch built with:", f"  - Python {platform.python_version()}", *parts,
-                      "  - Build settings: USE_MKL=OFF, USE_MKLDNN=OFF, USE_MPI=OFF, USE_NCCL=OFF, USE_OPENMP=OFF, USE_DISTRIBUTED=OFF, ", ""])
+                      "  - Settings: USE_DISTRIBUTED=OFF, USE_MKL=OFF, USE_MKLDNN=OFF, USE_MPI=OFF, USE_NCCL=OFF, USE_OPENMP=OFF", ""])
 
 
 def parallel_info() -> str:

@@ -7,11 +7,18 @@ import enum
 from collections.abc import Iterator
 
 from fusetorch.ops.random import Generator
+from fusetorch.overrides import DisableTorchFunctionSubclass
+from fusetorch.overrides import disabled_torch_function_impl as _disabled_torch_function_impl
 from fusetorch.runtime.device import device
 from fusetorch.shapes import Size
 from fusetorch.tensor import Tensor as TensorBase
 
-__all__ = ["DispatchKey", "DispatchKeySet", "Generator", "Graph", "Size", "TensorBase", "Value", "device"]
+from . import _functorch, _nn
+
+__all__ = ["DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "Generator", "Graph", "Size", "TensorBase", "Value",
+           "_disabled_torch_function_impl", "_functorch", "_nn", "device"]
+
+_TensorBase, _TensorMeta = TensorBase, type(TensorBase)
 
 DispatchKey = enum.Enum("DispatchKey", ["Undefined", "CPU", "CUDA", "Meta", "AutogradCPU", "AutogradCUDA", "AutocastCPU", "AutocastCUDA",
                                         "AutocastXPU", "CompositeImplicitAutograd", "CompositeExplicitAutograd"])
@@ -56,3 +63,19 @@ def _get_tracing_state() -> None:
 
 def _log_api_usage_once(event: str) -> None:
     """Does nothing: nothing is logged."""
+
+
+def _are_functorch_transforms_active() -> bool:
+    """False: transforms map over slices, and none is in force while their function runs."""
+    return False
+
+
+def _is_torch_function_mode_enabled() -> bool:
+    """False: there are no modes."""
+    return False
+
+
+def _get_default_device() -> str:
+    """The type of the default device."""
+    import fusetorch as torch
+    return torch.get_default_device().type
