@@ -1,8 +1,11 @@
 """Whole programs under ``fusetorch.compile``: what Python does beside tensor operations happens as it does eagerly."""
 from __future__ import annotations
 
+import dataclasses
 import functools
+import types
 
+import numpy as np
 import pytest
 from compiler_support import quiet, rnd, same
 
@@ -117,3 +120,234 @@ def test_a_recorded_write_through_a_result_of_a_view_reaches_its_base():
     c = torch.compile(lambda x: x[:2])
     for _ in range(3):
         same(run(lambda x: x[:2]), run(c))
+
+
+# ---- state that each call replaces
+
+
+class _Recurrent(nn.Module):
+    def __init__(self, detach):
+        super().__init__()
+        self.cell, self.hidden, self.detach = nn.LSTMCell(3, 4), None, detach
+
+    def forward(self, x):
+        self.hidden = self.cell(x, self.hidden)
+        if self.detach:
+            self.hidden = tuple(h.detach() for h in self.hidden)
+        return self.hidden[0] * 2
+
+
+class _Average(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(3))
+
+    def forward(self, x):
+        self.mean = self.mean * 0.9 + x.mean(0)
+        return x - self.mean
+
+
+def _recurrent():
+    m = _Recurrent(True)
+    return m, (rnd(2, 3),), lambda: m.hidden
+
+
+def _buffer():
+    m = _Average()
+    return m, (rnd(2, 3),), lambda: m.mean
+
+
+def _list_items():
+    cache = [None, None]
+
+    def f(x):
+        for i in range(2):
+            cache[i] = x * (i + 1) if cache[i] is None else cache[i] * 0.5 + x
+        return cache[0] + cache[1]
+    return f, (rnd(3),), lambda: list(cache)
+
+
+def _dict_entries():
+    state = {"h": torch.zeros(3), "log": None}
+
+    def f(x):
+        state["h"] = torch.tanh(state["h"] + x)
+        state["log"] = {"twice": state["h"] * 2, "x": [x]}
+        return state["h"]
+    return f, (rnd(3),), lambda: dict(state)
+
+
+def _variable():
+    h = torch.zeros(3)
+
+    def f(x):
+        nonlocal h
+        h = torch.tanh(h + x)
+        return h * 2
+    return f, (rnd(3),), lambda: h
+
+
+def _features():
+    m, seen = nn.Sequential(nn.Linear(3, 3), nn.ReLU()), {}
+    for name, layer in m.named_children():
+        layer.register_forward_hook(lambda _m, _i, o, name=name: seen.__setitem__(name, o.detach()))
+    return m, (rnd(2, 3),), lambda: dict(seen)
+
+
+@pytest.mark.parametrize("make", [_recurrent, _buffer, _list_items, _dict_entries, _variable, _features])
+def test_places_that_each_call_fills(make):
+    torch.manual_seed(0)
+    f, args, state = make()
+    torch.manual_seed(0)
+    g, _, other = make()
+    c = torch.compile(g)
+    kept = None
+    for i in range(7):
+        args = tuple(a + i for a in args)
+        same(f(*args), c(*args), f"call {i}")
+        same(state(), other(), f"state after call {i}")
+        if i == 3:
+            kept, values = other(), [t.clone() for t in _tensors(other())]
+    same(values, _tensors(kept))    # what was put there is not written to later
+    info = c.cache_info()
+    assert info["eager"] is None and info["hits"] >= 4, info
+
+
+def _tensors(x):
+    return [x] if isinstance(x, torch.Tensor) else [t for v in (x.values() if isinstance(x, dict) else x) for t in _tensors(v)]
+
+
+def test_gradients_flow_from_call_to_call():
+    grads = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        m = _Recurrent(False)
+        f = torch.compile(m) if compiled else m
+        for i in range(9):
+            loss = f(rnd(2, 3, seed=i)).sum()
+            if i % 3 == 2:
+                m.zero_grad()
+                loss.backward()
+                m.hidden = tuple(h.detach() for h in m.hidden)
+                grads.append([loss.detach(), *[p.grad.clone() for p in m.parameters()]])
+    same(grads[:3], grads[3:])
+
+
+def test_places_may_be_set_from_outside():
+    m = _Recurrent(True)
+    c = torch.compile(m)
+    for i in range(8):
+        if i % 3 == 0:
+            m.hidden = None
+        if i == 5:
+            m.hidden = (torch.ones(2, 4), torch.zeros(2, 4))
+        before = m.hidden
+        expected = m(rnd(2, 3, seed=i))
+        after, m.hidden = m.hidden, before
+        same(expected, c(rnd(2, 3, seed=i)))
+        same(after, m.hidden)
+
+
+def test_fullgraph_puts_places_back():
+    m = _Recurrent(True)
+    c = torch.compile(lambda x, item: m(x).sum().item() if item else m(x), fullgraph=True)
+    for _ in range(3):
+        c(rnd(2, 3), False)
+    before = m.hidden
+    with pytest.raises(RuntimeError, match="fullgraph"):
+        c(rnd(2, 3), True)
+    assert m.hidden is before
+
+
+# ---- arguments
+
+
+def test_an_argument_that_the_function_reaches_by_itself_too():
+    w, p = rnd(3), nn.Parameter(rnd(3))
+    p.grad = rnd(3, seed=5)
+
+    def f(x):
+        return x * 2 + w, x - p.grad
+    c = torch.compile(f)
+    for x in (w, p.grad, rnd(3, seed=1), w, p.grad, rnd(3, seed=2)):
+        same(f(x), c(x))
+    assert c.cache_info()["plans"] == 3 and c.cache_info()["eager"] is None
+
+
+@pytest.mark.parametrize("f", [
+    lambda x: (x.t_(), x * 2)[1], lambda x: x.unsqueeze_(0).transpose_(1, 2).add_(1), lambda x: x.squeeze_().sum(),
+    lambda x: (x[0].add_(1), x.swapaxes_(0, 1), x.mul_(2))[0], lambda x: (x.requires_grad_(True) ** 2).sum().backward(),
+    lambda x: (x.requires_grad_(True) ** 2).sum()], ids=str)
+def test_arguments_that_get_another_shape_or_want_gradients(f):
+    c = torch.compile(f)
+    for i in range(4):
+        a, b = rnd(3, 4, seed=i), rnd(3, 4, seed=i)
+        same(f(a), c(b))
+        same(a, b)
+        assert a.stride() == b.stride() and a._version == b._version
+    assert c.cache_info()["plans"] == 1, c.cache_info()
+
+
+def test_shapes_changed_in_place_and_recorded():
+    def f(x):
+        return (x.t_() * torch.arange(12.0).view(4, 3)).sum()
+    c = torch.compile(f)
+    for i in range(3):
+        x, y = rnd(3, 4, seed=i, requires_grad=True), rnd(3, 4, seed=i, requires_grad=True)
+        f(x * 1).backward()
+        with quiet():
+            c(y * 1).backward()
+        same(x, y)
+
+
+# ---- results
+
+
+@dataclasses.dataclass
+class _Output:
+    loss: object
+    logits: object = None
+    hidden: tuple = ()
+
+
+class _Pair:
+    def __init__(self, a, b):
+        self.a, self.b = a, b
+
+
+def test_objects_in_results_are_made_anew():
+    m = nn.Linear(3, 3)
+
+    @torch.compile
+    def f(x):
+        y = m(x)
+        return _Output(y.sum(), y, (x * 2, y)), _Pair(y, types.SimpleNamespace(n=3, y=y)), np.arange(3), {1, 2}, torch.strided
+
+    seen = []
+    for i in range(4):
+        x = rnd(2, 3, seed=i)
+        o, p, a, s, layout = f(x)
+        y = m(x)
+        same([y.sum(), y, (x * 2, y), y, y], [o.loss, o.logits, o.hidden, p.a, p.b.y])
+        assert o.logits is p.a is p.b.y is o.hidden[1]
+        assert (type(o), type(p), p.b.n, a.tolist(), s, layout) == (_Output, _Pair, 3, [0, 1, 2], {1, 2}, torch.strided)
+        o.loss.backward()
+        a[0], o.hidden = 7, None
+        s.add(3)
+        assert not any(o is q or p is q or a is q or s is q for q in seen)
+        seen += [o, p, a, s]
+    m.zero_grad()
+    assert f.cache_info()["eager"] is None and f.cache_info()["hits"] >= 2
+
+
+def test_objects_that_were_there_are_returned_themselves():
+    p = _Pair(torch.zeros(3), 2)
+
+    def f(x):
+        p.a = p.a + x
+        return p
+    c = torch.compile(f)
+    for i in range(5):
+        assert c(torch.ones(3)) is p
+        assert p.a.tolist() == [i + 1.0] * 3
+    assert c.cache_info()["hits"] == 3

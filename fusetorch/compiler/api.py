@@ -14,6 +14,7 @@ from .alias import find_spans
 from .effects import Effects
 from .entry import Busy, Entry, finish
 from .guards import StateGuard, Unguardable, explain_miss, signature
+from .places import Filled, Place, moved
 from .trace import Source, Tracer, one_at_a_time
 from .undo import Snapshot, undo
 
@@ -76,6 +77,7 @@ class CompiledFunction:
         self._once: str | None = None   # why the last trace could not be kept
         self._hits = 0
         self._misses: list[str] = []
+        self._places: list[Place] = []      # what it fills anew at each call
         self._warned = False
         for name in ("__name__", "__qualname__", "__doc__", "__module__"):
             if hasattr(fn, name):
@@ -91,7 +93,7 @@ class CompiledFunction:
             return self._fn(*args, **kwargs)
         leaves: list[Tensor] = []
         try:
-            key = signature(args, kwargs, leaves)
+            key = self._key(args, kwargs, leaves)
             entries = self._entries.get(key)
         except TypeError:
             return self._give_up("an argument of the call cannot be hashed")(*args, **kwargs)
@@ -114,6 +116,12 @@ class CompiledFunction:
                     return e.run(leaves)
                 reason = reason or failure  # the newest plan's
             return self._compile(args, kwargs, key, leaves, reason)
+
+    def _key(self, args: tuple, kwargs: dict, leaves: list[Tensor]) -> tuple:
+        """The signature of a call. What is in the places that the function fills counts as arguments."""
+        if not self._places:
+            return signature(args, kwargs, leaves)
+        return signature((*args, *[p.get() for p in self._places]), kwargs, leaves)
 
     def __get__(self, instance: Any, owner: Any = None) -> Any:
         return self if instance is None else functools.partial(self, instance)
@@ -151,10 +159,12 @@ class CompiledFunction:
                 return self._give_up(f"it was compiled {len(self._misses) + 1} times (last reason: {reason})")(*args, **kwargs)
         start = time.perf_counter()
         try:
-            guard = StateGuard(self._fn, [*args, *kwargs.values()])
+            filled = Filled(self._places)
+            guard = StateGuard(self._fn, [*args, *kwargs.values(), *filled.values], self._places)
         except Unguardable as why:
             return self._unguardable(why)(*args, **kwargs)
-        snapshot = Snapshot(guard) if self._fullgraph else None
+        before = [(t._a, t._req) for t in leaves]
+        snapshot = Snapshot(guard, self._places) if self._fullgraph else None
         tracer = Tracer(self._fullgraph)
         for i, t in enumerate(leaves):
             tracer.sources[id(t)] = Source("arg", i, t)
@@ -181,8 +191,11 @@ class CompiledFunction:
             return result
         entry = Entry()
         entry.guard, entry.reason = guard, reason
+        entry.flags = [(i, t._req) for i, (t, (_, req)) in enumerate(zip(leaves, before)) if t._req is not req]
+        entry.same_tensors = [(i, t) for i, t in enumerate(leaves) if id(t) in guard.reached]
         try:
-            lasting = finish(entry, tracer, result, leaves, self._options, self._backend if callable(self._backend) else None)
+            lasting = finish(entry, tracer, result, leaves, filled.stores(), self._options,
+                             self._backend if callable(self._backend) else None)
         except aot.NotDifferentiable as why:
             tracer.flush()
             self._give_up(str(why))
@@ -201,7 +214,13 @@ class CompiledFunction:
         if effects.clock is not None:
             self._give_up(f"it uses {effects.clock}, which may differ from call to call")
             return result
-        self._once = lasting = lasting or effects.seen() or self._changed(guard, key, args, kwargs)
+        new = moved(guard)
+        if new and guard.failure() is None and len(self._places) + len(new) < 1000:
+            self._places = self._places + new  # the next trace takes what they hold as arguments
+            self._once = "places that each call fills anew were found"
+            self._order.append(entry)
+            return result
+        self._once = lasting = lasting or effects.seen() or self._changed(guard, key, args, kwargs, filled.values, leaves, before)
         if lasting is None:
             self._entries.setdefault(key, []).insert(0, entry)
             self._one_shots = 0
@@ -215,12 +234,19 @@ class CompiledFunction:
             announce(self.__name__, len(self._order), entry)
         return result
 
-    def _changed(self, guard: StateGuard, key: tuple, args: tuple, kwargs: dict) -> str | None:
+    def _changed(self, guard: StateGuard, key: tuple, args: tuple, kwargs: dict, filled: list[Any], leaves: list[Tensor],
+                 before: list[tuple[Any, bool]]) -> str | None:
         """What Python did in a call that only Python can do again, or ``None``."""
         failure = guard.failure()
         if failure is not None:
             return f"each call changes what it reads ({failure})"
-        if signature(args, kwargs, []) != key:
+        after = [(t._a, t._req) for t in leaves]  # what became of the arguments, a replay does again
+        try:
+            _put(leaves, before)
+            same = signature((*args, *filled), kwargs, []) == key
+        finally:
+            _put(leaves, after)
+        if not same:
             return "each call changes its arguments, or a mode, in Python"
         return None
 
@@ -230,7 +256,7 @@ class CompiledFunction:
         if not args and not kwargs and self._order:
             return self._order[-1]
         leaves: list[Tensor] = []
-        key = signature(args, kwargs, leaves)
+        key = self._key(args, kwargs, leaves)
         for e in self._entries.get(key, ()):
             return e
         self(*args, **kwargs)
@@ -258,7 +284,7 @@ class CompiledFunction:
         from .explain import verify
         leaves: list[Tensor] = []
         entry = self._entry_for(args, kwargs)
-        signature(args, kwargs, leaves)
+        self._key(args, kwargs, leaves)
         return verify(entry, leaves)
 
     def compare(self, *args: Any, **kwargs: Any) -> Any:
@@ -266,7 +292,7 @@ class CompiledFunction:
         from .explain import compare
         leaves: list[Tensor] = []
         entry = self._entry_for(args, kwargs)
-        signature(args, kwargs, leaves)
+        self._key(args, kwargs, leaves)
         return compare(entry, leaves)
 
     def warmup(self, *shapes: Any) -> CompiledFunction:
@@ -280,3 +306,8 @@ class CompiledFunction:
         """Hits, plans made, seconds spent compiling, and the reason of each recompilation."""
         return {"hits": self._hits, "plans": len(self._order), "seconds": sum(e.seconds for e in self._order),
                 "recompiles": list(self._misses), "eager": self._eager}
+
+
+def _put(tensors: list[Tensor], states: list[tuple[Any, bool]]) -> None:
+    for t, (a, req) in zip(tensors, states):
+        t._a, t._req = a, req

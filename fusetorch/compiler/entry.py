@@ -5,10 +5,7 @@ set, and tensors made on the way that outlive the call.
 """
 from __future__ import annotations
 
-import copy
-import enum
 import gc
-import types
 from collections.abc import Callable
 from typing import Any
 
@@ -17,16 +14,17 @@ import numpy as np
 from .. import dispatch
 from ..autograd import GradMode, set_history
 from ..ops.opdef import REGISTRY
-from ..runtime.device import device
 from ..shapes import contiguous_strides
 from ..tensor import Tensor, memory_of, meta, version_of, wrap
 from . import aot
 from .alias import overlap, start_of
 from .custom import CustomPlan
-from .guards import SIMPLE, StateGuard
+from .guards import StateGuard
 from .interpret import input_array
 from .ir import Value
+from .places import Place
 from .plan import Plan
+from .results import Shape, fill
 from .trace import Source, Storage, TracedArray, Tracer, other_dtype, real_view, span_array
 from .verify import checked
 
@@ -71,7 +69,8 @@ class Entry:
         self.template: Any = None
         self.outputs: list[Output] = []
         self.grads: list[tuple[Source, Output | None, int | None]] = []     # also: which result it is, if it is one
-        self.rebinds: list[tuple[Source, Output]] = []
+        self.rebinds: list[tuple[Source, Output, int]] = []     # tensors that see other memory, or other shapes of it, afterwards
+        self.flags: list[tuple[int, bool]] = []                 # arguments whose requires_grad is set
         self.sharing: list[tuple[int, Source | int, bool]] = []     # result, whose memory it shares, whether gradients depend on that
         self.views: list[tuple[int, Source | int | None, tuple]] = []   # result, what it is a view of, the layout over that
         self.written: list[Source] = []
@@ -79,6 +78,9 @@ class Entry:
         self.backward: aot.Backward | None = None
         self.layouts: list[tuple | None] = []   # what lifted state must look like
         self.grad_state: list[tuple[Source, bool]] = []
+        self.same_tensors: list[tuple[int, Tensor]] = []    # arguments that the function reaches by itself too
+        self.same_grads: list[tuple[Source, int]] = []      # tensors whose gradient is an argument too
+        self.stores: list[tuple[Place, Any, bool]] = []     # what each call puts where, and whether into the container that is there
         self.same_memory: list[tuple[Source, Source]] = []
         self.roots: dict[int, Any] = {}     # what owns the memory of the state that is written, by id
         self.seconds = 0.0
@@ -97,6 +99,12 @@ class Entry:
         failure = self.guard.failure()
         if failure is not None:
             return failure
+        for i, t in self.same_tensors:
+            if leaves[i] is not t:
+                return "an argument is another tensor than the one that the function reaches by itself"
+        for source, i in self.same_grads:
+            if (t := self.tensor_of(source, leaves)) is None or t.grad is not leaves[i]:
+                return "an argument is no longer the gradient of a tensor that the function reads"
         for source, had in self.grad_state:
             t = self.tensor_of(source, leaves)
             if t is None:
@@ -173,21 +181,28 @@ class Entry:
         """Executes the plan and rebuilds the function's result."""
         arrays = self.arrays(leaves)
         results = self.plan.run(arrays)
+        for i, req in self.flags:
+            leaves[i]._req = req
         for source in self.written:
             version_of(self.tensor_of(source, leaves))[0] += 1
         for generator, n in self.generators:
             generator._offset += n
         tensors = [self._rebuild(o, results, arrays, leaves) for o in self.outputs]
         self.share(tensors, leaves, results)
-        for source, o in self.rebinds:
-            self.tensor_of(source, leaves)._a = self._rebuild(o, results, arrays, leaves)._a
+        for source, o, writes in self.rebinds:
+            t = self.tensor_of(source, leaves)
+            t._a = self._rebuild(o, results, arrays, leaves)._a
+            if writes:
+                version_of(t)[0] += writes
         for source, o, at in self.grads:
             g = None if o is None else self._rebuild(o, results, arrays, leaves) if at is None else tensors[at]
             meta(self.tensor_of(source, leaves)).grad = g
         if self.backward is not None:
             self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
                                  [self.tensor_of(s, leaves) for s in self.backward.saved_sources])
-        return _fill(self.template, tensors)
+        for place, template, refill in self.stores:
+            place.set(fill(template, tensors), refill)
+        return fill(self.template, tensors)
 
     def share(self, tensors: list[Tensor], leaves: list[Tensor], results: list[Any]) -> None:
         """Lets results count the writes to memory they share, and forbids those that would need a history they do not have."""
@@ -235,16 +250,18 @@ class Entry:
 # ---------------------------------------------------------------------------------------------------- finishing a trace
 
 
-def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], options: dict[str, Any],
-           make: Callable | None = None) -> str | None:
+def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stores: list[tuple[Place, Any, bool]],
+           options: dict[str, Any], make: Callable | None = None) -> str | None:
     """Turns a finished trace into an entry, runs it for the first time, and makes every tensor real.
 
-    ``make``: the user's backend, if any. Returns why the entry cannot be used again, or ``None``.
+    ``stores``: what the function left in its places (:mod:`fusetorch.compiler.places`); ``make``: the user's backend, if any.
+    Returns why the entry cannot be used again, or ``None``.
     """
     graph = tracer.graph
-    found: list[Tensor] = []
-    fresh: list[Any] = []
-    entry.template = _template(result, found, fresh)
+    shape = Shape(entry.guard.keep)
+    found, fresh = shape.found, shape.fresh
+    entry.template = shape.template(result)
+    entry.stores = [(p, shape.template(value), refill) for p, value, refill in stores]
     for t in found:  # an alias of memory that nothing here has touched, as of a gradient that came back as it was given
         if type(t._a) is not TracedArray and tracer.holders.get(id(t._a), t) is not t and id(t) not in tracer.grads_before:
             tracer.lift(t)
@@ -263,6 +280,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     for k, t in owners.items():
         if (k in source_of or k in everything) and source_for(everything[k]).kind == "object":
             source_for(everything[k]).owner = source_for(t)
+    entry.same_grads = [(source_for(t), s.where) for t in everything.values()
+                        if (g := tracer.grads_before.get(id(t))) is not None and (s := tracer.sources.get(id(g))) is not None]
     needs = [t for t in found if t._req and t.grad_fn is not None and id(t) not in everything]
     joint = aot.trace_backward(tracer, needs, entry.guard) if needs else None
     ties = view_ties(found, tracer, joint)
@@ -310,7 +329,10 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
             entry.grad_state.append((source, before is not None))
     rebound = [t for t in everything.values() if type(t._a) is TracedArray and not (
         id(t) in tracer.lifted and t._a is tracer.lifted[id(t)][2])]
-    entry.rebinds = [(source_for(t), made(t)) for t in rebound]
+    entry.rebinds = [(source_for(t), made(t), t._version - tracer.versions.get(id(t), t._version)) for t in rebound]
+    for t in rebound:
+        if t._x is not None and not t._req:
+            t._x.base, t._x.chain = None, ()  # what it was is not to be kept alive
     known = {id(t) for t in found} | {id(t._x.grad) for t in tracked if t._x is not None and t._x.grad is not None}
     if joint is not None:
         known |= {id(t) for t in joint.grads}
@@ -323,6 +345,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
     changed = [s for s in tracer.inputs if s.value is not s.initial]
     entry.written = [source_of[id(t)] for t in tracked if any(by_tensor[id(t)] is s for s in changed)
                      and source_of[id(t)].kind in ("arg", "object")]
+    entry.rebinds = [(s, o, n - 1 if s in entry.written else n) for s, o, n in entry.rebinds]  # a write is counted already
     entry.same_memory = [(a, b) for a, b in tracer.shared if a.kind in ("arg", "object") and b.kind in ("arg", "object")]
     state = [tracer.lifted[id(s.tensor)][1] for s in entry.written if s.kind == "object" and s.tensor is not None and s.owner is None]
     entry.roots = {id(r): r for r in map(_root, state)}
@@ -358,7 +381,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
         g = t._x.grad
         if g is not None:
             _realise(g, o, results, arrays)
-    for t, (_, o) in zip(rebound, entry.rebinds):
+    for t, (_, o, _) in zip(rebound, entry.rebinds):
         _realise(t, o, results, arrays)
     tracer.restore()
     aot.restore_history(tracer)
@@ -372,7 +395,6 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], opti
             s.tensor = None  # an entry must not keep the first call's arguments alive
     if lasting:
         return f"every call leaves a new tensor of shape {list(lasting[0].shape)} behind"
-    fresh = [x for x in fresh if not any(x is k for k in entry.guard.keep)]
     if fresh:
         return f"it returns a {type(fresh[0]).__name__} made in the call"
     if strangers:
@@ -409,7 +431,7 @@ def view_ties(found: list[Tensor], tracer: Tracer, joint: aot.Joint | None) -> l
     number = {id(t): i for i, t in enumerate(found)}
     out: list[tuple[int, Tensor | int | None, tuple]] = []
     for i, t in enumerate(found):
-        base = None if t._x is None else t._x.base
+        base = None if t._x is None or id(t) in tracer.lifted else t._x.base
         if base is not None and type(base._a) is not TracedArray:  # an argument is a view of it
             base = next((x for x, _, _ in tracer.lifted.values() if x._x is not None and x._x.base is base
                          and x._a.storage is t._a.storage), base)
@@ -420,7 +442,7 @@ def view_ties(found: list[Tensor], tracer: Tracer, joint: aot.Joint | None) -> l
             continue
         if b.storage.initial is None and id(base) not in number:
             out.append((i, None, (a.shape, a.strides, a.offset, contiguous_strides(b.storage.value.shape))))
-        else:
+        elif id(base) in number or id(base) in tracer.lifted:
             out.append((i, number.get(id(base), base), (a.shape, a.strides, a.offset - b.offset, b.strides)))
     return out
 
@@ -448,54 +470,3 @@ def _place(t: Tensor, o: Output, a: Any) -> None:
     t._a = real_view(a, o.shape, o.strides, o.offset, o.dtype)
     if t._a is not a and type(a) is np.ndarray:
         meta(t).memory = a
-
-
-# ---- results as trees
-
-
-class _Leaf:
-    __slots__ = ("index",)
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-
-
-def _template(x: Any, found: list[Tensor], fresh: list[Any]) -> Any:
-    """A result with its tensors replaced by their numbers. ``fresh`` receives objects that may be different ones in each call."""
-    if isinstance(x, Tensor):
-        for i, t in enumerate(found):
-            if t is x:
-                return _Leaf(i)
-        found.append(x)
-        return _Leaf(len(found) - 1)
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*[_template(v, found, fresh) for v in x])
-    if isinstance(x, (list, tuple)):
-        return type(x)([_template(v, found, fresh) for v in x])
-    if isinstance(x, dict):
-        return _same_kind(x, {k: _template(v, found, fresh) for k, v in x.items()})
-    if not isinstance(x, (*SIMPLE, device, range, slice, type, types.FunctionType, types.ModuleType, enum.Enum)):
-        fresh.append(x)
-    return x
-
-
-def _fill(x: Any, tensors: list[Tensor]) -> Any:
-    if type(x) is _Leaf:
-        return tensors[x.index]
-    if isinstance(x, tuple) and hasattr(x, "_fields"):
-        return type(x)(*[_fill(v, tensors) for v in x])
-    if isinstance(x, (list, tuple)):
-        return type(x)([_fill(v, tensors) for v in x])
-    if isinstance(x, dict):
-        return _same_kind(x, {k: _fill(v, tensors) for k, v in x.items()})
-    return x
-
-
-def _same_kind(x: dict, items: dict) -> dict:
-    """``items`` as the kind of dict that ``x`` is."""
-    if type(x) is dict:
-        return items
-    new = copy.copy(x)
-    for k, v in items.items():  # not update: a kind whose items are attributes too may refuse it
-        new[k] = v
-    return new

@@ -29,9 +29,10 @@ from .. import casting, config, dtypes
 from ..autograd import GradMode
 from ..tensor import Tensor, structure_version
 from .effects import CLOCKS, IMPURE
+from .places import MISSING as _MISSING
+from .places import Place
 
 SIMPLE = (int, float, str, bool, bytes, type(None), complex, dtypes.dtype)
-_MISSING = object()
 #: Modules with functions that are told things from outside.
 _TOLD = (time, os)
 #: Code of these packages is taken to have no state that a user changes.
@@ -147,9 +148,15 @@ class Unguardable(Exception):
 
 
 class StateGuard:
-    """The state a function reaches, as a list of checks. Build it before tracing, :meth:`holds` before each reuse."""
+    """The state a function reaches, as a list of checks. Build it before tracing, ask for :meth:`failure` before each reuse.
 
-    def __init__(self, fn: Callable, extra: Iterable[Any] = ()) -> None:
+    Args:
+        fn: the function.
+        extra: the arguments of the call, and what is in ``places``: their tensors are known by the signature, their objects are walked.
+        places: what the function fills anew at each call; not walked.
+    """
+
+    def __init__(self, fn: Callable, extra: Iterable[Any] = (), places: Iterable[Place] = ()) -> None:
         self.fast: list[tuple[dict, Any, Any]] = []     # dict, key, expected simple value
         self.same: list[tuple[dict, Any, Any]] = []     # dict, key, expected object
         self.cells: list[tuple[Any, Any, bool]] = []    # closure cell, expected, by value
@@ -163,6 +170,7 @@ class StateGuard:
         self.tables: list[tuple[dict, int]] = []        # and so are these: tables of modules and their lengths,
         self.unhooked: list[Tensor] = []                # and tensors without gradient hooks
         self.tensors: dict[int, Tensor] = {}
+        self.reached: set[int] = set()                  # those of them that are found without an argument's help, by id
         self.keep: list[Any] = []
         self.clocks = False                             # whether it may read a clock
         self.generators: list[types.GeneratorType] = []
@@ -171,9 +179,10 @@ class StateGuard:
         self._todo: list[Any] = [fn]
         self._names: set[str] = set()                   # what the code that was found reads by name
         self._waiting: list[tuple[str, Any, Any, Any]] = []     # name, dict, key, value: guarded once some code names it
+        self._left_out = {p.id for p in places}
         for x in extra:
             self.keep += _by_identity(x)
-            self._todo.append(x)
+            self._argument(x)
         self._reach()
         del self._seen, self._todo, self._waiting
 
@@ -194,7 +203,23 @@ class StateGuard:
                 else:
                     self._entry(d, k, v)
 
+    def _argument(self, x: Any) -> None:
+        """The parts of an argument that its signature does not see through."""
+        if isinstance(x, Tensor):
+            self._tensor(x)
+            self._todo += x.__dict__.values()
+        elif type(x) in (list, tuple):
+            for v in x:
+                self._argument(v)
+        elif type(x) is dict:
+            for v in x.values():
+                self._argument(v)
+        else:
+            self._todo.append(x)
+
     def _entry(self, d: Any, key: Any, value: Any, names: tuple[str, ...] = ()) -> None:
+        if (id(d), key) in self._left_out:
+            return
         if isinstance(value, SIMPLE):
             self.fast.append((d, key, value))
         elif isinstance(value, types.ModuleType):
@@ -232,6 +257,7 @@ class StateGuard:
             return
         self._seen.add(id(x))
         if isinstance(x, Tensor):
+            self.reached.add(id(x))
             self._tensor(x)
             return
         self.keep.append(x)
@@ -239,6 +265,8 @@ class StateGuard:
             self._function(x)
         elif isinstance(x, (list, tuple, collections.deque)):
             self._extras(x)
+            if (id(x), None) in self._left_out:
+                return
             if not isinstance(x, tuple):
                 self.items.append((x, list(x)))
             self._todo.extend(x)
@@ -309,6 +337,8 @@ class StateGuard:
             try:
                 value = cell.cell_contents
             except ValueError:
+                continue
+            if (id(cell), None) in self._left_out:
                 continue
             self.cells.append((cell, value, isinstance(value, SIMPLE)))
             self._todo.append(value)
@@ -382,8 +412,9 @@ class StateGuard:
                 self.modules.append((attributes, k, v))
                 self.tables.append((v, len(v)))
                 for name, item in v.items():
-                    self.modules.append((v, name, item))
-                    self._todo.append(item)
+                    if (id(v), name) not in self._left_out:
+                        self.modules.append((v, name, item))
+                        self._todo.append(item)
             elif k in ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks"):
                 self.lengths.append((v, len(v)))
                 self._todo += v.values()
@@ -406,7 +437,7 @@ class StateGuard:
         for d, k, v in self.fast:
             now = d.get(k, _MISSING)
             if now is not v and not _interchangeable(now, v):
-                return f"{k!r} was {v!r} and is now {'deleted' if now is _MISSING else repr(now)}"
+                return f"{k!r} was {v!r} and is now {'deleted' if now is _MISSING else _short(now)}"
         for cell, v, simple in self.cells:
             now = cell.cell_contents
             if now is not v and not (simple and _interchangeable(now, v)):

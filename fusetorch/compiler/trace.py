@@ -148,6 +148,7 @@ class Tracer:
         self.grad_reads: list[Tensor] = []                              # tensors whose .grad was looked at
         self.must_trace = False                                         # where the trace cannot end, wanting a value is an error
         self.histories: list[tuple] = []                                # lifted tensors that had a history outside
+        self.versions: dict[int, int] = {}                              # id(tensor): writes to a lifted tensor before the trace
         self.active = False
 
     # ---- begin and end
@@ -214,6 +215,11 @@ class Tracer:
             return dispatch.backend_for(tensors, op, target)
         return self
 
+    def before_rebinding(self, t: Tensor) -> None:
+        """Called before ``t`` becomes another view of its memory in place and that is recorded."""
+        if type(t._a) is not TracedArray or t._a.storage.initial is not None:
+            self.stop_tracing("a tensor from outside is given another shape in place and that is recorded for gradients")
+
     def _write_conflicts(self, s: Storage) -> bool:
         if s.initial is None or s in self.written:
             return False
@@ -264,6 +270,7 @@ class Tracer:
 
     def _lifted(self, t: Tensor, real: Any, traced: TracedArray) -> TracedArray:
         self.lifted[id(t)] = (t, real, traced)
+        self.versions[id(t)] = t._version
         self.grads_before.setdefault(id(t), None if t._x is None else t._x.grad)
         t._a = traced
         if t._req and t.grad_fn is not None:

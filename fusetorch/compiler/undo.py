@@ -7,17 +7,20 @@ from typing import TYPE_CHECKING, Any
 
 from ..tensor import Tensor, meta
 from .aot import restore_history
+from .places import MISSING
 from .trace import Tracer
 
 if TYPE_CHECKING:
     from .guards import StateGuard
+    from .places import Place
 
 
 class Snapshot:
     """The contents, by reference, of all containers and objects that a function reaches."""
 
-    def __init__(self, guard: StateGuard) -> None:
+    def __init__(self, guard: StateGuard, places: Iterable[Place] = ()) -> None:
         self.guard = guard
+        self.places = [(p, v, list(v) if isinstance(v, list) else None) for p in places if (v := p.get()) is not MISSING]
         self.contents: list[tuple[Any, Any]] = []
         for x in [*guard.keep, *[d for d, _ in guard.tables]]:
             if isinstance(x, (list, collections.deque)):
@@ -42,6 +45,11 @@ class Snapshot:
                 d[k] = v
         for x, name, v in self.slots:
             setattr(x, name, v)
+        for p, v, items in self.places:
+            if p.get() is not v:
+                p.set(v, False)
+            if items is not None:
+                v[:] = items
 
 
 def undo(tracer: Tracer, snapshot: Snapshot, tensors: Iterable[Tensor]) -> None:

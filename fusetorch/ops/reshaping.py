@@ -87,7 +87,7 @@ def permute(input, *args, dims=None):
     return fn.permute_dims(input, order)
 
 
-@composite(aliases=("swapaxes", "swapdims"))
+@composite(aliases=("swapaxes", "swapdims"), also={"axis0": "dim0", "axis1": "dim1"})
 def transpose(input, dim0, dim1):
     """Two dimensions swapped."""
     rank = input.ndim
@@ -242,7 +242,7 @@ def select(input, dim, index):
     return fn.slice_dims(input, tuple(at if k == d else (0, m, 1) for k, m in enumerate(input._a.shape)))
 
 
-@composite()
+@composite(also={"split_size": "split_size_or_sections", "split_sizes": "split_size_or_sections"})
 def split(tensor, split_size_or_sections, dim=0):
     """Pieces of one size (the last may be smaller), or of the given sizes, along ``dim``."""
     d = wrap_dim(dim, tensor.ndim)
@@ -383,7 +383,7 @@ def split_with_sizes(input, split_sizes, dim=0):
     return split.body(input, list(split_sizes), dim)
 
 
-@composite()
+@composite(also={"input": "tensor"})
 def unsafe_split(tensor, split_size, dim=0):
     """``split``."""
     return split.body(tensor, split_size, dim)
@@ -395,7 +395,7 @@ def unsafe_chunk(input, chunks, dim=0):
     return chunk.body(input, chunks, dim)
 
 
-@composite()
+@composite(also={"indices": "indices_or_sections", "sections": "indices_or_sections", "tensor_indices_or_sections": "indices_or_sections"})
 def tensor_split(input, indices_or_sections, dim=0):
     """Pieces along ``dim``: so many of nearly equal size, or cut at the given positions."""
     if not input.ndim:
@@ -428,7 +428,7 @@ def _split_along(name: str, dim: Any, rank: int, doc: str) -> None:
                                f"divisible by the split_size {indices_or_sections}!")
         return tensor_split.body(input, indices_or_sections, d)
     f.__doc__ = doc
-    composite(name=name)(f)
+    composite(name=name, also={"indices": "indices_or_sections", "sections": "indices_or_sections"})(f)
 
 
 _split_along("hsplit", None, 1, "Pieces along dimension 1 (0 for vectors).")
@@ -438,6 +438,8 @@ _split_along("dsplit", 2, 3, "Pieces along dimension 2.")
 
 def _become(name: str) -> None:
     def f(input, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
+        if input._req and active_tracer() is not None:
+            active_tracer().before_rebinding(input)
         version_of(input)
         was = wrap(input._a)  # the tensor becomes a view of what it was
         was._req, was._x = input._req, copy(input._x)
