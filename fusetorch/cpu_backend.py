@@ -248,6 +248,8 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[np.ndarray]
     out = [np.asarray(a, order="C") if isinstance(a, (np.ndarray, np.generic)) else a for a in out]
     if op.layout:
         arrays = [a for o in operands if o is not None for a in (unwrap(o) if isinstance(o, (list, tuple)) else (o._a,))]
+        if all([a.flags.c_contiguous for a in arrays]):
+            return out  # row-major comes from row-major by every rule
         return [_by_rule(a, op.layout, arrays) for a in out]
     return out
 

@@ -16,7 +16,7 @@ from . import cpu_backend
 from .autograd import GradMode, Node, check_inplace, edge_of, rebase, set_history
 from .dtypes import COMPLEX, can_cast, dtype
 from .formats import RESULT_LAYOUTS
-from .ops.opdef import LoopSpec, OpDef, fn, check_dtype, loop_spec
+from .ops.opdef import LoopSpec, OpDef, check_dtype, fn, loop_spec
 from .recorded import LoopNode, OpNode, grad_plan
 from .runtime.meta import MetaArray
 from .shapes import broadcast_shapes, contiguous_strides, reduced_shape, wrap_dims
@@ -244,7 +244,7 @@ def _record(op: OpDef, tensors: Sequence[Tensor], operands: Sequence[Any], attrs
             break
     else:
         return None
-    live = [j for j, o in enumerate(outs) if o.dtype.category >= 2]
+    live = [j for j, o in enumerate(outs) if (o._a.dtype.kind not in "iub" if type(o._a) is ndarray else o.dtype.category >= 2)]
     if not live:
         return None
     node = OpNode(op, tensors, attrs, len(outs))
@@ -299,6 +299,8 @@ def lay_out(rule: str, result: Any, args: Sequence[Any]) -> Any:
             [lay_out(rule, r, args) for r in result])
     operands = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if isinstance(t, Tensor)]
     a = result._a
+    if type(a) is ndarray and a.flags.c_contiguous and all([type(t._a) is ndarray and t._a.flags.c_contiguous for t in operands]):
+        return result  # row-major comes from row-major by every rule
     strides = RESULT_LAYOUTS[rule](a.shape, [(t._a.shape, t._a.strides) for t in operands]) or contiguous_strides(a.shape)
     if all([n < 2 or s == t for n, s, t in zip(a.shape, strides, strides_of(a))]):
         return result

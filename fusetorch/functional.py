@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from types import CodeType
 from typing import Any
 
+from numpy import ndarray
+
 from . import casting, dispatch, short
 from .autograd.names import labels
 from .autograd.nodes import packers
@@ -42,12 +44,7 @@ def _tuple(names: list[str]) -> str:
 def derive(op: OpDef) -> Callable[..., Any]:
     """The public function of an op."""
     if op.kind == "composite":
-        f = _with_short(op, _with_label(op, op.body)) if op.short_fn else op.body
-        f = _with_layout(op, f) if op.layout else f
-        f = _with_refusals(op, f) if op.refuses else f
-        f = _with_label(op, f) if not op.short_fn else f
-        f = _with_out(op, f) if op.out else f
-        f = _with_autocast(op, f) if op.autocast else f
+        f = _composite(op)
         f.op = op
         return f
     operands = _tuple(list(op.operands))
@@ -67,78 +64,62 @@ def derive(op: OpDef) -> Callable[..., Any]:
     return _build(op.name, sig, usual, env, op)
 
 
-def _with_label(op: OpDef, body: Callable) -> Callable[..., Any]:
-    """The body, which gives the last node of its result the name that PyTorch has for the whole operation."""
-    named = labels(op.name)
-    if named is None:
-        return body
+def _composite(op: OpDef) -> Callable[..., Any]:
+    """A composite's body with all that its definition asks for: one function, for each further one around it would cost as much as a small
+    kernel."""
+    body, short_way, limit, on = op.body, op.short_fn, dispatch.fast_limit, casting.on
+    renames, named = _other_names(op), labels(op.name)
+    accepted: set[int] = set()  # dtypes that were not refused
 
-    @functools.wraps(body)
-    def f(*args: Any, **kwargs: Any) -> Any:
-        r = body(*args, **kwargs)
-        for t in r if isinstance(r, (tuple, list)) else (r,):
-            if t._req and (not args or t is not args[0]) and t._x is not None and t._x.node is not None:
-                label = named if type(named) is str else named(args, kwargs)
-                if label is not None:
-                    t._x.node.label = label
-        return r
-    return f
-
-
-def _with_short(op: OpDef, body: Callable) -> Callable[..., Any]:
-    short_way, run, limit = op.short_fn, short.run, dispatch.fast_limit
-
-    @functools.wraps(body)
-    def f(*args: Any, **kwargs: Any) -> Any:
-        if limit[0] >= 0 and not packers:  # nothing is traced, and no hook wants to see what is saved
+    def plain(*args: Any, **kwargs: Any) -> Any:
+        if op.refuses:
+            first = args[0] if args else next(iter(kwargs.values()), None)
+            if isinstance(first, Tensor) and (type(first._a) is not ndarray or first._a.dtype.num not in accepted):
+                check_dtype(op, first.dtype)
+                if type(first._a) is ndarray:
+                    accepted.add(first._a.dtype.num)
+        made = None
+        if short_way is not None and limit[0] >= 0 and not packers:  # nothing is traced, and no hook wants to see what is saved
             made = short_way(*args, **kwargs)
-            if made is not None:
-                return run(op, made, args, kwargs)
-        return body(*args, **kwargs)
-    return f
+        r = body(*args, **kwargs) if made is None else short.run(op, made, args, kwargs)
+        if op.layout:
+            r = dispatch.lay_out(op.layout, r, args or tuple(kwargs.values()))
+        if named is not None and made is None:
+            for t in r if isinstance(r, (tuple, list)) else (r,):
+                if t._req and (not args or t is not args[0]) and t._x is not None and t._x.node is not None:
+                    label = named if type(named) is str else named(args, kwargs)
+                    if label is not None:
+                        t._x.node.label = label
+        return r
 
-
-def _with_out(op: OpDef, body: Callable) -> Callable[..., Any]:
-    exact, takes_dtype = op.out == "exact", op.out == "dtype"
-
-    @functools.wraps(body)
-    def f(*args: Any, out: Any = None, **kwargs: Any) -> Any:
+    def into(*args: Any, out: Any = None, **kwargs: Any) -> Any:
         if out is None:
-            return body(*args, **kwargs)
-        if takes_dtype:
+            return plain(*args, **kwargs)
+        if op.out == "dtype":  # where none is given, the result has that of ``out``
             given = kwargs.get("dtype")
             if given is None:
                 kwargs["dtype"] = out.dtype
             elif given is not out.dtype:
                 raise RuntimeError(f"{op.name}(): dtype {given} does not match dtype of out parameter ({out.dtype})")
-        return dispatch.write_out(op.name, body(*args, **kwargs), out, exact)
-    return f
+        return dispatch.write_out(op.name, plain(*args, **kwargs), out, op.out == "exact")
 
+    whole = into if op.out else plain
 
-def _with_refusals(op: OpDef, body: Callable) -> Callable[..., Any]:
-    @functools.wraps(body)
     def f(*args: Any, **kwargs: Any) -> Any:
-        first = args[0] if args else next(iter(kwargs.values()), None)
-        if isinstance(first, Tensor):
-            check_dtype(op, first.dtype)
-        return body(*args, **kwargs)
-    return f
+        if kwargs and renames:
+            _rename(op, renames, kwargs)
+        if on[0] and op.autocast:
+            return casting.composed(op, whole, args, kwargs)
+        return whole(*args, **kwargs) if kwargs else plain(*args)
 
-
-def _with_layout(op: OpDef, body: Callable) -> Callable[..., Any]:
-    @functools.wraps(body)
-    def f(*args: Any, **kwargs: Any) -> Any:
-        return dispatch.lay_out(op.layout, body(*args, **kwargs), args or tuple(kwargs.values()))
-    return f
-
-
-def _with_autocast(op: OpDef, f: Callable) -> Callable[..., Any]:
-    on = casting.on
-
-    @functools.wraps(f)
-    def g(*args: Any, **kwargs: Any) -> Any:
-        return f(*args, **kwargs) if not on[0] else casting.composed(op, f, args, kwargs)
-    return g
+    if not (op.refuses or short_way or op.layout or named):
+        if not (renames or op.autocast or op.out):
+            return body
+        plain = body
+        whole = into if op.out else body
+    elif not (renames or op.autocast or op.out):
+        f = plain
+    return functools.wraps(body)(f)
 
 
 def derive_inplace(op: OpDef) -> Callable[..., Any]:
@@ -204,27 +185,38 @@ def _resolve(name: str) -> Callable[..., Any] | None:
     own = op.name + "_" if inplace else op.name
     if name != own:
         return getattr(fn, own)
-    return _placed(_with_numpy_names(op, derive_inplace(op) if inplace else derive(op)), *_public_place(op, inplace))
+    f = derive_inplace(op) if inplace else derive(op)
+    return _placed(f if op.kind == "composite" and not inplace else _with_other_names(op, f), *_public_place(op, inplace))
 
 
-_NUMPY_NAMES = {"axis": "dim", "keepdims": "keepdim"}
+#: NumPy's names, which PyTorch's functions know too, and ``input`` for the matrix ``A`` of linear algebra.
+_OTHER_NAMES = {"axis": "dim", "keepdims": "keepdim", "input": "A"}
 
 
-def _with_numpy_names(op: OpDef, f: Callable[..., Any]) -> Callable[..., Any]:
-    """``f``, which knows ``dim`` by the name ``axis`` and ``keepdim`` by ``keepdims`` too, as PyTorch's functions do."""
+def _other_names(op: OpDef) -> list[tuple[str, str]]:
+    """``(another name, ours)`` of the parameters that PyTorch's functions know by both."""
     own = {p.name for p in op.params}
-    names = [(theirs, ours) for theirs, ours in _NUMPY_NAMES.items() if ours in own and theirs not in own]
+    return [(theirs, ours) for theirs, ours in (*_OTHER_NAMES.items(), *op.also.items()) if ours in own and theirs not in own]
+
+
+def _rename(op: OpDef, names: list[tuple[str, str]], kwargs: dict[str, Any]) -> None:
+    for theirs, ours in names:
+        if theirs in kwargs:
+            if ours in kwargs:
+                raise TypeError(f"{op.name}() got both {ours!r} and {theirs!r}, which mean the same")
+            kwargs[ours] = kwargs.pop(theirs)
+
+
+def _with_other_names(op: OpDef, f: Callable[..., Any]) -> Callable[..., Any]:
+    """``f``, which knows parameters by their other names, too."""
+    names = _other_names(op)
     if not names:
         return f
 
     @functools.wraps(f)
     def g(*args: Any, **kwargs: Any) -> Any:
         if kwargs:
-            for theirs, ours in names:
-                if theirs in kwargs:
-                    if ours in kwargs:
-                        raise TypeError(f"{op.name}() got both {ours!r} and {theirs!r}, which mean the same")
-                    kwargs[ours] = kwargs.pop(theirs)
+            _rename(op, names, kwargs)
         return f(*args, **kwargs)
     return g
 

@@ -268,7 +268,7 @@ def _np_cast(a: np.ndarray, dt: dtype) -> np.ndarray:
 
 where = _row("where", 3, np.where, {"f": "select i1 {0}, {t} {1}, {t} {2}", "i": "select i1 {0}, {t} {1}, {t} {2}",
                                     "b": "select i1 {0}, {t} {1}, {t} {2}"},
-             lambda g, y, c, a, b: (None, where(c, g, _zero_like(g)), where(c, _zero_like(g), g)))
+             lambda g, y, c, a, b: (None, where(c, g, _zero_like(g)), where(c, _zero_like(g), g)), passes=3)
 copysign = _row("copysign", 2, np.copysign, _f("%copysign"),
                 lambda g, y, a, b: (where(eq(a, 0), _zero_like(g), g * sign(a) * copysign(_one_like(g), b)),
                                     _zero_like(g)))
