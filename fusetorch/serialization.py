@@ -62,6 +62,7 @@ class _Named:
 
 
 _REBUILD, _REBUILD_PARAMETER = _Named("torch._utils", "_rebuild_tensor_v2"), _Named("torch._utils", "_rebuild_parameter")
+_REBUILD_SPARSE = _Named("torch._utils", "_rebuild_sparse_tensor")
 _REBUILD_META = _Named("torch._utils", "_rebuild_meta_tensor_no_storage")
 _REBUILD_SUBCLASS, _LAYOUT = _Named("torch._tensor", "_rebuild_from_type_v2"), _Named("torch.serialization", "_get_layout")
 _SIZE, _DEVICE, _TENSOR = _Named("torch", "Size"), _Named("torch", "device"), _Named("torch", "Tensor")
@@ -124,6 +125,8 @@ def _reduce_tensor(t: Tensor) -> tuple:
     hooks: Any = collections.OrderedDict()
     if isinstance(t, Parameter):
         return _REBUILD_PARAMETER, (t.detach(), t.requires_grad, hooks)
+    if t.layout is formats.sparse_coo:
+        return _REBUILD_SPARSE, (t.layout, (t._indices(), t._values().detach(), t.shape, t.is_coalesced()))
     if t.is_meta:
         rebuild, args = _REBUILD_META, (t.dtype, tuple(t._a.shape), t.stride(), t.requires_grad)
     else:

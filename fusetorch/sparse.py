@@ -6,6 +6,7 @@ raises NotImplementedError; ``to_dense()`` gives an ordinary tensor.
 """
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -329,7 +330,8 @@ def sum(input: SparseTensor, dim: Any = None, dtype: Any = None) -> Tensor:  # n
 
 def softmax(input: SparseTensor, dim: int, *, dtype: Any = None) -> SparseTensor:
     """Softmax along a sparse dimension over the entries that are there."""
-    return log_softmax(input, dim, dtype=dtype)._exp()
+    r = log_softmax(input, dim, dtype=dtype)
+    return r._with(r._values().exp())
 
 
 def log_softmax(input: SparseTensor, dim: int, *, dtype: Any = None) -> SparseTensor:
@@ -345,24 +347,17 @@ def log_softmax(input: SparseTensor, dim: int, *, dtype: Any = None) -> SparseTe
     return x._with(shifted - total.log()[groups])
 
 
-def _exp(self: SparseTensor) -> SparseTensor:
-    return self._with(self._values().exp())
-
-
-SparseTensor._exp = _exp
-
 #: Functions by name, for calls such as ``torch.mm(sparse, dense)``.
 _OFFERED: dict[str, Callable] = {
     "mm": matmul, "matmul": matmul, "mv": matmul, "spmm": matmul, "addmm": addmm, "add": _add, "mul": _mul, "multiply": _mul,
     "sub": lambda a, b, *, alpha=1: _add(a, -b, alpha=alpha), "div": lambda a, b: _mul(a, 1 / b), "neg": lambda a: -a,
-    "sum": sum, "t": SparseTensor.t,
-    "transpose": SparseTensor.transpose, "clone": SparseTensor.clone, "detach": SparseTensor.detach,
+    "sum": sum, "t": SparseTensor.t, "transpose": SparseTensor.transpose,
+    "clone": SparseTensor.clone, "detach": SparseTensor.detach, "requires_grad_": SparseTensor.requires_grad_,
     "is_tensor": lambda a: True, "is_floating_point": lambda a: a.dtype.is_floating_point,
+    "type": lambda a, dtype=None: a.to(dtype) if dtype is not None else "torch.sparse." + a._values().type().rpartition(".")[2],
+    **{name: functools.partial(SparseTensor.to, dtype=getattr(torch, name)) for name in (
+        "float", "double", "half", "bfloat16", "long", "int")},
 }
-for _name in ("float", "double", "half", "bfloat16", "long", "int"):
-    _OFFERED[_name] = (lambda d: lambda a: a.to(d))(getattr(torch, _name))
-_OFFERED["type"] = lambda a, dtype=None: a.to(dtype) if dtype is not None else "torch.sparse." + a._values().type().rpartition(".")[2]
-_OFFERED["requires_grad_"] = SparseTensor.requires_grad_
 _ZERO_STAYS_ZERO = frozenset("abs sqrt sin tan tanh asin atan sinh relu sign floor ceil trunc round square expm1 log1p erf pow".split())
 
 adopt(SparseTensor)

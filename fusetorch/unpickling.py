@@ -15,6 +15,7 @@ from typing import Any
 import fusetorch as torch
 
 from . import dtypes, formats
+from .errors import refusal
 from .runtime.device import device as device_class
 from .shapes import Size
 from .storage import CLASSES, TypedStorage, UntypedStorage
@@ -32,6 +33,13 @@ def rebuild_tensor(storage: TypedStorage, offset: int, size: Sequence[int], stri
 
 def _rebuild_meta(dtype: dtypes.dtype, size: Sequence[int], stride: Sequence[int], requires_grad: bool) -> Tensor:
     return torch.empty_strided(tuple(size), tuple(stride), dtype=dtype, device="meta", requires_grad=requires_grad)
+
+
+def _rebuild_sparse(layout: Any, data: tuple) -> Tensor:
+    if layout is not formats.sparse_coo:
+        raise NotImplementedError(f"torch.load: the file holds a tensor of layout {layout}, which fusetorch does not have")
+    indices, values, size, *coalesced = data
+    return torch.sparse_coo_tensor(indices, values, size, check_invariants=True, is_coalesced=bool(coalesced and coalesced[0]))
 
 
 def _rebuild_old(storage: TypedStorage, offset: int, size: Sequence[int], stride: Sequence[int]) -> Tensor:
@@ -84,9 +92,7 @@ def _encode(text: str, encoding: str) -> bytes:
 
 
 def _unsupported(what: str) -> Callable[..., Any]:
-    def f(*args: Any) -> Any:
-        raise NotImplementedError(f"torch.load: the file holds {what}, which fusetorch does not have")
-    return f
+    return refusal("rebuild", NotImplementedError, f"torch.load: the file holds {what}, which fusetorch does not have")
 
 
 #: ``module.name`` of PyTorch: what stands for it here.
@@ -96,8 +102,8 @@ NAMES: dict[str, Any] = {
     "torch._utils._rebuild_parameter": _rebuild_parameter,
     "torch._utils._rebuild_parameter_with_state": _rebuild_parameter_with_state,
     "torch._tensor._rebuild_from_type_v2": _rebuild_subclass, "torch._utils._rebuild_qtensor": _unsupported("a quantized tensor"),
-    "torch._utils._rebuild_sparse_tensor": _unsupported("a sparse tensor"), "torch._utils._rebuild_nested_tensor": _unsupported(
-        "a nested tensor"), "torch.serialization._get_layout": _layout, "torch._prims_common.get_memory_format": _memory_format,
+    "torch._utils._rebuild_sparse_tensor": _rebuild_sparse, "torch._utils._rebuild_nested_tensor": _unsupported("a nested tensor"),
+    "torch.serialization._get_layout": _layout, "torch._prims_common.get_memory_format": _memory_format,
     "torch.storage.UntypedStorage": UntypedStorage, "torch.UntypedStorage": UntypedStorage, "torch.storage.TypedStorage": TypedStorage,
     "torch.storage._LegacyStorage": TypedStorage, "torch.Size": Size, "torch.device": device_class, "torch.Tensor": Tensor,
     "torch._tensor.Tensor": Tensor, "collections.OrderedDict": collections.OrderedDict, "collections.Counter": collections.Counter,

@@ -2,6 +2,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import pickle
 
 import numpy as np
@@ -115,6 +116,29 @@ def test_functions_and_modules_hold_them():
 
     net = Propagate().to("cpu").double()
     assert net.adjacency.is_sparse and net(x.double()).shape == (3, 2)
+
+
+def test_files_hold_them():
+    x = torch.sparse_coo_tensor([[0, 2, 0], [1, 0, 1]], [1.0, 2.0, 3.0], (3, 2))
+    for written in (x, x.coalesce()):
+        file = io.BytesIO()
+        torch.save({"x": written}, file)
+        assert b"_rebuild_sparse_tensor" in file.getvalue()  # PyTorch's name of it
+        file.seek(0)
+        read = torch.load(file)["x"]
+        assert read.is_sparse and read.is_coalesced() == written.is_coalesced() and read._nnz() == written._nnz()
+        assert torch.equal(read.to_dense(), x.to_dense())
+
+
+@pytest.mark.peer
+def test_files_hold_them_for_pytorch(tmp_path):
+    peer = pytest.importorskip("torch")
+    mine = torch.sparse_coo_tensor([[0, 2, 0], [1, 0, 1]], [1.0, 2.0, 3.0], (3, 2))
+    torch.save(mine, tmp_path / "mine")
+    theirs = peer.load(tmp_path / "mine")
+    assert theirs.is_sparse and theirs.to_dense().tolist() == mine.to_dense().tolist()
+    peer.save(theirs, tmp_path / "theirs")
+    assert torch.load(tmp_path / "theirs").to_dense().tolist() == mine.to_dense().tolist()
 
 
 def test_old_constructors_and_sizes():
