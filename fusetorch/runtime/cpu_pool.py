@@ -3,9 +3,11 @@
 A job is a function ``void f(ptr argument, i64 lo, i64 hi)`` over units ``0 <= u < n``, handed out in chunks. The caller works too.
 A *record* says what to run: argument, workers, number of phases, then function, units, chunk, chunks of each phase.
 
-All state is one ticket ``(job number << 32) | next chunk``: a worker takes a chunk by compare-and-swap, which succeeds only while
-that job is unfinished, so a worker that the machine does not run never holds up a job of which it has no chunk. Idle workers spin
-briefly, then sleep. One job runs at a time; a second caller meanwhile runs its job alone.
+All state is one ticket ``(job number << 32) | (chunks taken from the end << 16) | chunks taken from the start``: a chunk is taken by
+compare-and-swap, which succeeds only while that job is unfinished, so a worker that the machine does not run never holds up a job of
+which it has no chunk. The caller takes chunks from the start and workers from the end, so that with one worker a part of an array stays
+in one core's cache from job to job. Idle workers spin briefly, then sleep. One job runs at a time; a second caller meanwhile runs its
+job alone.
 """
 from __future__ import annotations
 
@@ -21,6 +23,8 @@ from .. import config
 _TICKET, _DONE, _FN, _ARG, _N, _CHUNK, _CHUNKS, _LIMIT, _SLEEPING, _MUTEX, _COND = 0, 8, 16, 17, 18, 19, 20, 21, 24, 32, 48
 _BYTES = 1024
 _SPIN = 2000
+#: Chunks of a phase, at most.
+_MOST = 65535
 
 _IR = """
 declare i32 @pthread_mutex_lock(ptr)
@@ -30,7 +34,7 @@ declare i32 @pthread_cond_broadcast(ptr)
 declare i32 @sched_yield()
 {pause_declaration}
 
-define internal void @chunks(ptr %j, i64 %job) {{
+define internal void @chunks(ptr %j, i64 %job, i1 %caller) {{
 e:
 {fields}
   %fn = load atomic ptr, ptr %p_fn monotonic, align 8
@@ -38,6 +42,8 @@ e:
   %n = load atomic i64, ptr %p_n monotonic, align 8
   %ch = load atomic i64, ptr %p_chunk monotonic, align 8
   %nc = load atomic i64, ptr %p_chunks monotonic, align 8
+  %step = select i1 %caller, i64 1, i64 65536
+  %last = sub i64 %nc, 1
   br label %next
 next:
   %t = load atomic i64, ptr %p_ticket seq_cst, align 8
@@ -45,11 +51,16 @@ next:
   %same = icmp eq i64 %tj, %job
   br i1 %same, label %mine, label %out
 mine:
-  %i = and i64 %t, 4294967295
-  %left = icmp slt i64 %i, %nc
+  %front = and i64 %t, 65535
+  %t16 = lshr i64 %t, 16
+  %back = and i64 %t16, 65535
+  %taken = add i64 %front, %back
+  %left = icmp slt i64 %taken, %nc
   br i1 %left, label %take, label %out
 take:
-  %t1 = add i64 %t, 1
+  %from_end = sub i64 %last, %back
+  %i = select i1 %caller, i64 %front, i64 %from_end
+  %t1 = add i64 %t, %step
   %cx = cmpxchg ptr %p_ticket, i64 %t, i64 %t1 seq_cst seq_cst
   %won = extractvalue {{ i64, i1 }} %cx, 1
   br i1 %won, label %work, label %next
@@ -111,7 +122,7 @@ wake:
   %part = icmp slt i64 %index, %limit
   br i1 %part, label %run, label %done
 run:
-  call void @chunks(ptr %j, i64 %job)
+  call void @chunks(ptr %j, i64 %job, i1 false)
   br label %done
 done:
   br label %idle
@@ -143,7 +154,7 @@ post:
   %r2 = call i32 @pthread_mutex_unlock(ptr %p_mutex)
   br label %work
 work:
-  call void @chunks(ptr %j, i64 %job)
+  call void @chunks(ptr %j, i64 %job, i1 true)
   br label %wait
 wait:
   %k = phi i64 [ 0, %work ], [ %k1, %again ]
@@ -312,7 +323,7 @@ def record(argument: int, threads: int, phases: Sequence[tuple[int, int, int]]) 
     """The slots of a job record: phases ``(address of the loop, units, smallest chunk)`` run one after another."""
     out = [argument, threads - 1, len(phases)]
     for fn, units, grain in phases:
-        chunk = max(1, units if threads == 1 else max(grain, units // (8 * threads)))
+        chunk = max(1, units if threads == 1 else max(grain, units // (8 * threads), -(-units // _MOST)))
         out += [fn, units, chunk, -(-units // chunk)]
     return out
 
