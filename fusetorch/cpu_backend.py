@@ -28,6 +28,11 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
 
     With ``outs``, the results are written there; they may alias inputs exactly.
     """
+    if outs is not None and spec.launchers and config.parallel_threshold:
+        launch = spec.launchers.get(_place(arrays, outs))
+        if launch is not None and _apart(arrays, outs):
+            launch(*arrays, *outs, *scalars)
+            return list(outs)
     shape = arrays[0].shape
     for a in arrays:
         if a.shape != shape:
@@ -38,7 +43,7 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
         for o in outs:
             if o.shape != shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
-    if by_numpy(spec, n) or (spec.single and n < config.parallel_threshold and outs is None and not spec.reduces) or (
+    if (by_numpy(spec, n) if outs is None else n * spec.passes < config.native_threshold and not spec.writes) or (spec.single and n < config.parallel_threshold and outs is None and not spec.reduces) or (
             spec.complex and (spec.single or outs is not None)):
         results = spec.numpy(shape, axes, *arrays, *scalars)
         if axes is None:
@@ -57,6 +62,20 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
             copy(o, r)
         return list(outs)
     return native(spec, arrays, scalars, shape, axes, outs)
+
+
+def _place(arrays: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> tuple:
+    """What of operands and results decides how a loop that writes into given memory is called."""
+    return ("into", *[(a.shape, a.strides) for a in arrays], *[(o.dtype.num, o.strides) for o in outs])
+
+
+def _apart(arrays: Sequence[np.ndarray], outs: Sequence[np.ndarray]) -> bool:
+    """Whether each operand is one of the results or shares no memory with any."""
+    for o in outs:
+        for a in arrays:
+            if a is not o and (a.base is not None or o.base is not None) and np.may_share_memory(a, o):
+                return False
+    return True
 
 
 def reduced(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], axes: tuple[int, ...], keepdim: bool) -> list[np.ndarray]:
@@ -171,6 +190,10 @@ def _into(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], 
             np.copyto(o, r, casting="unsafe")
         return list(outs)
     everything = [*arrays, *outs]
+    if not spec.complex and _apart(arrays, outs):
+        launch = _launcher(spec, everything, len(arrays), shape, None)
+        if launch is not None:
+            _remember(spec.launchers, _place(arrays, outs), launch)
     run, sizes, strides = native_plan(spec, everything, len(arrays), shape, None)
     run(everything, sizes, strides, scalars)
     return list(outs)

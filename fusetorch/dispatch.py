@@ -291,9 +291,7 @@ def write_out(name: str, result: Any, out: Any, exact: bool = False) -> Any:
 
 
 def lay_out(rule: str, result: Any, args: Sequence[Any]) -> Any:
-    """A composite's results as its rule wants them; traced ones stay as they are."""
-    if active_tracer() is not None:
-        return result
+    """A composite's results as its rule wants them."""
     if isinstance(result, tuple):
         return type(result)(*[lay_out(rule, r, args) for r in result]) if hasattr(result, "_fields") else tuple(
             [lay_out(rule, r, args) for r in result])
@@ -354,20 +352,22 @@ def update(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> No
             for i, t in zip(each, tensors):
                 row[i] = t
             spec, used, scalars = _spec_and_args(op, row, params)
-            found = kind, spec, used[len(tensors):], scalars
-        _, spec, shared, scalars = found
-        targets = tensors[:len(spec.values)]
-        tensors += shared
+            found = kind, spec, used[len(tensors):], scalars, len(spec.values)
+        _, spec, shared, scalars, count = found
+        targets = tensors[:count]
+        if shared:
+            tensors += shared
         for t in targets:
             check_inplace(t, name)
         if GradMode.enabled and any([t._req for t in tensors]):
-            kept = [t.clone() for t in targets] + tensors[len(targets):]
+            kept = [t.clone() for t in targets] + tensors[count:]
             results = apply_loop(spec, kept, scalars)
             for t, r in zip(targets, results if isinstance(results, tuple) else (results,)):
                 assign(t, r, name)
             continue
         backend = backend_for(tensors, name, targets[0])
-        backend.loop(spec, [t._a for t in tensors], scalars, None, [t._a for t in targets])
+        arrays = [t._a for t in tensors]
+        backend.loop(spec, arrays, scalars, None, arrays[:count])
         for t in targets:
             bump(t)
 

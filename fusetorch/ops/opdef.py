@@ -96,6 +96,7 @@ class OpDef:
     inplace: bool = False
     operators: tuple[str, ...] = ()     # "__add__": also its reflected and in-place forms where Python has them
     aliases: tuple[str, ...] = ()       # other names; a dotted one, "linalg.inv", is offered in that module
+    also: dict[str, str] = field(default_factory=dict)  # other keyword names of parameters: {"theirs": "ours"}
     promote: str = "default"            # default | float (integers become floating) | floating (integers are refused) | none
     keep: tuple[str, ...] = ()          # operands left out of promotion
     differentiable: bool = True
@@ -261,7 +262,7 @@ class LoopSpec:
 
     __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
                  "grads", "kernel_cache", "primitives", "differentiable", "passes", "direct", "complex", "_parts", "launchers",
-                 "own_layout")
+                 "own_layout", "writes")
 
     def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
                  out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
@@ -279,6 +280,7 @@ class LoopSpec:
         self.differentiable = tuple([d.category >= 2 for d in out_dtypes])
         #: results have a layout of their own, not that of the operands
         self.own_layout = op is not None and bool(op.row_major or op.layout)
+        self.writes = op is not None and op.writes
         #: an operation that is nothing but its loop: one result, in the layout that NumPy gives it
         self.direct = op is not None and len(values) == 1 and not (op.row_major or op.layout or op.check_fn or op.instead_fn) and any(
             e.op == "load" for e in walk(values))
@@ -404,7 +406,7 @@ def kind_of(d: dtype) -> str:
 
 
 _INSTEAD = {"bool": "convert the tensor to an integer dtype first", "integer": "convert the tensor with .float() first",
-            "half": "convert the tensor with .float() first", "complex": "it takes real numbers: .abs(), .real or .imag gives them"}
+            "half": "convert the tensor with .float() first", "single": "it takes integers", "complex": "it takes real numbers: .abs(), .real or .imag gives them"}
 
 
 def check_dtype(op: OpDef, d: dtype) -> None:
