@@ -28,11 +28,16 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
 
     With ``outs``, the results are written there; they may alias inputs exactly.
     """
-    if outs is not None and spec.launchers and config.parallel_threshold:
-        launch = spec.launchers.get(_place(arrays, outs))
-        if launch is not None and _apart(arrays, outs):
-            launch(*arrays, *outs, *scalars)
-            return list(outs)
+    if spec.launchers and config.parallel_threshold:
+        if outs is None:
+            short = spec.launchers.get((axes, *[(a.shape, a.strides) for a in arrays]))
+            if short is not None:
+                return _launch(short, arrays, scalars)
+        else:
+            launch = spec.launchers.get(_place(arrays, outs))
+            if launch is not None and _apart(arrays, outs):
+                launch(*arrays, *outs, *scalars)
+                return list(outs)
     shape = arrays[0].shape
     for a in arrays:
         if a.shape != shape:
@@ -91,19 +96,31 @@ def reduced(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any]
     results = [r if f else r.reshape([n for d, n in enumerate(r.shape) if d not in axes]) for r, f in zip(results, spec.full)]
     short = spec.launchers.get((axes, *seen))
     if short is not None:
-        _remember(spec.launchers, key, (short[0], [(r.shape, r.dtype) for r in results]))
+        _remember(spec.launchers, key, (short[0], _made(results)))
     return results
 
 
 def _launch(short: tuple, arrays: Sequence[np.ndarray], scalars: Sequence[Any]) -> list[np.ndarray]:
     launch, made = short
     if len(made) == 1:
-        r = np.empty(*made[0])
+        make, shape, d = made[0]
+        r = make(shape, d)
         launch(*arrays, r, *scalars)
         return [r]
-    results = [np.empty(s, d) for s, d in made]
+    results = [make(shape, d) for make, shape, d in made]
     launch(*arrays, *results, *scalars)
     return results
+
+
+def _made(results: Sequence[np.ndarray]) -> list[tuple]:
+    """How memory like that of these arrays is made: ``(function, shape, dtype)``."""
+    out = []
+    for r in results:
+        make: Any = np.empty
+        if r.nbytes >= 65536:
+            from .runtime.cpu_memory import empty as make
+        out.append((make, r.shape, r.dtype))
+    return out
 
 
 def by_numpy(spec: LoopSpec, n: int) -> bool:
@@ -129,10 +146,10 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
-    if not spec.complex and all([r.nbytes < _SHORT and r.flags.c_contiguous for r in results]):
+    if not spec.complex and all([r.nbytes <= _SHORT and r.flags.c_contiguous for r in results]):
         launch = _launcher(spec, everything, len(arrays), shape, axes)
         if launch is not None:
-            _remember(spec.launchers, key, (launch, [(r.shape, r.dtype) for r in results]))
+            _remember(spec.launchers, key, (launch, _made(results)))
     if spec.complex:
         form = spec.parts
         spec, scalars = form.spec, form.numbers(scalars)
@@ -143,8 +160,8 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
     return results
 
 
-#: Loops with results below so many bytes are called by launchers.
-_SHORT = 1 << 16
+#: Loops with results of up to so many bytes are called by launchers.
+_SHORT = 1 << 17
 
 
 def _launcher(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: tuple[int, ...], axes: tuple[int, ...] | None) -> Any:

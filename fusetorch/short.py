@@ -32,7 +32,7 @@ class ShortNode(Node):
 
     def __init__(self, op: OpDef, made: Short, args: tuple, kwargs: dict[str, Any]) -> None:
         super().__init__(tuple([None if t is None else edge_of(t) for t in made.operands]))
-        self.op, self.call = op, (args, kwargs)
+        self.op, self.call = op, (tuple([tuple(a) if type(a) is list else a for a in args]), kwargs)  # the list may change
         self.operands, self.vjp = made.operands, made.backward
         self.saved = [keep(t) for t in made.saved]
 
@@ -46,7 +46,10 @@ class ShortNode(Node):
         wanted = [t for t, e in zip(self.operands, self.edges) if e is not None]
         with enable_grad():
             stands = {id(t): Identity.of(t) for t in wanted}
-            out = self.op.body(*[stands.get(id(a), a) for a in args], **{k: stands.get(id(a), a) for k, a in kwargs.items()})
+
+            def stand(a: Any) -> Any:
+                return tuple([stand(t) for t in a]) if type(a) in (list, tuple) else stands.get(id(a), a)
+            out = self.op.body(*[stand(a) for a in args], **{k: stand(a) for k, a in kwargs.items()})
             found = dict(zip(stands, grad(out, list(stands.values()), grads[0], create_graph=True, allow_unused=True)))
         # an operand that is given twice has got the gradient of both places at once
         return [found.pop(id(t), None) if e is not None else None for t, e in zip(self.operands, self.edges)]

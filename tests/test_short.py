@@ -9,7 +9,6 @@ import pytest
 import fusetorch as torch
 from fusetorch.ops.opdef import REGISTRY, fn
 from fusetorch.short import ShortNode
-from fusetorch.short import ShortNode
 
 SHORT = {name: op for name, op in REGISTRY.items() if op.short_fn is not None}
 
@@ -34,6 +33,12 @@ CALLS: dict[str, list[Callable]] = {
     "layer_norm": [lambda d: (floats(5, 3, dtype=d), (3,), floats(3, dtype=d) + 1, floats(3, dtype=d)),
                    lambda d: (floats(5, 2, 3, dtype=d).transpose(0, 1), (5, 3), floats(5, 3, dtype=d)),
                    lambda d: (floats(4, dtype=d), [4])],
+    "group_norm": [lambda d: (floats(2, 6, 4, dtype=d), 3, floats(6, dtype=d) + 1, floats(6, dtype=d)),
+                   lambda d: (floats(3, 4, dtype=d), 2, None, floats(4, dtype=d)),
+                   lambda d: (floats(1, 4, 3, 2, dtype=d), 1)],
+    "cat": [lambda d: ([floats(2, 3, dtype=d), floats(2, 4, dtype=d).detach(), floats(2, 5, dtype=d)], -1),
+            lambda d: ((floats(2, 3, dtype=d), floats(1, 3, dtype=d)),)],
+    "stack": [lambda d: ([floats(2, 3, dtype=d), floats(2, 3, dtype=d) * 2], -2), lambda d: ([floats(3, dtype=d)], 1)],
     "matmul": [lambda d: (floats(5, 3, dtype=d), floats(4, 3, dtype=d).t()),
                lambda d: (floats(2, 5, 3, dtype=d), floats(2, 3, 0, dtype=d)),
                lambda d: (floats(5, 2, 3, dtype=d).transpose(0, 1), floats(2, 3, 4, dtype=d))],
@@ -55,7 +60,8 @@ def test_short_way_is_the_body(name, dtype):
             got, want = getattr(fn, name)(*args, **options), op.body(*args, **options)
             assert isinstance(got.grad_fn, ShortNode) and not isinstance(want.grad_fn, ShortNode)
             close(got, want)
-            inputs = [a for a in args if getattr(a, "requires_grad", False)]
+            parts = [a for part in args for a in (part if isinstance(part, (list, tuple)) else [part])]
+            inputs = [a for a in parts if getattr(a, "requires_grad", False)]
             slope = torch.randn(got.shape, dtype=dtype)
             for retain in (False, True):
                 first = torch.autograd.grad(got, inputs, slope, create_graph=retain, retain_graph=True)
@@ -91,6 +97,15 @@ def test_a_write_to_what_was_saved_is_an_error():
         w.add_(1)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         y.sum().backward()
+
+
+def test_a_list_of_operands_may_change_afterwards():
+    parts = [floats(2), floats(3)]
+    y, (a, b) = torch.cat(parts), list(parts)
+    parts.clear()
+    first, _ = torch.autograd.grad((y * y).sum(), (a, b), create_graph=True)
+    close(first, 2 * a)
+    close(torch.autograd.grad(first.sum(), a)[0], torch.full((2,), 2.0, dtype=torch.float64))
 
 
 def test_released_after_use():

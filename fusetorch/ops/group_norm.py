@@ -4,9 +4,11 @@ Sources: group normalisation, Wu and He 2018; local response normalisation, Kriz
 """
 from __future__ import annotations
 
+import numpy as np
+
 from .batch_norm import more_than_one
-from .normalization import check_normalized_shape
-from .opdef import composite, fn
+from .normalization import SMALL, check_normalized_shape, normalised
+from .opdef import Short, composite, fn
 
 
 @composite(nn=True, method=False, autocast="float32:cuda", layout="images")
@@ -39,6 +41,29 @@ def group_norm(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enable
     return fn.layer_norm_stats(x, w, b, eps=eps, dim=tuple(range(2, x.ndim)), keepdim=True)[0].reshape(input._a.shape)
 
 
+@group_norm.short
+def _(input, num_groups, weight=None, bias=None, eps=1e-5, cudnn_enabled=True):
+    x = input._a
+    if type(x) is not np.ndarray or x.dtype.char not in "fd" or not 0 < x.size <= SMALL or x.ndim < 2 or not x.flags.c_contiguous:
+        return None
+    n, channels = x.shape[:2]
+    if num_groups <= 0 or channels % num_groups or x.size == channels:
+        return None
+    for t in (weight, bias):
+        if t is not None and (type(t._a) is not np.ndarray or t._a.dtype is not x.dtype or t._a.shape != (channels,)):
+            return None
+    each = channels // num_groups
+    w, b = (None if t is None else t._a.reshape(1, num_groups, each, 1) for t in (weight, bias))
+    parts = (n, num_groups, each, x.size // (n * channels))
+    out, gradients = normalised(x.reshape(parts), w, b, eps, (2, 3), (0, 3))
+    need = [t is not None and t._req for t in (input, weight, bias)]
+
+    def backward(g: np.ndarray) -> list:
+        found = gradients(g.reshape(parts), need)
+        return [a if a is None else a.reshape(t._a.shape) for a, t in zip(found, (input, weight, bias))]
+    return Short(out.reshape(x.shape), (input, weight, bias), (input,) if weight is None else (input, weight), backward)
+
+
 @composite(method=False)
 def native_group_norm(input, weight, bias, N, C, HxW, group, eps):
     """``group_norm`` of (N, C, ...) with ``HxW`` elements a channel, and each group's mean and 1/sqrt(var + eps), of shape (N, group)."""
@@ -59,7 +84,7 @@ def native_layer_norm(input, normalized_shape, weight, bias, eps):
     return y, mean.to(kept), rstd.to(kept)
 
 
-@composite(nn=True, function=False, method=False, layout="signals")
+@composite(refuses="bool complex", nn=True, function=False, method=False, layout="signals")
 def local_response_norm(input, size, alpha=1e-4, beta=0.75, k=1.0):
     """``input / (k + alpha * m) ** beta``, with ``m`` the mean square over ``size`` neighbouring channels of (N, C, ...).
 

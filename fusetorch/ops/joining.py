@@ -11,7 +11,7 @@ from ..tensor import Tensor
 from .creation import place
 from .indexing import device_write
 from .losses import tracing
-from .opdef import composite, fn, opaque
+from .opdef import Short, composite, fn, opaque
 from .reshaping import variadic
 
 
@@ -25,6 +25,10 @@ def _tensors(name: str, tensors: Any) -> list[Tensor]:
         if not isinstance(t, Tensor):
             raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type(t).__name__}")
     return out
+
+
+#: Elements up to which tensors are joined in one step.
+SMALL = 1 << 15
 
 
 # ---- joining
@@ -111,6 +115,65 @@ def stack(tensors, dim=0):
                                f"{k}")
     d = wrap_dim(dim, len(first) + 1)
     return cat.body([t.unsqueeze(d) for t in ts], d)
+
+
+def _alike(tensors: Any) -> list[np.ndarray] | None:
+    """The arrays of a list of small CPU tensors of one dtype and rank, not empty; ``None`` where they are not that."""
+    if type(tensors) not in (list, tuple) or not tensors:
+        return None
+    arrays, first = [], None
+    for t in tensors:
+        if not isinstance(t, Tensor):
+            return None
+        a = t._a
+        if type(a) is not np.ndarray or not a.ndim or not 0 < a.size <= SMALL or not a.flags.c_contiguous:
+            return None
+        if first is None:
+            first = a
+        elif a.dtype is not first.dtype or a.ndim != first.ndim:
+            return None
+        arrays.append(a)
+    return arrays
+
+
+@cat.short
+def _(tensors, dim=0):
+    arrays = _alike(tensors)
+    if arrays is None or not -arrays[0].ndim <= dim < arrays[0].ndim:
+        return None
+    d = dim % arrays[0].ndim
+    try:
+        out = np.concatenate(arrays, d)
+    except ValueError:  # sizes differ: the body says where
+        return None
+    sizes, given = [a.shape[d] for a in arrays], tuple(tensors)
+
+    def backward(g: np.ndarray) -> list:
+        at, found, lead = 0, [], (slice(None),) * d
+        for t, n in zip(given, sizes):
+            found.append(g[(*lead, slice(at, at + n))] if t._req else None)
+            at += n
+        return found
+    return Short(out, given, (), backward)
+
+
+@stack.short
+def _(tensors, dim=0):
+    arrays = _alike(tensors)
+    if arrays is None or not -arrays[0].ndim - 1 <= dim <= arrays[0].ndim:
+        return None
+    shape = arrays[0].shape
+    d = dim % (len(shape) + 1)
+    for a in arrays:
+        if a.shape != shape:
+            return None
+    slot, given = (*shape[:d], 1, *shape[d:]), tuple(tensors)
+    out = np.concatenate([a.reshape(slot) for a in arrays], d)
+
+    def backward(g: np.ndarray) -> list:
+        lead = (slice(None),) * d
+        return [g[(*lead, k)] if t._req else None for k, t in enumerate(given)]
+    return Short(out, given, (), backward)
 
 
 def _at_least(rank: int, t: Tensor) -> Tensor:

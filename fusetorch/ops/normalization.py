@@ -10,6 +10,7 @@ import numpy as np
 
 from ..dtypes import dtype, finfo, float32
 from ..shapes import contiguous_strides, numel, wrap_dim
+from . import loops
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, Short, composite, fn, reduction
@@ -22,14 +23,14 @@ def _shifted(x: Any) -> Any:
     return x - m
 
 
-@reduction(name="softmax_dims", function=False, method=False, real=True, promote="floating")
+@reduction(name="softmax_dims", function=False, method=False, refuses="complex", promote="floating")
 def softmax_dims(input, dim=None, keepdim=False):
     """``exp(x) / sum(exp(x))``."""
     e = P.exp(_shifted(input))
     return e / reduce("sum", e)
 
 
-@reduction(name="softmax_grad", function=False, method=False, real=True, promote="floating")
+@reduction(name="softmax_grad", function=False, method=False, refuses="complex", promote="floating")
 def softmax_grad(grad, result, dim=None, keepdim=False):
     """The gradient of softmax from its result."""
     return result * (grad - reduce("sum", grad * result))
@@ -47,14 +48,14 @@ def _(ctx: Any, g: Any) -> Any:
     return y * (g - gy), g * (grad - (grad * y).sum(dim, keepdim=True)) - grad * gy
 
 
-@reduction(name="log_softmax_dims", function=False, method=False, real=True, promote="floating")
+@reduction(name="log_softmax_dims", function=False, method=False, refuses="complex", promote="floating")
 def log_softmax_dims(input, dim=None, keepdim=False):
     """``x - log(sum(exp(x)))``."""
     s = _shifted(input)
     return s - P.log(reduce("sum", P.exp(s)))
 
 
-@reduction(name="log_softmax_grad", function=False, method=False, real=True, promote="floating")
+@reduction(name="log_softmax_grad", function=False, method=False, refuses="complex", promote="floating")
 def log_softmax_grad(grad, result, dim=None, keepdim=False):
     """The gradient of log_softmax from its result."""
     return grad - P.exp(result) * reduce("sum", grad)
@@ -131,7 +132,8 @@ def softmin(input, dim=None, dtype=None, *, _stacklevel=3):
 # ---- layer normalisation: the affine part is optional
 
 
-@reduction(name="layer_norm_stats", function=False, method=False, real=True, promote="floating", keep=("weight", "bias"), n_outputs=3)
+@reduction(name="layer_norm_stats", function=False, method=False, refuses="complex", promote="floating", keep=("weight", "bias"),
+           n_outputs=3)
 def layer_norm_stats(input, weight, bias, *, eps: float = 1e-5, dim=None, keepdim=False):
     """``(x - mean) / sqrt(var + eps) * weight + bias``, and mean and 1/sqrt(var + eps) for the gradient."""
     n = cast(count(), input.dtype)
@@ -257,8 +259,8 @@ def layer_norm(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_
     return fn.layer_norm_stats(input, weight, bias, eps=eps, dim=dims, keepdim=True)[0]
 
 
-#: Elements up to which normalising rows is cheaper in a few NumPy calls than as native loops.
-SMALL = 1 << 13
+#: Elements up to which a short way of normalising is worth taking: what it saves is steps in Python.
+SMALL = 1 << 15
 
 
 def _rows(input: Any, normalized_shape: Any, *scales: Any) -> np.ndarray | None:
@@ -273,33 +275,37 @@ def _rows(input: Any, normalized_shape: Any, *scales: Any) -> np.ndarray | None:
     return x.reshape(-1, numel(size))
 
 
+def normalised(x: np.ndarray, weight: np.ndarray | None, bias: np.ndarray | None, eps: float, axes: tuple[int, ...],
+               over: tuple[int, ...]) -> tuple[np.ndarray, Any]:
+    """``layer_norm_stats`` of arrays over ``axes``, and its gradient: a function of the result's gradient and of what is needed (input,
+    weight, bias). Weight and bias have size 1 in the dimensions ``over``."""
+    y, mean, rstd = loops.run(layer_norm_stats, (x, weight, bias), (eps,), axes)
+
+    def backward(g: np.ndarray, need: list[bool]) -> list[np.ndarray | None]:
+        dx = dw = db = None
+        if need[0]:
+            dx, = loops.run(layer_norm_grad, (g, x, mean, rstd, weight), (), axes)
+        if need[1]:
+            dw, db = loops.run(fn.channel_norm_sums.op, (g, x, mean, rstd), (), over)
+        elif need[2]:
+            db = np.add.reduce(g, over, keepdims=True)
+        return [dx, dw, db if need[2] else None]
+    return y, backward
+
+
 @layer_norm.short
 def _(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=True):
     rows = _rows(input, normalized_shape, weight, bias)
     if rows is None:
         return None
-    d, add = rows.dtype.type, np.add.reduce
-    share = d(1 / rows.shape[1])
-    h = rows - add(rows, 1, keepdims=True) * share
-    rstd = 1 / np.sqrt(add(h * h, 1, keepdims=True) * share + d(eps))
-    h *= rstd
-    w = None if weight is None else weight._a.reshape(-1)
-    out = h.copy() if w is None else h * w
-    if bias is not None:
-        out += bias._a.reshape(-1)
+    w, b = (None if t is None else t._a.reshape(1, -1) for t in (weight, bias))
+    out, gradients = normalised(rows, w, b, eps, (1,), (0,))
     need = [t is not None and t._req for t in (input, weight, bias)]
 
-    def backward(g: np.ndarray) -> tuple:
-        g = g.reshape(rows.shape)
-        gx = None
-        if need[0]:
-            gh = g if w is None else g * w
-            gx = gh - add(gh, 1, keepdims=True) * share
-            gx -= h * (add(gh * h, 1, keepdims=True) * share)
-            gx *= rstd
-            gx = gx.reshape(input._a.shape)
-        return (gx, add(g * h, 0).reshape(weight._a.shape) if need[1] else None, add(g, 0).reshape(bias._a.shape) if need[2] else None)
-    return Short(out.reshape(input._a.shape), (input, weight, bias), () if weight is None else (weight,), backward)
+    def backward(g: np.ndarray) -> list:
+        found = gradients(g.reshape(rows.shape), need)
+        return [a if a is None else a.reshape(t._a.shape) for a, t in zip(found, (input, weight, bias))]
+    return Short(out.reshape(input._a.shape), (input, weight, bias), (input,) if weight is None else (input, weight), backward)
 
 
 @composite(nn=True, autocast="float32:cuda")
