@@ -17,7 +17,7 @@ from ..dtypes import HALVES, get_default_dtype
 from ..runtime.solver import on_device
 from ..shapes import wrap_dim
 from .creation import place
-from .opdef import composite, fn, opaque
+from .opdef import OpDef, composite, fn, opaque
 
 #: What NumPy calls the scales, of a transform forward and of one back.
 _FORWARD = {"none": "backward", "sqrt": "ortho", "n": "forward"}
@@ -336,40 +336,18 @@ def ihfftn(input, s=None, dim=None, norm=None):
     return fn.conj(fn.fft_r2c(_all_resized(x, dims, sizes), dims, _scale(norm, False)))
 
 
-@_define
-def fft2(input, s=None, dim=(-2, -1), norm=None):
-    """:func:`fftn` over two dimensions."""
-    return fftn.body(input, s, dim, norm)
+def _over_two(op: OpDef) -> None:
+    """The form of a transform over several dimensions that is over the last two unless told otherwise: ``fft2`` of ``fftn``."""
+    name = op.name.removeprefix("fft_")
+
+    def f(input, s=None, dim=(-2, -1), norm=None):  # noqa: ANN001, ANN202 - the signature is what the registry reads
+        return op.body(input, s, dim, norm)
+    f.__name__, f.__doc__ = name.replace("n", "2"), f":func:`{name}` over two dimensions."
+    _define(f)
 
 
-@_define
-def ifft2(input, s=None, dim=(-2, -1), norm=None):
-    """:func:`ifftn` over two dimensions."""
-    return ifftn.body(input, s, dim, norm)
-
-
-@_define
-def rfft2(input, s=None, dim=(-2, -1), norm=None):
-    """:func:`rfftn` over two dimensions."""
-    return rfftn.body(input, s, dim, norm)
-
-
-@_define
-def irfft2(input, s=None, dim=(-2, -1), norm=None):
-    """:func:`irfftn` over two dimensions."""
-    return irfftn.body(input, s, dim, norm)
-
-
-@_define
-def hfft2(input, s=None, dim=(-2, -1), norm=None):
-    """:func:`hfftn` over two dimensions."""
-    return hfftn.body(input, s, dim, norm)
-
-
-@_define
-def ihfft2(input, s=None, dim=(-2, -1), norm=None):
-    """:func:`ihfftn` over two dimensions."""
-    return ihfftn.body(input, s, dim, norm)
+for _op in (fftn, ifftn, rfftn, irfftn, hfftn, ihfftn):
+    _over_two(_op)
 
 
 # ---- frequencies and order
