@@ -479,7 +479,7 @@ def view(op: OpDef, t: Tensor, attrs: tuple) -> Tensor:
         x.seen = count[0]
         if t._req:
             out._req = True
-            x.node = OpNode(op, (t,), dict(zip(op.statics, attrs)))
+            x.node = OpNode.of_view(op, t, attrs) if fast_limit[0] >= 0 else OpNode(op, (t,), dict(zip(op.statics, attrs)))
     elif type(a) is ndarray:
         x.memory = memory_of(t)
     return out

@@ -36,6 +36,19 @@ class OpNode(Node):
         """For each tensor operand, whether its gradient is wanted."""
         return tuple([e is not None for e in self.edges])
 
+    @staticmethod
+    def of_view(op: OpDef, t: Tensor, attrs: tuple) -> OpNode:
+        """The node of a view of ``t``: what the constructor does, in line."""
+        node = _new(OpNode)
+        node.order = next_order()
+        x = t._x
+        node.edges = ((x.node, x.index) if x is not None and x.node is not None and (x.base is None or x.base._x.version[0] == x.seen)
+                      else edge_of(t),)
+        node.op = op
+        node.attrs = {op.statics[0]: attrs[0]} if len(attrs) == 1 else dict(zip(op.statics, attrs))
+        node.operands = ((t._a.shape, t._a.dtype),)
+        return node
+
     def save(self, operands: dict[str, Tensor], outputs: Sequence[Tensor]) -> None:
         """Keeps what the op's vjp declared."""
         self.saved = saved = {}

@@ -192,6 +192,11 @@ def reduced_shape(shape: Sequence[int], dims: Sequence[int], keepdim: bool) -> t
 
 def view_strides(shape: Sequence[int], strides: Sequence[int], new: Sequence[int]) -> tuple[int, ...] | None:
     """Strides (elements) of the same memory seen as ``new``, or ``None`` where only a copy can have that shape."""
+    return _view_strides(tuple(shape), tuple(strides), tuple(new))
+
+
+@lru_cache(4096)
+def _view_strides(shape: tuple[int, ...], strides: tuple[int, ...], new: tuple[int, ...]) -> tuple[int, ...] | None:
     if numel(shape) == 0:
         return contiguous_strides(new)
     # walk both shapes from the back, one maximal chunk of mergeable old dimensions at a time

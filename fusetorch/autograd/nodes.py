@@ -255,8 +255,10 @@ def edge_of(t: Tensor) -> Any:
     x = t._x
     if x is None:
         return t
-    node = x.node if x.base is None else t.grad_fn
-    return t if node is None else (node, x.index)
+    if x.base is not None and x.base._x.version[0] != x.seen:  # written to since: the history is another one
+        t.grad_fn  # noqa: B018
+        x = t._x
+    return t if x.node is None else (x.node, x.index)
 
 
 def edges_of(tensors: Sequence[Tensor]) -> tuple:
@@ -269,7 +271,7 @@ def edges_of(tensors: Sequence[Tensor]) -> tuple:
         x = t._x
         if x is None:
             edges.append(t)
-        elif x.base is None:
+        elif x.base is None or x.base._x.version[0] == x.seen:
             edges.append(t if x.node is None else (x.node, x.index))
         else:
             edges.append(edge_of(t))
