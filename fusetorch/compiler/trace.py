@@ -20,12 +20,13 @@ from .. import dispatch
 from ..autograd import GradMode, Node
 from ..dtypes import FROM_NUMPY, dtype
 from ..errors import DataDependentError
+from ..formats import RESULT_LAYOUTS
 from ..ops.opdef import LoopSpec, OpDef
 from ..runtime.device import device as device_class
 from ..runtime.memory import DeviceArray
 from ..runtime.meta import MetaArray
 from ..runtime.rng import Counter
-from ..shapes import broadcast_shapes, contiguous_strides, dense_strides_like, numel
+from ..shapes import broadcast_shapes, contiguous_strides, numel
 from ..tensor import Meta, Tensor, _grad_reads, _number_hook, _watchers, strides_of, wrap
 from .alias import Span, end_of, overlap, start_of
 from .ir import Graph, Value, base_of, is_number, same_strides, user_location
@@ -351,10 +352,10 @@ class Tracer:
         inputs = [v if v.device == place or is_number(base_of(v)[0]) else self._move(v, place) for v in inputs]
         values = self.graph.loop(spec, inputs, shape, axes, tuple(scalars), place)
         if order is not None:
-            back = sorted(range(len(order)), key=order.__getitem__)
-            return [_permuted(self._wrap(v), len(shape), back) for v in values]
+            return [_permuted(self._wrap(v), len(shape), _inverse(order)) for v in values]
         if outs is None:
-            return [self._wrap(v) for v in values]
+            rule = "" if axes is None or spec.op is None else spec.op.layout
+            return [self._laid_out(v, rule if f else "", arrays) for v, f in zip(values, spec.full)]
         for o, v in zip(outs, values):
             if o.shape != v.shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(v.shape)}")
@@ -363,12 +364,17 @@ class Tracer:
 
     def _dense_order(self, spec: LoopSpec, shape: tuple[int, ...], arrays: Sequence[TracedArray]) -> list[int] | None:
         """The dimensions of an elementwise result from the slowest to the fastest where that is another order than row-major."""
-        if len(shape) < 2 or (spec.op is not None and spec.op.row_major):
+        if len(shape) < 2 or (spec.op is not None and spec.op.row_major) or "iota" in spec.primitives:  # positions count in that order
             return None
-        strides = dense_strides_like(shape, [(tuple(a.shape), tuple(a.strides)) for a in arrays])
-        if strides == contiguous_strides(shape) or "iota" in spec.primitives:  # positions count in row-major order
-            return None
-        return sorted(range(len(shape)), key=lambda d: -strides[d])
+        return _order(shape, RESULT_LAYOUTS["elementwise" if spec.op is None else spec.op.layout or "elementwise"](shape, _layouts(arrays)))
+
+    def _laid_out(self, v: Value, rule: str, arrays: Sequence[TracedArray]) -> TracedArray:
+        """A row-major result in the order that its operation's rule wants."""
+        order = _order(v.shape, RESULT_LAYOUTS[rule](v.shape, _layouts(arrays))) if rule else None
+        if order is None:
+            return self._wrap(v)
+        a = _permuted(self._wrap(v), len(v.shape), order)
+        return _permuted(self._wrap(self._convert(self.read(a), v.dtype)), len(v.shape), _inverse(order))
 
     def view(self, op: OpDef, a: TracedArray, attrs: tuple) -> TracedArray:
         """A view op: other strides over the same storage."""
@@ -401,7 +407,8 @@ class Tracer:
         if op.name == "move_to_device":
             device = _numbered(attrs[0])
         values = self.graph.opaque(op, inputs, tuple(structure), attrs, [(s, d, device) for s, d in rule])
-        return [self._wrap(v) for v in values]
+        arrays = [a for m in metas if m is not None for a in (m if isinstance(m, list) else (m,))]
+        return [self._laid_out(v, op.layout, arrays) for v in values]
 
     def reshape(self, a: TracedArray, shape: tuple[int, ...]) -> TracedArray:
         """A row-major array with another shape."""
@@ -507,6 +514,21 @@ def _permuted(a: TracedArray, rank: int, order: Sequence[int]) -> TracedArray:
     lead = rank - len(a.shape)
     shape, strides = (1,) * lead + tuple(a.shape), (0,) * lead + tuple(a.strides)
     return TracedArray(a.tracer, a.storage, tuple([shape[d] for d in order]), tuple([strides[d] for d in order]), a.offset, a.dtype)
+
+
+def _layouts(arrays: Sequence[TracedArray]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    return [(tuple(a.shape), tuple(a.strides)) for a in arrays]
+
+
+def _order(shape: Sequence[int], strides: Sequence[int] | None) -> list[int] | None:
+    """The dimensions from the slowest to the fastest; ``None`` where that is row-major."""
+    if strides is None or same_strides(shape, strides, contiguous_strides(shape)):
+        return None
+    return sorted(range(len(shape)), key=lambda d: -strides[d])
+
+
+def _inverse(order: Sequence[int]) -> list[int]:
+    return sorted(range(len(order)), key=order.__getitem__)
 
 
 def _numbered(place: device_class) -> device_class:
