@@ -14,7 +14,8 @@ import numpy as np
 from fusetorch import config, dtypes
 from fusetorch.errors import FusetorchError
 from fusetorch.runtime import device as _device
-from fusetorch.shapes import contiguous_strides, is_contiguous
+from fusetorch.runtime.strided import StridedArray
+from fusetorch.shapes import contiguous_strides
 
 __all__ = ["Storage", "DeviceArray", "OutOfMemoryError", "empty", "from_numpy", "to_numpy", "copy_to_device",
            "copy_device", "as_numpy", "memory_allocated", "max_memory_allocated", "memory_reserved",
@@ -120,7 +121,7 @@ def _first_or_other(nbytes: int, device_index: int) -> Any:
         return alloc(nbytes)
 
 
-class DeviceArray:
+class DeviceArray(StridedArray):
     """A strided array in device memory. ``strides`` and ``offset`` count elements; ``ptr`` is the address of element 0.
 
     Example:
@@ -155,20 +156,6 @@ class DeviceArray:
         return DeviceArray(self.storage, (*self.shape, 2), (*[2 * s for s in self.strides], 1), 2 * self.offset, self.dtype.to_real())
 
     @property
-    def size(self) -> int:
-        """The number of elements."""
-        return prod(self.shape)
-
-    @property
-    def ndim(self) -> int:
-        return len(self.shape)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return self.dtype.itemsize
-
-    @property
     def nbytes(self) -> int:
         """Bytes of all elements (``size * itemsize``), whatever the strides."""
         return prod(self.shape) * self.dtype.itemsize
@@ -181,11 +168,6 @@ class DeviceArray:
     def device(self) -> _device.device:
         """``cuda:<index>``."""
         return _device.device("cuda", self.storage.device_index)
-
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether the elements lie in row-major order without gaps."""
-        return is_contiguous(self.shape, self.strides)
 
     def __repr__(self) -> str:
         return (f"DeviceArray(shape={tuple(self.shape)}, strides={tuple(self.strides)}, dtype={self.dtype.name}, "

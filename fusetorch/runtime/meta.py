@@ -5,7 +5,8 @@ from math import prod
 
 from fusetorch import dtypes
 from fusetorch.runtime.device import device
-from fusetorch.shapes import contiguous_strides, is_contiguous
+from fusetorch.runtime.strided import StridedArray
+from fusetorch.shapes import contiguous_strides
 
 __all__ = ["MetaStorage", "MetaArray", "empty"]
 
@@ -29,7 +30,7 @@ class MetaStorage:
         return device("meta")
 
 
-class MetaArray:
+class MetaArray(StridedArray):
     """A strided array without elements, with the attributes that arrays of every backend have."""
 
     __slots__ = ("storage", "shape", "strides", "offset", "dtype", "__weakref__")
@@ -40,29 +41,9 @@ class MetaArray:
         self.storage, self.shape, self.strides, self.offset, self.dtype = storage, shape, strides, offset, dtype
 
     @property
-    def size(self) -> int:
-        """The number of elements."""
-        return prod(self.shape)
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes of one element."""
-        return self.dtype.itemsize
-
-    @property
     def device(self) -> device:
         """``meta``."""
         return device("meta")
-
-    @property
-    def is_contiguous(self) -> bool:
-        """Whether the elements would lie in row-major order without gaps."""
-        return is_contiguous(self.shape, self.strides)
 
     def __repr__(self) -> str:
         return f"MetaArray(shape={self.shape}, strides={self.strides}, dtype={self.dtype.name})"
