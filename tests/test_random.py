@@ -17,22 +17,11 @@ N = 20000
 
 
 def test_the_same_seed_gives_the_same_numbers() -> None:
-    torch.manual_seed(3)
-    a = [
-        torch.rand(4),
-        torch.randn(3, 2),
-        torch.randint(0, 9, (5,)),
-        torch.randperm(6),
-        torch.bernoulli(torch.full((7,), 0.5)),
-    ]
-    torch.manual_seed(3)
-    b = [
-        torch.rand(4),
-        torch.randn(3, 2),
-        torch.randint(0, 9, (5,)),
-        torch.randperm(6),
-        torch.bernoulli(torch.full((7,), 0.5)),
-    ]
+    def draw() -> list[torch.Tensor]:
+        torch.manual_seed(3)
+        return [torch.rand(4), torch.randn(3, 2), torch.randint(0, 9, (5,)), torch.randperm(6), torch.bernoulli(torch.full((7,), 0.5))]
+
+    a, b = draw(), draw()
     assert all(torch.equal(p, q) for p, q in zip(a, b))
     assert not torch.equal(torch.rand(4), a[0])
 
