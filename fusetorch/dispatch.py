@@ -223,7 +223,8 @@ def unary(op: OpDef, t: Any, out: Tensor | None = None) -> Any:
             r = wrap(made[0])
             if t._req and GradMode.enabled:
                 if op.vjp_fn is not None:
-                    _record(op, (t,), (t,), {}, (r,))
+                    if op.differentiable and spec.differentiable[0]:
+                        OpNode.of_one(op, t, {}, r)
                 elif op.differentiable and spec.differentiable[0]:
                     LoopNode.of_one(spec, t, r)
             return r
@@ -442,6 +443,12 @@ def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: An
             results = [backend.reshape(r, left) if not f else r for r, f in zip(results, spec.full)]
     outs = [wrap(a) for a in results]
     if GradMode.enabled and op.differentiable:
+        if len(outs) == len(tensors) == 1 and fast_limit[0] >= 0:
+            if tensors[0]._req and spec.differentiable[0]:
+                attrs = _attrs(op, params) if params else {}
+                attrs["dim"], attrs["keepdim"] = axes, keepdim
+                OpNode.of_one(op, tensors[0], attrs, outs[0])
+            return outs[0] if out is None else write_out(op.name, outs[0], out, op.out == "exact")
         attrs = _attrs(op, params) if params else {}
         attrs["dim"], attrs["keepdim"] = axes, keepdim
         _record(op, tensors, operands, attrs, outs)

@@ -37,6 +37,28 @@ class OpNode(Node):
         return tuple([e is not None for e in self.edges])
 
     @staticmethod
+    def of_one(op: OpDef, t: Tensor, attrs: dict[str, Any], out: Tensor) -> None:
+        """What the constructor, :meth:`save` and :func:`set_history` do for one operand and a result that is new and floating, in line."""
+        node = _new(OpNode)
+        node.order = next_order()
+        x, a = t._x, t._a
+        node.edges = (t if x is None else (x.node, x.index) if x.base is None and x.node is not None else edge_of(t),)
+        node.op, node.attrs = op, attrs
+        node.operands = ((a.shape, a.dtype),)
+        out._req = True
+        m = out._x
+        if m is None:
+            out._x = m = _new(Meta)
+        m.node = node
+        if op.saves:
+            node.saved = saved = {}
+            for name in op.saves:
+                if name == "out":
+                    saved[name] = keep(out, 0)
+                elif name == op.operands[0]:
+                    saved[name] = keep(t)
+
+    @staticmethod
     def of_view(op: OpDef, t: Tensor, attrs: tuple) -> OpNode:
         """The node of a view of ``t``: what the constructor does, in line."""
         node = _new(OpNode)

@@ -156,6 +156,10 @@ def _attention(args: tuple, kwargs: dict[str, Any]) -> str:
 
 
 def _index(args: tuple, kwargs: dict[str, Any]) -> str | None:
+    if type(args[1]) is int:
+        return "SelectBackward0"
+    if type(args[1]) is slice:
+        return "AliasBackward0" if args[1] == slice(None) else "SliceBackward0"
     parts = args[1] if isinstance(args[1], tuple) else (args[1],)
     if not {type(i) for i in parts} <= {int, slice, type(None), type(...)}:
         return None
