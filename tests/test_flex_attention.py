@@ -1,6 +1,7 @@
 """nn.attention.flex_attention: against the formula."""
 from __future__ import annotations
 
+import functools
 import math
 
 import numpy as np
@@ -102,3 +103,21 @@ def test_masks_combine():
     assert create_mask(noop_mask, 2, None, 3, 3).all() and create_mask(noop_mask, 2, None, 3, 3).shape == (2, 1, 3, 3)
     with pytest.raises(RuntimeError, match="callable"):
         and_masks(3)
+
+
+def test_masks_may_be_methods_objects_and_partial_functions():
+    class Within:
+        def __init__(self, n):
+            self.n = n
+
+        def mask(self, b, h, q, kv):
+            return (q - kv).abs() < self.n
+
+        __call__ = mask
+
+    def within(b, h, q, kv, n):
+        return (q - kv).abs() < n
+
+    wanted = create_mask(lambda b, h, q, kv: (q - kv).abs() < 2, None, None, 4, 4)
+    for mod in (Within(2), Within(2).mask, functools.partial(within, n=2)):
+        assert torch.equal(create_mask(mod, None, None, 4, 4), wanted)

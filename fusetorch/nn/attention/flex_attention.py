@@ -6,6 +6,7 @@ within ``torch.compile`` what the functions do fuses with the softmax, but block
 """
 from __future__ import annotations
 
+import inspect
 import math
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -79,7 +80,9 @@ def create_mask(mod_fn: Callable, B: int | None, H: int | None, Q_LEN: int, KV_L
     """
     sizes = (B or 1, H or 1, Q_LEN, KV_LEN)
     where = _indices(sizes, device)
-    if mod_fn.__code__.co_argcount == 5:
+    required = [p for p in inspect.signature(mod_fn).parameters.values() if p.default is p.empty and p.kind in (
+        p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
+    if len(required) == 5:
         scores = torch.zeros(sizes, device=device)
         return mod_fn(scores, *where).expand(sizes)
     return mod_fn(*where).expand(sizes)
