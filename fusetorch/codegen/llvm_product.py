@@ -5,10 +5,10 @@ of a product share one ``block`` of 8-byte ``FIELDS``. Offsets and strides count
 
 * ``pack``: the right operand as panels of V vectors of columns, a step of the sum after another, zeros where there is no column. A unit is
   a panel's block of ``pack_k`` steps.
-* ``tiles``: R rows by V vectors of the result. Each step of the sum multiplies R numbers of the left operand with V vectors of a panel.
-  A unit is a panel and a group of tiles; the last tile overlaps its neighbour rather than being smaller. A panel that one unit alone reads
-  is packed there (``own``). A left operand whose rows are adjacent (``down``) may be packed in ``strips`` of R rows: then a unit is a
-  group of tiles with all panels. What a unit packs for itself lies on its thread's stack, where it stays in the cache.
+* ``tiles``: R rows by V vectors of the result. Each step of the sum multiplies R numbers of the left operand with V vectors of a panel. A
+  unit is a panel and a group of tiles; the last tile overlaps its neighbour rather than being smaller. A panel that one unit alone
+  reads is packed there (``own``). A left operand whose rows are adjacent (``down``) may be packed in ``strips``, a vector of rows wide:
+  then a unit is a group of tiles with all panels. What a unit packs for itself lies on its thread's stack, where it stays in the cache.
 * ``add_parts``: the sum of partial results, where a long sum was cut in parts.
 """
 from __future__ import annotations
@@ -105,20 +105,19 @@ class _Writer(VectorWriter):
             self.each("0", b.op(f"udiv i64 {self.add(steps, str(self.n - 1))}, {self.n}"), square)
 
     def pack_strips(self, batch: str, lo: str, hi: str, first: str, steps: str) -> None:
-        b, r = self.b, self.k.r
-        last = b.op(f"sub i64 {self['m']}, {r}")
-        x = self.at(self.pointer("a"), self.add(self.mul(batch, self["a_n"]), self.mul(first, self["a_k"])))
+        b, row = self.b, self.mul(lo, str(self.k.r))
+        x = self.at(self.pointer("a"), self.add(self.mul(batch, self["a_n"]), self.mul(first, self["a_k"]), row))
+        rows = b.op(f"sub i64 {self.least(self['m'], self.mul(hi, str(self.k.r)))}, {row}")
+        strips = b.op(f"udiv i64 {self.add(rows, str(self.n - 1))}, {self.n}")
 
         def step(i: str) -> None:
-            p, q = self.at(x, self.mul(i, self["a_k"])), self.at(self.scratch, self.mul(i, str(r)))
+            p, q = self.at(x, self.mul(i, self["a_k"])), self.at(self.scratch, self.mul(i, str(self.n)))
 
-            def tile(t: str) -> None:
-                here = self.at(p, self.least(self.mul(t, str(r)), last))
-                there = self.at(q, self.mul(b.op(f"sub i64 {t}, {lo}"), self["strip"]))
-                for j in range(0, r, self.n):
-                    mask = self.first(r - j)
-                    self.masked_store(self.masked_load(self.at(here, j), mask), self.at(there, j), mask)
-            self.each(lo, hi, tile)
+            def strip(s: str) -> None:
+                at = self.mul(s, str(self.n))
+                inside = self.below(b.op(f"sub i64 {rows}, {at}"))
+                self.store(self.masked_load(self.at(p, at), inside), self.at(q, self.mul(s, self["strip"])))
+            self.each("0", strips, strip)
         self.each("0", steps, step)
 
     # ---- products
@@ -162,17 +161,19 @@ class _Writer(VectorWriter):
         last = b.op(f"sub i64 {self['m']}, {k.r}")
 
         def tile(t: str) -> None:
-            row = self.least(self.mul(t, str(k.r)), last)
+            row = self.mul(t, str(k.r))
             if k.strips:
-                x = self.at(self.scratch, self.mul(b.op(f"sub i64 {t}, {lo}"), self["strip"]))
+                strip, at = self.split(self.mul(b.op(f"sub i64 {t}, {lo}"), str(k.r)), str(self.n))
+                x = self.at(self.scratch, self.add(self.mul(strip, self["strip"]), at))
             else:
+                row = self.least(row, last)
                 x = self.at(x0, row if k.down else self.mul(row, self["a_row"]))
             lines = [self.at(x, r if k.down else self.mul(self["a_row"], str(r))) for r in range(k.r)]
 
             def step(i: str, sums: list[str]) -> list[str]:
                 y = self.at(y0, self.mul(i, str(self.wide)))
                 vectors = [self.load(self.at(y, v * self.n)) for v in range(k.v)]
-                offset = self.mul(i, str(k.r)) if k.strips else self.mul(i, self["a_k"]) if k.down else i
+                offset = self.mul(i, str(self.n)) if k.strips else self.mul(i, self["a_k"]) if k.down else i
                 new = []
                 for r in range(k.r):
                     # loads stay in this order: moved to the front they would need more registers than there are
@@ -182,7 +183,8 @@ class _Writer(VectorWriter):
                 return new
             sums = b.loop("0", steps, [(self.vector, s) for s in start * k.r], step)
             to = self.at(o0, self.mul(row, self["n"]))
-            for r in range(k.r):
+
+            def store(r: int) -> None:
                 line = self.at(to, self.mul(self["n"], str(r)))
                 for v in range(k.v):
                     p = self.at(line, v * self.n)
@@ -190,6 +192,11 @@ class _Writer(VectorWriter):
                         self.masked_store(sums[r * k.v + v], p, masks[v])
                     else:
                         self.store(sums[r * k.v + v], p)
+            for r in range(k.r):
+                if k.strips and r:
+                    self.when(b.op(f"icmp slt i64 {self.add(row, str(r))}, {self['m']}"), partial(store, r))
+                else:
+                    store(r)
         self.each(lo, hi, tile)
 
     def add_parts(self) -> None:

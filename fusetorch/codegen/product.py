@@ -24,7 +24,7 @@ from .vector_functions import function, lane_count, registers
 #: Multiply-adds from which two threads are quicker than one.
 PARALLEL_FROM = 2_000_000
 #: Rows of the sum in one part, and of packed panels in a unit.
-_PART, _PACK = 2048, 64
+_PART, _PACK = 512, 64
 #: Rows from which adjacent ones are packed in strips, and bytes that a unit may pack for itself.
 _STRIPS, _SCRATCH = 128, 256 << 10
 #: Numbers that one unit of a final sum over parts writes.
@@ -53,19 +53,20 @@ class ProductPlan:
         left, right = _Layout(a, a_strides, batch, item), _Layout(b, b_strides, batch, item)
         self.left, self.right = left, right
         self.threads = threads if count * m * k * n >= PARALLEL_FROM else 1
-        r, v = _tile(m, n, k, double)
-        wide = v * lane_count(double)
-        panels, tiles, parts = -(-n // wide), -(-m // r), -(-k // _PART)
-        per_part = -(-k // parts)
         down, across = left.column != 1, right.column == 1
         strips = down and m > _STRIPS
-        line = 64 // item
-        strip = (-(-per_part * r // line) | 1) * line  # an odd number of lines, lest strips fall on the same sets of the cache
+        lanes = lane_count(double)
+        r, v = _tile(m, n, k, double, strips)
+        wide = v * lanes
+        panels, tiles, parts = -(-n // wide), -(-m // r), -(-k // _PART)
+        per_part = -(-k // parts)
+        strip = (per_part + 1 - per_part % 2) * lanes  # an odd number of vectors, lest strips fall on the same sets of the cache
         # enough groups of tiles to share among threads; with strips, no more in one than stay in the cache
         groups = max(1, min(tiles, -(-32 // (count * parts * (1 if strips else panels)))))
-        if strips:
-            groups = max(groups, -(-tiles // max(1, _SCRATCH // (strip * item))))
         per_group = -(-tiles // groups)
+        if strips:
+            per_strip = lanes // r
+            per_group = min(-(-per_group // per_strip), max(1, _SCRATCH // (strip * item))) * per_strip
         groups = -(-tiles // per_group)
         own = groups == 1 and not strips and (right.step > 0 or count == 1) and per_part * wide * item <= _SCRATCH
         packs = count if right.step else 1
@@ -77,7 +78,7 @@ class ProductPlan:
                   "b_k": right.row if across else right.column, "b_n": right.step, "packed_n": panels * k * wide if right.step else 0,
                   "panels": panels, "pack_k": _PACK, "pack_blocks": blocks, "tiles": tiles, "groups": groups, "per_group": per_group,
                   "batches": count, "parts": parts, "per_part": per_part, "size": count * m * n, "block": _ADD, "strip": strip,
-                  "scratch": per_group * strip if strips else per_part * wide}
+                  "scratch": per_group * r // lanes * strip if strips else per_part * wide}
         tile = Variant("tiles", double, r, v, across and own, down, strips, own, masked, bias)
         phases = [(function(emit, tile), parts * count * groups * (1 if strips else panels), 1)]
         if not own:
@@ -151,13 +152,15 @@ def _one_step(sizes: tuple, strides: tuple) -> int | None:
     return found
 
 
-def _tile(m: int, n: int, k: int, double: bool) -> tuple[int, int]:
-    """(rows R, vectors V) of the tile with the fewest cycles for each step of the sum."""
+def _tile(m: int, n: int, k: int, double: bool, strips: bool) -> tuple[int, int]:
+    """(rows R, vectors V) of the tile with the fewest cycles for each step of the sum. Of strips, R rows are an even part."""
     best, width = (float("inf"), 1, 1), lane_count(double)
     for v in range(1, 7):
         panel = v * width * (8 if double else 4)
         fetch = panel / 24 if panel * k > 32768 else 0  # from the second cache
         for r in range(1, min(m, 14, (registers() - v) // v) + 1):
+            if strips and width % r:
+                continue
             # two sums or two loads a cycle; a sum takes four; rows beyond nine have no registers for their addresses
             step = max(r * v / 2, (r + v) / 2, 4, fetch) + max(0, r - 9) / 2
             best = min(best, ((step + 0.5) * -(-m // r) * -(-n // (v * width)), r, v))

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import HALVES, bool_, int64, uint8
+from ..runtime.cpu_memory import empty
 from ..shapes import broadcast_shapes
 from ..tensor import Tensor, active_tracer
 from .creation import place
@@ -162,7 +163,8 @@ def slice_scatter_dims(input, shape: tuple, index: tuple, fill: object = 0):
 
 @slice_scatter_dims.cpu
 def _(a: np.ndarray, shape: tuple, index: tuple, fill: Any) -> np.ndarray:
-    out = np.zeros(shape, a.dtype) if fill == 0 else np.full(shape, fill, a.dtype)
+    out = empty(shape, a.dtype)
+    out.fill(fill)
     out[slices(index)] = a
     return out
 
