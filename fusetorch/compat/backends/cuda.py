@@ -5,6 +5,7 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from fusetorch.backends.switches import pair
 from fusetorch.settings import get_float32_matmul_precision, set_float32_matmul_precision
 
 
@@ -50,44 +51,10 @@ def is_built() -> bool:
     return fusetorch.cuda.is_available()
 
 
-def flash_sdp_enabled() -> bool:
-    """What :func:`enable_flash_sdp` set. fusetorch has one attention kernel."""
-    return _sdp["flash"]
-
-
-def enable_flash_sdp(enabled: bool) -> None:
-    """Keeps the switch; fusetorch has one attention kernel."""
-    _sdp["flash"] = bool(enabled)
-
-
-def mem_efficient_sdp_enabled() -> bool:
-    """What :func:`enable_mem_efficient_sdp` set."""
-    return _sdp["mem_efficient"]
-
-
-def enable_mem_efficient_sdp(enabled: bool) -> None:
-    """Keeps the switch; fusetorch has one attention kernel."""
-    _sdp["mem_efficient"] = bool(enabled)
-
-
-def math_sdp_enabled() -> bool:
-    """What :func:`enable_math_sdp` set."""
-    return _sdp["math"]
-
-
-def enable_math_sdp(enabled: bool) -> None:
-    """Keeps the switch; fusetorch has one attention kernel."""
-    _sdp["math"] = bool(enabled)
-
-
-def cudnn_sdp_enabled() -> bool:
-    """What :func:`enable_cudnn_sdp` set."""
-    return _sdp["cudnn"]
-
-
-def enable_cudnn_sdp(enabled: bool) -> None:
-    """Keeps the switch; there is no cuDNN."""
-    _sdp["cudnn"] = bool(enabled)
+flash_sdp_enabled, enable_flash_sdp = pair(_sdp, "flash")
+mem_efficient_sdp_enabled, enable_mem_efficient_sdp = pair(_sdp, "mem_efficient")
+math_sdp_enabled, enable_math_sdp = pair(_sdp, "math")
+cudnn_sdp_enabled, enable_cudnn_sdp = pair(_sdp, "cudnn")
 
 
 def is_flash_attention_available() -> bool:

@@ -5,6 +5,8 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
+from fusetorch.backends.switches import exchange
+
 enabled = True
 benchmark = False
 benchmark_limit: int | None = 10
@@ -31,12 +33,8 @@ def is_acceptable(tensor: Any) -> bool:
 def set_flags(_enabled: bool | None = None, _benchmark: bool | None = None, _benchmark_limit: int | None = None,
               _deterministic: bool | None = None, _allow_tf32: bool | None = None) -> tuple:
     """Sets the switches that are given; what all were."""
-    names = ("enabled", "benchmark", "benchmark_limit", "deterministic", "allow_tf32")
-    before = tuple(globals()[n] for n in names)
-    for name, value in zip(names, (_enabled, _benchmark, _benchmark_limit, _deterministic, _allow_tf32)):
-        if value is not None:
-            globals()[name] = value
-    return before
+    return exchange(globals(), enabled=_enabled, benchmark=_benchmark, benchmark_limit=_benchmark_limit, deterministic=_deterministic,
+                    allow_tf32=_allow_tf32)
 
 
 @contextlib.contextmanager

@@ -4,6 +4,8 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 
+from fusetorch.backends.switches import exchange
+
 enabled = True
 deterministic = False
 allow_tf32 = True
@@ -17,12 +19,7 @@ def is_available() -> bool:
 
 def set_flags(_enabled: bool | None = None, _deterministic: bool | None = None, _allow_tf32: bool | None = None) -> tuple:
     """Sets the switches that are given; what all were."""
-    names = ("enabled", "deterministic", "allow_tf32")
-    before = tuple(globals()[n] for n in names)
-    for name, value in zip(names, (_enabled, _deterministic, _allow_tf32)):
-        if value is not None:
-            globals()[name] = value
-    return before
+    return exchange(globals(), enabled=_enabled, deterministic=_deterministic, allow_tf32=_allow_tf32)
 
 
 @contextlib.contextmanager
