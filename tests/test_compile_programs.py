@@ -1,6 +1,7 @@
 """Whole programs under ``fusetorch.compile``: what Python does beside tensor operations happens as it does eagerly."""
 from __future__ import annotations
 
+import copy
 import dataclasses
 import functools
 import types
@@ -351,3 +352,51 @@ def test_objects_that_were_there_are_returned_themselves():
         assert c(torch.ones(3)) is p
         assert p.a.tolist() == [i + 1.0] * 3
     assert c.cache_info()["hits"] == 3
+
+
+# ---- modules
+
+
+def test_lazy_modules_get_their_shapes_at_the_first_call():
+    torch.manual_seed(0)
+    m = nn.Sequential(nn.LazyConv1d(3, 2), nn.LazyBatchNorm1d(), nn.Flatten(), nn.LazyLinear(2))
+    c = torch.compile(m)
+    first = c(rnd(2, 4, 6))
+    for i in range(4):
+        n = copy.deepcopy(m)
+        same(n(rnd(2, 4, 6, seed=i)), c(rnd(2, 4, 6, seed=i)))
+    assert first.shape == (2, 2) and c.cache_info()["plans"] == 1 and c.cache_info()["hits"] == 3
+
+
+# ---- writes through masks
+
+
+_KEYS = [lambda x: x[:, 0, 0] > 0, lambda x: (slice(None), x[0, :, 0] > 0), lambda x: (..., x[0, 0] > 0), lambda x: (..., x[0] > 0),
+         lambda x: (x[:, :, 0] > 0, slice(1, 3)), lambda x: (slice(0, 3), x[0, :, 0] > 0, slice(1, 4, 2)), lambda x: (1, x[0, :, 0] > 0),
+         lambda x: (x[:, 0, 0] > 0, 2), lambda x: (None, x[:, 0, 0] > 0), lambda x: (x[:, 0, 0] > 0, ..., 1),
+         lambda x: (..., x[0, :, 0] > 0, slice(None))]
+_VALUES = [lambda v: 3.0, lambda v: v.sum(), lambda v: v[0, 0, :1], lambda v: v[0, :1, :5], lambda v: v[:, :1, :1], lambda v: v[0, 0, :3]]
+
+
+@pytest.mark.parametrize("value", range(len(_VALUES)))
+@pytest.mark.parametrize("key", range(len(_KEYS)))
+def test_writes_where_a_mask_and_slices_select(key, value):
+    def f(x, v):
+        y = x * 1
+        y[_KEYS[key](x)] = _VALUES[value](v)
+        return (y * torch.arange(60.0).view(3, 4, 5)).sum(), y
+
+    outcomes = []
+    for g in (f, torch.compile(f)):
+        for i in range(3):
+            x, v = rnd(3, 4, 5, seed=i, requires_grad=True), rnd(3, 4, 5, seed=i + 9, requires_grad=True)
+            try:
+                with quiet():
+                    a, y = g(x, v)
+                a.backward()
+                outcomes.append([a.detach(), y.detach(), x.grad, v.grad])
+            except (RuntimeError, IndexError) as e:
+                outcomes.append([type(e).__name__])
+    same(outcomes[:3], outcomes[3:])
+    info = g.cache_info()
+    assert info["eager"] is None or len(outcomes[0]) == 1, info

@@ -636,12 +636,66 @@ def test_the_limit_warns_and_names_the_guard():
         assert len(seen) == 1
 
 
-def test_far_beyond_the_limit_it_runs_eagerly():
+def test_beyond_the_limit_only_what_recurs_is_compiled():
     f = torch.compile(lambda x, n: x * n)
-    with config.override(recompile_limit=1), quiet():
-        for n in range(20):
+    with config.override(recompile_limit=2), quiet():
+        for n in range(100):
             same(rnd(3) * n, f(rnd(3), n))
-    assert "compiled" in f.cache_info()["eager"]
+        info = f.cache_info()
+        assert info["plans"] <= 4 and info["hits"] == 0 and info["eager"] is None
+        for n in range(8):
+            same(rnd(3) * 99, f(rnd(3), 99))
+        assert f.cache_info()["plans"] == info["plans"] + 1 and f.cache_info()["hits"] >= 4
+        same(rnd(3) * 0, f(rnd(3), 0))  # plans that were made stay
+        assert f.cache_info()["hits"] >= 5
+
+
+def test_state_that_never_stays_is_compiled_ever_less_often():
+    class Counter:
+        n = 0
+
+    def f(x):
+        return x * Counter.n
+    c = torch.compile(f)
+    with config.override(recompile_limit=2), quiet():
+        for Counter.n in range(200):
+            same(f(rnd(3)), c(rnd(3)))
+    assert c.cache_info()["plans"] <= 12
+
+
+def test_the_plan_that_was_not_used_for_longest_goes():
+    f = torch.compile(lambda x, n: x * n, fullgraph=True)
+    with config.override(recompile_limit=1), quiet():
+        for n in range(30):
+            same(rnd(3) * n, f(rnd(3), n))
+            same(rnd(3) * 0, f(rnd(3), 0))
+        assert f.cache_info()["plans"] == 30
+        assert len(f._entries) == len(f._order) == 8
+        same(rnd(3) * 29, f(rnd(3), 29))
+        assert f.cache_info()["plans"] == 30
+        same(rnd(3), f(rnd(3), 1))
+        assert f.cache_info()["plans"] == 31
+
+
+def test_a_growing_sequence_is_not_compiled_for_each_length():
+    class Attention(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.key, self.seen = nn.Linear(4, 4), None
+
+        @torch.no_grad()
+        def forward(self, x):
+            k = self.key(x)
+            self.seen = k if self.seen is None else torch.cat([self.seen, k])
+            return (x @ self.seen.T).softmax(-1) @ self.seen
+
+    m, n = Attention(), Attention()
+    n.load_state_dict(m.state_dict())
+    c = torch.compile(n)
+    with quiet():
+        for i in range(100):
+            same(m(rnd(1, 4, seed=i)), c(rnd(1, 4, seed=i)))
+    assert c.cache_info()["plans"] <= 12
 
 
 def test_recompilations_are_printed(capsys):

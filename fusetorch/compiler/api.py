@@ -78,6 +78,9 @@ class CompiledFunction:
         self._hits = 0
         self._misses: list[str] = []
         self._places: list[Place] = []      # what it fills anew at each call
+        self._sightings: dict[tuple, tuple[int, int]] = {}  # by signature: calls without a plan since the last one, and how many it takes
+        self._made = 0
+        self._seconds = 0.0
         self._warned = False
         for name in ("__name__", "__qualname__", "__doc__", "__module__"):
             if hasattr(fn, name):
@@ -99,20 +102,24 @@ class CompiledFunction:
             return self._give_up("an argument of the call cannot be hashed")(*args, **kwargs)
         except Unguardable as why:
             return self._unguardable(why)(*args, **kwargs)
+        busy = False
         if entries is not None:
             for e in entries:
                 if e.fits(leaves) is None:
-                    self._hits += 1
+                    e.used = self._hits = self._hits + 1
                     try:
                         return e.run(leaves)
                     except Busy:
+                        busy = True
                         break
+        if not (busy or self._worth_it(key)):
+            return self._fn(*args, **kwargs)
         with one_at_a_time:  # another thread's trace may hold tensors that this call reads, or make the plan that it needs
             reason = None
             for e in self._entries.get(key, ()):
                 failure = e.fits(leaves)
                 if failure is None:
-                    self._hits += 1
+                    e.used = self._hits = self._hits + 1
                     return e.run(leaves)
                 reason = reason or failure  # the newest plan's
             return self._compile(args, kwargs, key, leaves, reason)
@@ -132,7 +139,7 @@ class CompiledFunction:
         return getattr(self._fn, name)
 
     def __repr__(self) -> str:
-        return f"<fusetorch.compile of {self.__name__}: {len(self._order)} plans>"
+        return f"<fusetorch.compile of {self.__name__}: {self._made} plans>"
 
     def _unguardable(self, why: Unguardable) -> Any:
         if self._fullgraph:
@@ -146,23 +153,23 @@ class CompiledFunction:
 
     def _compile(self, args: tuple, kwargs: dict, key: tuple, leaves: list[Tensor], reason: str | None) -> Any:
         reason = reason or self._once or explain_miss(self._entries, key)
-        if self._order:
+        if self._made:
             self._misses.append(reason)
             if config.debug >= 1:
                 import sys
                 print(f"fusetorch: recompiling {self.__name__}: {reason}", file=sys.stderr)
             if len(self._misses) > config.recompile_limit and not self._warned:
                 self._warned = True
-                warnings.warn(f"fusetorch.compile: {self.__name__} was compiled {len(self._misses) + 1} times; the last reason: {reason}",
-                              RuntimeWarning, stacklevel=3)
-            if len(self._misses) > 8 * config.recompile_limit:
-                return self._give_up(f"it was compiled {len(self._misses) + 1} times (last reason: {reason})")(*args, **kwargs)
+                warnings.warn(f"fusetorch.compile: {self.__name__} was compiled {len(self._misses) + 1} times; the last reason: {reason}. "
+                              "From now on it is compiled for what recurs; the rest runs eagerly", RuntimeWarning, stacklevel=3)
         start = time.perf_counter()
         try:
             filled = Filled(self._places)
             guard = StateGuard(self._fn, [*args, *kwargs.values(), *filled.values], self._places)
         except Unguardable as why:
             return self._unguardable(why)(*args, **kwargs)
+        if guard.shapeless:  # this call gives them their shapes
+            return self._fn(*args, **kwargs)
         before = [(t._a, t._req) for t in leaves]
         snapshot = Snapshot(guard, self._places) if self._fullgraph else None
         tracer = Tracer(self._fullgraph)
@@ -218,21 +225,52 @@ class CompiledFunction:
         if new and guard.failure() is None and len(self._places) + len(new) < 1000:
             self._places = self._places + new  # the next trace takes what they hold as arguments
             self._once = "places that each call fills anew were found"
-            self._order.append(entry)
+            self._keep(entry)
             return result
         self._once = lasting = lasting or effects.seen() or self._changed(guard, key, args, kwargs, filled.values, leaves, before)
         if lasting is None:
-            self._entries.setdefault(key, []).insert(0, entry)
             self._one_shots = 0
         else:
             self._one_shots += 1
             if self._one_shots > 3:
                 self._give_up(f"{lasting}, which a replay could not do")
-        self._order.append(entry)
+        self._keep(entry, key if lasting is None else None)
         if config.debug >= 2 or config.dump_dir:
             from .explain import announce
             announce(self.__name__, len(self._order), entry)
         return result
+
+    def _worth_it(self, key: tuple) -> bool:
+        """Whether a call without a plan is to be compiled. Once a function has been compiled often, only what recurs is, and the more often
+        a signature was compiled, the more often it must recur."""
+        if self._fullgraph or len(self._misses) <= config.recompile_limit:
+            return True
+        if len(self._sightings) > 4096:
+            self._sightings.clear()
+        seen, needed = self._sightings.get(key, (0, 4))
+        due = seen + 1 >= needed
+        self._sightings[key] = (0, 2 * needed) if due else (seen + 1, needed)
+        return due
+
+    def _keep(self, entry: Entry, key: tuple | None = None) -> None:
+        """Files a plan under its signature (``None``: it cannot be used again), in place of the one that was not used for longest where
+        there are many."""
+        self._made += 1
+        self._seconds += entry.seconds
+        if self._order and self._order[-1].key is None:
+            self._order.pop()
+        self._order.append(entry)
+        if key is None:
+            return
+        entry.key, entry.used = key, self._hits
+        self._entries.setdefault(key, []).insert(0, entry)
+        if len(self._order) > 8 * max(config.recompile_limit, 1):
+            old = min(self._order[:-1], key=lambda e: e.used)
+            self._order.remove(old)
+            same = self._entries[old.key]
+            same.remove(old)
+            if not same:
+                del self._entries[old.key]
 
     def _changed(self, guard: StateGuard, key: tuple, args: tuple, kwargs: dict, filled: list[Any], leaves: list[Tensor],
                  before: list[tuple[Any, bool]]) -> str | None:
@@ -304,7 +342,7 @@ class CompiledFunction:
 
     def cache_info(self) -> dict[str, Any]:
         """Hits, plans made, seconds spent compiling, and the reason of each recompilation."""
-        return {"hits": self._hits, "plans": len(self._order), "seconds": sum(e.seconds for e in self._order),
+        return {"hits": self._hits, "plans": self._made, "seconds": self._seconds,
                 "recompiles": list(self._misses), "eager": self._eager}
 
 

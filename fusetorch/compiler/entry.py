@@ -84,6 +84,8 @@ class Entry:
         self.same_memory: list[tuple[Source, Source]] = []
         self.roots: dict[int, Any] = {}     # what owns the memory of the state that is written, by id
         self.seconds = 0.0
+        self.key: tuple | None = None   # the signature under which it is filed
+        self.used = 0                   # when it was used last, in calls that hit
         self.reason = ""
 
     def tensor_of(self, source: Source, leaves: list[Tensor]) -> Tensor:

@@ -172,6 +172,7 @@ class StateGuard:
         self.tensors: dict[int, Tensor] = {}
         self.reached: set[int] = set()                  # those of them that are found without an argument's help, by id
         self.keep: list[Any] = []
+        self.shapeless = False                          # whether a lazy module's parameter has no shape yet
         self.clocks = False                             # whether it may read a clock
         self.generators: list[types.GeneratorType] = []
         self.version = structure_version()
@@ -319,6 +320,9 @@ class StateGuard:
             self._waiting += [(k, attributes, k, v) for k, v in (attributes or {}).items()]
 
     def _tensor(self, t: Tensor) -> None:
+        if hasattr(type(t), "materialize"):
+            self.shapeless = True
+            return
         self.tensors[id(t)] = t
         if t.grad is not None:
             self.tensors[id(t.grad)] = t.grad

@@ -14,7 +14,7 @@ import numpy as np
 from ..dtypes import HALVES, bool_, int64, uint8
 from ..runtime.cpu_memory import empty
 from ..shapes import broadcast_shapes
-from ..tensor import Tensor, active_tracer
+from ..tensor import Tensor, active_tracer, version_of
 from .creation import place
 from .opdef import composite, fn, opaque
 from .views import diagonal_dims, slice_dims, slices
@@ -81,8 +81,34 @@ def _per_dim(indices: Sequence[Any], dims: Sequence[int]) -> list[Any]:
 
 @index.vjp("indices")
 def _(ctx: Any, g: Any) -> Any:
-    z = fn.zeros(ctx.shape(0), dtype=g.dtype, device=g.device)
-    return fn.put_at(z, g, ctx["indices"], ctx.attrs["dims"], True)
+    return fn.index_sum(g, ctx["indices"], tuple(ctx.shape(0)), ctx.attrs["dims"])
+
+
+@opaque(name="index_sum", function=False, method=False)
+def index_sum(input, indices: Tensors, shape: tuple, dims: tuple):  # noqa: F821
+    """The gradient of ``index``: zeros of ``shape``, with ``input`` added at index tensors."""
+    return [(shape, input.dtype)]
+
+
+@index_sum.cpu
+def _(g: np.ndarray, indices: list[np.ndarray], shape: tuple, dims: tuple) -> np.ndarray:
+    out = np.zeros(shape, g.dtype)
+    _put_at(out, g, indices, dims, True)
+    return out
+
+
+@index_sum.cuda
+def _(g: Any, indices: list[Any], shape: tuple, dims: tuple) -> Any:
+    from ..triton_kernels import gather_scatter
+    from ..triton_kernels.pointwise import full
+    out = full(shape, 0, g.dtype, g.storage.device_index)
+    gather_scatter.index_put(out, _per_dim(indices, dims), g, accumulate=True)
+    return out
+
+
+@index_sum.vjp("indices")
+def _(ctx: Any, h: Any) -> Any:
+    return fn.index(h, ctx["indices"], ctx.attrs["dims"])
 
 
 @opaque(name="put_at", layout="like", function=False, method=False)
@@ -457,8 +483,11 @@ def getitem(input, key):
     index = basic_index(input._a.shape, key)
     if index is not None:
         return fn.slice_dims(input, index)
-    if type(key) is Tensor and key.ndim and key.dtype is int64 and input.ndim:
-        return fn.index(input, on_device([key], input), (0,))
+    keys = (key,) if type(key) is Tensor else key if type(key) is tuple else ()
+    if 0 < len(keys) <= input.ndim and all([type(k) is Tensor and type(k._a) is type(input._a) and k.ndim and k.dtype is int64 for k in keys]):
+        if len(keys) > 1:
+            broadcastable(keys)
+        return fn.index(input, list(keys), tuple(range(len(keys))))
     p = parse(input, key)
     if p.trivial and p.indices:
         view = input
@@ -507,12 +536,12 @@ def setitem(input, key, value):
         mask = key.reshape(key._a.shape + (1,) * (input.ndim - key.ndim))
         fn.masked_fill_(input, mask, _fit(value, input, ()) if isinstance(value, Tensor) else value)
         return
+    if active_tracer() is not None and _written_where(input, key, value):
+        return
     index = basic_index(input._a.shape, key)
     if index is not None:
-        view = fn.slice_dims(input, index)
-        if type(value) in (int, float, bool):
-            fn.fill_(view, value)
-        else:
+        if not _written(input, index, value):
+            view = fn.slice_dims(input, index)
             view.copy_(_fit(value, input, view._a.shape))
         return
     p = parse(input, key)
@@ -525,6 +554,55 @@ def setitem(input, key, value):
     value = _fit(value, input, shape)
     check_value(value, shape)
     write(put_at, view, (value, on_device(p.indices, input)), (p.dims, False), "index_put_")
+
+
+def _written(input: Tensor, index: tuple, value: Any) -> bool:
+    """Writes a number, or a tensor of the same dtype, where ``slice_dims`` would look; False where that takes more than NumPy."""
+    a = input._a
+    if type(a) is not np.ndarray or input._req or active_tracer() is not None:
+        return False
+    if isinstance(value, Tensor):
+        if value._req or type(value._a) is not np.ndarray or value._a.dtype is not a.dtype:
+            return False
+        value = value._a
+    elif type(value) not in (float, int, bool) or a.dtype.char not in "fdFD" or 1e30 < abs(value) < np.inf:
+        return False
+    if 0 in a.strides:  # perhaps an error
+        return False
+    try:
+        a[slices(index)] = value
+    except ValueError:  # the shapes do not fit
+        return False
+    version_of(input)[0] += 1
+    return True
+
+
+def _written_where(input: Tensor, key: Any, value: Any) -> bool:
+    """Writes a value that is the same for all that the one mask in ``key`` selects, which is then not counted; False for all else."""
+    items = key if isinstance(key, tuple) else (key,)
+    k = next((k for k, i in enumerate(items) if isinstance(i, Tensor)), None)
+    if k is None or items[k].dtype is not bool_ or not items[k].ndim:
+        return False
+    before, mask, after = items[:k], items[k], items[k + 1:]
+    if not all(i is None or i is ... or isinstance(i, slice) or type(i) is int for i in (*before, *after)):
+        return False
+    index = basic_index(input._a.shape, (*before, *[slice(None)] * mask.ndim, *after))
+    if index is None:
+        return False
+    view = fn.slice_dims(input, index)
+    kept = [i for i in (after if ... in before else before) if i is None or isinstance(i, slice)]
+    at = view.ndim - mask.ndim - len(kept) if ... in before else len(kept)
+    if view._a.shape[at:at + mask.ndim] != mask._a.shape:
+        return False
+    value = _fit(value, input, (*view._a.shape[:at], 1, *view._a.shape[at + mask.ndim:]))
+    rest = view.ndim - at - mask.ndim
+    if value.ndim > rest:  # it has a dimension for what the mask selects
+        own = value._a.shape
+        if own[value.ndim - rest - 1] != 1:
+            return False
+        value = value.reshape(own[:value.ndim - rest - 1] + (1,) * mask.ndim + own[value.ndim - rest:])
+    view.copy_(fn.where(mask.reshape(mask._a.shape + (1,) * rest), value, view))
+    return True
 
 
 def _is_single(value: Any) -> bool:
