@@ -47,16 +47,6 @@ def _(constraint: Any) -> Any:
     return transforms.identity_transform
 
 
-@biject_to.register(constraints.independent)
-def _(constraint: Any) -> Any:
-    return transforms.IndependentTransform(biject_to(constraint.base_constraint), constraint.reinterpreted_batch_ndims)
-
-
-@transform_to.register(constraints.independent)
-def _(constraint: Any) -> Any:
-    return transforms.IndependentTransform(transform_to(constraint.base_constraint), constraint.reinterpreted_batch_ndims)
-
-
 @_both(constraints.positive)
 @_both(constraints.nonnegative)
 @_both(constraints.greater_than)
@@ -106,21 +96,9 @@ def _(constraint: Any) -> Any:
     return transforms.CorrCholeskyTransform()
 
 
-@biject_to.register(constraints.cat)
-def _(constraint: Any) -> Any:
-    return transforms.CatTransform([biject_to(c) for c in constraint.cseq], constraint.dim, constraint.lengths)
-
-
-@transform_to.register(constraints.cat)
-def _(constraint: Any) -> Any:
-    return transforms.CatTransform([transform_to(c) for c in constraint.cseq], constraint.dim, constraint.lengths)
-
-
-@biject_to.register(constraints.stack)
-def _(constraint: Any) -> Any:
-    return transforms.StackTransform([biject_to(c) for c in constraint.cseq], constraint.dim)
-
-
-@transform_to.register(constraints.stack)
-def _(constraint: Any) -> Any:
-    return transforms.StackTransform([transform_to(c) for c in constraint.cseq], constraint.dim)
+# made of others: the transforms of those, by the same registry
+for _of in (biject_to, transform_to):
+    _of.register(constraints.independent,
+                 lambda c, of=_of: transforms.IndependentTransform(of(c.base_constraint), c.reinterpreted_batch_ndims))
+    _of.register(constraints.cat, lambda c, of=_of: transforms.CatTransform([of(part) for part in c.cseq], c.dim, c.lengths))
+    _of.register(constraints.stack, lambda c, of=_of: transforms.StackTransform([of(part) for part in c.cseq], c.dim))
