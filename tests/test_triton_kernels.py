@@ -13,9 +13,6 @@ from fusetorch.ops import philox
 from fusetorch.ops.primitives import PRIMITIVES
 from fusetorch.runtime.memory import DeviceArray, from_numpy, to_numpy
 from fusetorch.triton_kernels import (
-    adam,
-    cross_entropy,
-    dropout,
     embedding,
     gather_scatter,
     layer_norm,
@@ -236,13 +233,6 @@ def test_fill(value, dt):
     check(pointwise.full((5, 7), value, dt), np.full((5, 7), value, dt.np))
 
 
-def test_arange():
-    check(pointwise.arange(1, 1, 1000, dtypes.int64), np.arange(1, 1001))
-    check(pointwise.arange(0.1, 0.3, 10, dtypes.float64), 0.1 + 0.3 * np.arange(10))
-    check(pointwise.arange(5, -2, 7, dtypes.float16), np.arange(5, -9, -2).astype(np.float16))
-    check(pointwise.arange(0, 1, 0, dtypes.float32), np.zeros(0, np.float32))
-
-
 def test_pointwise_without_an_array_is_refused():
     with pytest.raises(ValueError, match="at least one array"):
         pointwise.pointwise("add", [1, 2], dtypes.int64, dtypes.int64)
@@ -459,58 +449,13 @@ def test_layer_norm(shape, norm, affine, dt):
     gs = gw * scale
     want = (gs - normed * (normed * gs).mean(1, keepdims=True) - gs.mean(1, keepdims=True)) * rstd
     check(layer_norm.layer_norm_backward(device(g), device(x), norm, m, s, weight), want.reshape(shape), 2 * tol)
-    dw, db = layer_norm.layer_norm_parameters_backward(device(g), device(x), norm, m, s, of(dt))
-    check(dw, (gw * normed).sum(0).reshape(norm), 5 * tol)
-    check(db, gw.sum(0).reshape(norm), 5 * tol)
 
 
 def test_layer_norm_of_nothing_and_of_a_wrong_shape():
-    y, m, s = layer_norm.layer_norm(device(np.zeros((0, 4), np.float32)), (4,))
+    y, m, _ = layer_norm.layer_norm(device(np.zeros((0, 4), np.float32)), (4,))
     assert y.shape == (0, 4) and m.shape == (0,)
-    dw, db = layer_norm.layer_norm_parameters_backward(y, y, (4,), m, s, dtypes.float32)
-    check(dw, np.zeros(4, np.float32))
     with pytest.raises(RuntimeError, match="normalized_shape"):
         layer_norm.layer_norm(device(normal(3, 4)), (5,))
-
-
-@pytest.mark.parametrize("dt", FLOATS)
-@pytest.mark.parametrize("smoothing", [0.0, 0.1])
-@pytest.mark.parametrize("weighted", [False, True])
-@pytest.mark.parametrize("rows, classes", [(7, 10), (3, 40001), (1, 1)])
-def test_cross_entropy(rows, classes, weighted, smoothing, dt):
-    x, t, w = normal(rows, classes, dtype=dt), rng.integers(0, classes, rows), rng.random(classes).astype(dt)
-    if rows > 2:
-        t[1] = -100
-    g = normal(rows, dtype=np.float64 if dt is np.float64 else np.float32)
-    weights = wide(w) if weighted else np.ones(classes)
-    log_p, counted = sp.log_softmax(wide(x), -1), t >= 0
-    at = np.where(counted, t, 0)
-    nll, spread = -weights[at] * log_p[np.arange(rows), at], -(log_p * weights).sum(1)
-    want = np.where(counted, (1 - smoothing) * nll + smoothing / classes * spread, 0)
-    p, hot = np.exp(log_p), np.eye(1, classes)[np.zeros(rows, int)] * 0
-    hot[np.arange(rows), at] = 1
-    gradient = (1 - smoothing) * weights[at][:, None] * (p - hot) + smoothing / classes * (p * weights.sum() - weights)
-    gradient = np.where(counted[:, None], g[:, None] * gradient, 0)
-    tol = 4 * EPS[np.dtype(dt)] if np.dtype(dt).itemsize > 2 else 2 * EPS[np.dtype(dt)]
-    weight = device(w) if weighted else None
-    loss, row_weight, lse = cross_entropy.cross_entropy(device(x), device(t), weight, label_smoothing=smoothing)
-    check(loss, want, tol)
-    check(row_weight, np.where(counted, weights[at], 0), tol)
-    check(lse, sp.logsumexp(wide(x), -1), tol)
-    check(cross_entropy.cross_entropy_backward(device(g), device(x), device(t), lse, weight, label_smoothing=smoothing),
-          gradient, tol)
-
-
-def test_cross_entropy_of_a_wrong_class_is_nan_and_of_wrong_arguments_an_error():
-    x, t = device(normal(3, 4)), device(np.array([4, 1, -1]))
-    loss, _, lse = cross_entropy.cross_entropy(x, t)
-    assert np.isnan(to_numpy(loss)).tolist() == [True, False, True]
-    one = device(np.float32(1))
-    assert np.isnan(to_numpy(cross_entropy.cross_entropy_backward(one, x, t, lse))).all(1).tolist() == [True, False, True]
-    with pytest.raises(RuntimeError, match="expected logits"):
-        cross_entropy.cross_entropy(x, device(np.array([1])))
-    with pytest.raises(RuntimeError, match="int64"):
-        cross_entropy.cross_entropy(x, device(np.array([1, 1, 1], np.int32)))
 
 
 # ---- embedding, gather, scatter, indexing, scans
@@ -601,7 +546,6 @@ def test_indexing_by_tensors():
     for key in ((i,), (i, None, j), (None, k), (None, k, j), (i, k, j), (i, k)):
         got = gather_scatter.index(device(x), [None if a is None else device(a) for a in key])
         check(got, x[tuple(slice(None) if a is None else a for a in key)])
-    check(gather_scatter.index_select(device(x), 1, device(k[0])), x[:, k[0]])
     check(gather_scatter.take(device(x.T), device(j)), x.T[j])
     check(gather_scatter.index(device(np.arange(3.0)), [device(np.array([0, 3, -3, -4]))]), np.array([0, np.nan, 0, np.nan]))
     with pytest.raises(IndexError, match="too many indices"):
@@ -642,88 +586,6 @@ def test_cumulative_product():
 
 
 @pytest.mark.parametrize("shape", [(5,), (3, 7), (2, 5, 7), (100000,), (), (0, 4)])
-def test_nonzero_and_masked_select(shape):
-    mask, x = np.asarray(rng.random(shape) > 0.6), np.asarray(rng.random(shape))
+def test_nonzero(shape):
+    mask = np.asarray(rng.random(shape) > 0.6)
     check(scan.nonzero(device(mask)), np.argwhere(mask))
-    check(scan.masked_select(device(x), device(mask)), x[mask])
-
-
-def test_masked_fill():
-    x = normal(4, 5)
-    check(gather_scatter.masked_fill(device(x), device(x[0] > 0), -1), np.where(x[0] > 0, np.float32(-1), x))
-    with pytest.raises(RuntimeError, match="boolean masks"):
-        gather_scatter.masked_fill(device(x), device(x), 0)
-
-
-# ---- random numbers and Adam
-
-
-def uniform(seed, offset, n, stream=0):
-    return ((philox.bits(seed, np.arange(offset, offset + n), stream) >> 8) & 0xFFFFFF).astype(np.float32) * np.float32(2**-24)
-
-
-def test_dropout():
-    x, seed, offset = normal(7, 333), 123456789012345, 2**33 + 5
-    keep = (uniform(seed, offset, x.size) >= np.float32(0.3)).reshape(x.shape)
-    want = np.where(keep, x * np.float32(1 / 0.7), np.float32(0))
-    for s, o in ((seed, offset), (device(np.array(seed)), device(np.array(offset)))):
-        out, mask = dropout.dropout(device(x), 0.3, s, o)
-        check(mask, keep)
-        check(out, want)
-    out, mask = dropout.dropout(device(x.astype(np.float16)), 1.0, 1, 0)
-    assert not to_numpy(out).any() and not to_numpy(mask).any()
-    with pytest.raises(ValueError, match="between 0 and 1"):
-        dropout.dropout(device(x), 1.5, 0, 0)
-
-
-@pytest.mark.parametrize("dt", [np.float32, np.float64, np.float16])
-def test_random_fills(dt):
-    out = pointwise.full((1000,), 0, of(dt))
-    dropout.fill_uniform(out, -2, 3, 7, 5)
-    check(out, wide(uniform(7, 5, 1000)) * 5 - 2, max(EPS[np.dtype(dt)], 1e-12))
-    dropout.fill_normal(out, 1, 2, 7, 0)
-    u, v = wide(uniform(7, 0, 1000)), wide(uniform(7, 0, 1000, 1))
-    check(out, np.sqrt(-2 * np.log(1 - u)) * np.cos(2 * np.pi * v) * 2 + 1, 4 * EPS[np.dtype(dt)])
-
-
-def test_random_integers_and_bernoulli():
-    out = pointwise.full((1000,), 0, dtypes.int64)
-    dropout.fill_randint(out, -5, 6, 3, 0)
-    low, high = (philox.bits(3, np.arange(1000), s).astype(np.int64) for s in (0, 1))
-    check(out, ((high & 0x7FFFFFFF) << 32 | low & 0xFFFFFFFF) % 11 - 5)
-    u = uniform(7, 0, 1000)
-    check(dropout.bernoulli(0.25, (1000,), dtypes.float32, 7, 0), (u < 0.25).astype(np.float32))
-    p = rng.random(1000)
-    check(dropout.bernoulli(device(p), (1000,), dtypes.bool_, 7, 0), u < p)
-    with pytest.raises(RuntimeError, match="less than"):
-        dropout.fill_randint(out, 3, 3, 0, 0)
-
-
-@pytest.mark.parametrize("dt", [np.float32, np.float64, np.float16])
-@pytest.mark.parametrize("amsgrad, decoupled, maximize", list(itertools.product([False, True], repeat=3)))
-def test_adam(dt, amsgrad, decoupled, maximize):
-    p, g, m, v, top = (normal(1037, dtype=dt) for _ in range(5))
-    v, top = np.abs(v), np.abs(top)
-    arrays = [device(a) for a in (p, g, m, v)]
-    tops = device(top) if amsgrad else None
-    p, g, m, v, top = map(wide, (p, g, m, v, top))
-    for t, lr in ((1, 0.1), (2, device(np.float64(0.1)))):
-        adam.adam(*arrays, device(np.float32(t)), lr=lr, weight_decay=0.05, max_exp_avg_sq=tops, decoupled=decoupled,
-                  maximize=maximize)
-        grad = -g if maximize else g
-        if decoupled:
-            p = p * (1 - 0.1 * 0.05)
-        else:
-            grad = grad + 0.05 * p
-        m, v = m + (grad - m) * 0.1, v * 0.999 + 0.001 * grad * grad
-        top = np.maximum(top, v)
-        p = p - 0.1 / (1 - 0.9**t) * m / (np.sqrt(top if amsgrad else v) / np.sqrt(1 - 0.999**t) + 1e-8)
-    tol = 4 * EPS[np.dtype(dt)]
-    for got, want in zip((arrays[0], arrays[2], arrays[3]), (p, m, v)):
-        check(got, want, tol)
-
-
-def test_adam_refuses_strided_state():
-    x = device(normal(4, 4))
-    with pytest.raises(RuntimeError, match="contiguous"):
-        adam.adam(x, x, x, x.view((4, 4), (1, 4), 0), device(np.float32(1)), lr=0.1)

@@ -10,9 +10,6 @@ from fusetorch.ops.primitives import PRIMITIVES
 from fusetorch.runtime.launch import Kernel
 from fusetorch.runtime.memory import DeviceArray, empty
 from fusetorch.triton_kernels import (
-    adam,
-    cross_entropy,
-    dropout,
     embedding,
     gather_scatter,
     layer_norm,
@@ -25,7 +22,7 @@ from fusetorch.triton_kernels import (
 
 f16, bf16, f32, f64, i64, i32, i8, b1 = (dtypes.float16, dtypes.bfloat16, dtypes.float32, dtypes.float64, dtypes.int64,
                                          dtypes.int32, dtypes.int8, dtypes.bool_)
-MODULES = (adam, cross_entropy, dropout, embedding, gather_scatter, layer_norm, matmul, pointwise, reduce, scan, softmax)
+MODULES = (embedding, gather_scatter, layer_norm, matmul, pointwise, reduce, scan, softmax)
 
 #: In one process, in order: the last test asks what the others saw.
 pytestmark = pytest.mark.xdist_group("cubins of the hand-written kernels")
@@ -114,8 +111,8 @@ def test_six_dimensions(launched):
     check(launched(lambda: pointwise.pointwise("neg", [transposed(x)], f32, f32)), loads=False, stores=False)
 
 
-def test_fill_and_arange(launched):
-    check(launched(lambda: (pointwise.fill(new(4096), 1), pointwise.arange(0, 1, 4096, f32))), loads=False)
+def test_fill(launched):
+    check(launched(lambda: pointwise.fill(new(4096), 1)), loads=False)
 
 
 # ---- reductions
@@ -222,26 +219,7 @@ def test_layer_norm(launched, n, dt):
     def run():
         _, mean, rstd = layer_norm.layer_norm(x, (n,), w, w)
         layer_norm.layer_norm_backward(x, x, (n,), mean, rstd, w)
-        layer_norm.layer_norm_parameters_backward(x, x, (n,), mean, rstd, dt)
-    got = launched(run)
-    check({name: r for name, r in got.items() if name in ("_forward", "_backward")})
-    check({"_parameters": got["_parameters"]}, stores=False)
-    check({"_reduce": got["_reduce"]}, loads=False, stores=False)
-
-
-@pytest.mark.parametrize("n, dt, weighted", [(1000, f32, False), (50257, f32, True), (50304, bf16, False), (10, f32, True),
-                                             (4096, f64, True)])
-def test_cross_entropy(launched, n, dt, weighted):
-    x, t, w = new(512, n, dt=dt), new(512, dt=i64), new(n, dt=dt) if weighted else None
-    smoothing = 0.1 if weighted else 0.0
-
-    def run():
-        loss, _, lse = cross_entropy.cross_entropy(x, t, w, label_smoothing=smoothing)
-        cross_entropy.cross_entropy_backward(loss, x, t, lse, w, label_smoothing=smoothing)
-    got = launched(run)
-    check(got, loads=False, stores=False)
-    if n % 8 == 0:
-        assert got["_forward"].loads_128 and got["_backward"].loads_128 and got["_backward"].stores_128
+    check(launched(run))
 
 
 # ---- the rest
@@ -253,21 +231,6 @@ def test_embedding(launched, dt, n):
     got = launched(lambda: (embedding.embedding(table, at), embedding.embedding_backward(g, at, 1000)))
     check(got, loads=False, stores=False)
     assert n % 16 or got["_embedding"].loads_128 and got["_embedding"].stores_128 and got["_embedding_backward"].loads_128
-
-
-def test_dropout(launched):
-    for dt in (f32, bf16):
-        check(launched(lambda dt=dt: dropout.dropout(new(4096, dt=dt), 0.1, 1, 2)))
-    check(launched(lambda: dropout.dropout(new(4097), 0.1, new(dt=i64), new(dt=i64))))
-
-
-def test_random_fills(launched):
-    for f in (lambda: dropout.fill_uniform(new(4096), 0, 1, 1, 1),
-              lambda: dropout.fill_randint(new(4096, dt=i64), 0, 10, 1, 1), lambda: dropout.bernoulli(0.5, (4096,), f32, 1, 1),
-              lambda: dropout.bernoulli(new(4096), (4096,), f32, 1, 1),
-              lambda: dropout.fill_uniform(new(4096, dt=f64), 0, 1, 1, 1)):
-        check(launched(f), loads=False)
-    assert launched(lambda: dropout.fill_normal(new(4096), 0, 1, 1, 1))["_fill"].stores_128  # a cosine: see LARGE_ANGLES
 
 
 @pytest.mark.parametrize("dt", [f32, f64, i64])
@@ -305,13 +268,6 @@ def test_indexing(launched):
     for accumulate in (False, True):
         check(launched(lambda a=accumulate: gather_scatter.index_put(x, [None, at, at], 1.0, accumulate=a)), loads=False,
               stores=False)
-
-
-@pytest.mark.parametrize("dt", [f32, bf16, f64])
-def test_adam(launched, dt):
-    p, g, m, v, top = (new(5001, dt=dt) for _ in range(5))
-    check(launched(lambda: adam.adam(p, g, m, v, new(), lr=0.1)))
-    check(launched(lambda: adam.adam(p, g, m, v, new(), lr=new(), max_exp_avg_sq=top, decoupled=True, maximize=True)))
 
 
 def test_every_kernel_was_compiled(request):

@@ -375,15 +375,6 @@ def take(x: DeviceArray, positions: DeviceArray) -> DeviceArray:
     return index(x, [positions])
 
 
-def index_select(x: DeviceArray, dim: int, positions: DeviceArray) -> DeviceArray:
-    """The slices of ``x`` along ``dim`` at the 1-D ``positions``."""
-    if len(positions.shape) > 1:
-        raise IndexError(f"index_select(): Index is supposed to be a vector, got shape {list(positions.shape)}")
-    if not x.shape:
-        x = x.view((1,), (1,), x.offset)
-    return index(x, [None] * dim + [positions if positions.shape else positions.view((1,), (1,), positions.offset)])
-
-
 class _Plan:
     """Where index tensors point: offsets of the indexed positions, and the layout of the rest."""
 
@@ -468,11 +459,3 @@ def index_put(x: DeviceArray, indices: Sequence[DeviceArray | None], values: Dev
                OUTER=plan.outer, BM=plan.bm, BN=plan.bn)
     if target is not x:
         copy(target, x)
-
-
-def masked_fill(x: DeviceArray, mask: DeviceArray, value: bool | int | float | DeviceArray) -> DeviceArray:
-    """``x`` with ``value`` where the bool ``mask`` is true (both broadcast), in ``x``'s dtype."""
-    if mask.dtype is not dtypes.bool_:
-        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {mask.dtype.name}")
-    return pointwise("where", [mask, value, x], x.dtype, x.dtype)
-

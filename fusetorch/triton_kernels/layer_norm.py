@@ -1,7 +1,7 @@
 """layer_norm over the last dimension (J. Ba, J. Kiros, G. Hinton, "Layer Normalization", 2016), forward and backward.
 
 The variance is taken around the mean, in a second pass over the row (which is in registers up to 16384 columns). Half types
-compute in float32. The gradients of weight and bias are summed per block of rows and then over blocks: no atomics.
+compute in float32. The gradients of weight and bias are reductions like any other.
 """
 from __future__ import annotations
 
@@ -10,13 +10,11 @@ from math import prod
 import triton
 import triton.language as tl
 
-from fusetorch.dtypes import dtype
 from fusetorch.runtime.launch import Kernel
 from fusetorch.runtime.memory import DeviceArray, empty
 from fusetorch.triton_kernels import scalar
-from fusetorch.triton_kernels.layout import TRITON_TYPES, cdiv, common_factor, float_bits, pow2, tile
+from fusetorch.triton_kernels.layout import TRITON_TYPES, cdiv, common_factor, float_bits
 from fusetorch.triton_kernels.pointwise import as_rows, contiguous, fill
-from fusetorch.triton_kernels.reduce import reduce_into
 from fusetorch.triton_kernels.softmax import compute_type, row_tiles
 
 
@@ -120,32 +118,8 @@ def _backward(x, g, weight, mean_in, rstd_in, out, rows, n, x_stride, g_stride, 
             tl.store(out + at, scalar.cast((scaled - normal * a - b) * rstd, out.dtype.element_ty), mask)
 
 
-@triton.jit(do_not_specialize=["rows", "n", "x_stride", "g_stride", "chunk"])
-def _parameters(x, g, mean_in, rstd_in, weight_part, bias_part, rows, n, x_stride, g_stride, chunk, COMPUTE: tl.constexpr,
-                VEC: tl.constexpr, BM: tl.constexpr, BN: tl.constexpr):
-    """Sums over ``chunk`` row blocks of g * normalised x, and of g; the parts are [row chunks, n]."""
-    n = n * VEC
-    c = (tl.program_id(0) * BN + tl.arange(0, BN))[None, :]
-    weight_acc = tl.zeros((BM, BN), COMPUTE)
-    bias_acc = tl.zeros((BM, BN), COMPUTE)
-    first = tl.program_id(1) * chunk
-    for i in range(first, tl.minimum(first + chunk, tl.cdiv(rows, BM))):
-        m = (i * BM + tl.arange(0, BM))[:, None]
-        mask = (m < rows) & (c < n)
-        gv = _load(g + m.to(tl.int64) * (g_stride * VEC) + c, mask, COMPUTE)
-        xv = _load(x + m.to(tl.int64) * (x_stride * VEC) + c, mask, COMPUTE)
-        mean = _load(mean_in + m, m < rows, COMPUTE)
-        rstd = _load(rstd_in + m, m < rows, COMPUTE)
-        weight_acc += gv * tl.where(mask, (xv - mean) * rstd, 0.0).to(COMPUTE)
-        bias_acc += gv
-    at = tl.program_id(1).to(tl.int64) * n + c
-    tl.store(weight_part + at, tl.sum(weight_acc, 0)[None, :], c < n)
-    tl.store(bias_part + at, tl.sum(bias_acc, 0)[None, :], c < n)
-
-
 forward_kernel = Kernel(_forward, fp_fusion=False)
 backward_kernel = Kernel(_backward, fp_fusion=False)
-parameters_kernel = Kernel(_parameters, num_warps=4, fp_fusion=False)
 
 
 # ---- host side
@@ -209,29 +183,3 @@ def layer_norm_backward(g: DeviceArray, x: DeviceArray, shape: tuple[int, ...], 
                         rg.strides[0] // vec, COMPUTE=TRITON_TYPES[compute_type(x.dtype)], ONE=one, VEC=vec, BM=bm, BN=bn,
                         num_warps=warps)
     return out
-
-
-def layer_norm_parameters_backward(g: DeviceArray, x: DeviceArray, shape: tuple[int, ...], mean: DeviceArray,
-                                   rstd: DeviceArray, out_dtype: dtype) -> tuple[DeviceArray, DeviceArray]:
-    """Gradients of weight and bias (shape ``shape``, ``out_dtype``), in two passes with a fixed order of additions."""
-    at, n = x.storage.device_index, prod(shape)
-    outs = empty(shape, out_dtype, at), empty(shape, out_dtype, at)
-    if not x.size:
-        for out in outs:
-            fill(out, 0)
-        return outs
-    rx, rg = _flat(x, shape), _flat(g, shape)
-    rows = rx.shape[0]
-    compute = compute_type(x.dtype)
-    bn = min(pow2(n), 128)
-    bm = min(pow2(rows), max(1, tile(rows * bn, 2048) // bn))
-    blocks = cdiv(rows, bm)
-    chunk = cdiv(blocks, min(blocks, max(1, 512 // cdiv(n, bn))))
-    parts = cdiv(blocks, chunk)
-    sums = empty((parts, n), compute, at), empty((parts, n), compute, at)
-    vec = common_factor(n, *(r.strides[0] if rows > 1 else 0 for r in (rx, rg)))
-    parameters_kernel((cdiv(n, bn), parts), rx, rg, mean, rstd, *sums, rows, n // vec, rx.strides[0] // vec,
-                      rg.strides[0] // vec, chunk, COMPUTE=TRITON_TYPES[compute], VEC=vec, BM=bm, BN=bn)
-    for part, out in zip(sums, outs):
-        reduce_into("sum", part, [0], out)
-    return outs

@@ -215,21 +215,8 @@ def _strided(a, b, c, out, rows, columns, n1, n2, n3, n4, a0, a1, a2, a3, a4, a5
               OUTER, VEC, VEC_ROWS, BM, BN)
 
 
-@triton.jit
-def _arange(out, start, step, n, COMPUTE: tl.constexpr, BLOCK: tl.constexpr):
-    i = tl.program_id(0).to(tl.int64) * BLOCK + tl.arange(0, BLOCK)
-    if COMPUTE == tl.float64:
-        first = tl.full((BLOCK,), start, tl.int64).to(tl.float64, bitcast=True)
-        stride = tl.full((BLOCK,), step, tl.int64).to(tl.float64, bitcast=True)
-        value = first + i.to(tl.float64) * stride
-    else:
-        value = tl.full((BLOCK,), start, tl.int64) + i * step
-    tl.store(out + i, scalar.cast(value, out.dtype.element_ty), i < n)
-
-
 contiguous_kernel = Kernel(_contiguous, num_warps=4, fp_fusion=False)
 strided_kernel = Kernel(_strided, num_warps=4, fp_fusion=False)
-arange_kernel = Kernel(_arange, num_warps=4, fp_fusion=False)
 
 
 # ---- host side
@@ -398,15 +385,4 @@ def full(shape: tuple[int, ...], value: bool | float, dt: dtype, device_index: i
     """A new array of ``shape`` filled with ``value``."""
     out = empty(shape, dt, device_index)
     fill(out, value)
-    return out
-
-
-def arange(start: float, step: float, count: int, dt: dtype, device_index: int = 0) -> DeviceArray:
-    """``start + i * step`` for i in [0, count), computed in int64 or float64 and converted to ``dt``."""
-    out = empty((count,), dt, device_index)
-    if count:
-        floating = dt.is_floating_point or isinstance(start, float) or isinstance(step, float)
-        block = tile(count, BLOCK)
-        a, s = (float_bits(float(start)), float_bits(float(step))) if floating else (int(start), int(step))
-        arange_kernel((cdiv(count, block),), out, a, s, count, COMPUTE=tl.float64 if floating else tl.int64, BLOCK=block)
     return out

@@ -1,4 +1,4 @@
-"""Cumulative sums and products along a dimension, and what needs a prefix sum: nonzero and masked_select."""
+"""Cumulative sums and products along a dimension, and what needs a prefix sum: nonzero."""
 from __future__ import annotations
 
 from math import prod
@@ -11,14 +11,11 @@ from fusetorch.dtypes import dtype
 from fusetorch.runtime.launch import Kernel
 from fusetorch.runtime.memory import DeviceArray, empty, to_numpy
 from fusetorch.triton_kernels import scalar
-from fusetorch.triton_kernels.gather_scatter import take
 from fusetorch.triton_kernels.layout import (
     TRITON_TYPES,
     accumulator,
-    broadcast_shape,
     cdiv,
     common_factor,
-    expand,
     pow2,
     tile,
 )
@@ -192,13 +189,3 @@ def nonzero(x: DeviceArray) -> DeviceArray:
             else:
                 pointwise_into("identity", [at], column, dtypes.int64)
     return out
-
-
-def masked_select(x: DeviceArray, mask: DeviceArray) -> DeviceArray:
-    """The elements of ``x`` where the bool ``mask`` is true (both broadcast), as 1-D. Waits for the device."""
-    if mask.dtype is not dtypes.bool_:
-        raise RuntimeError(f"masked_select: expected BoolTensor for mask, got {mask.dtype.name}")
-    shape = broadcast_shape([x, mask])
-    positions = flat_nonzero(expand(mask, shape))
-    flat = contiguous(expand(x, shape))
-    return take(flat.view((flat.size,), (1,), flat.offset), positions)
