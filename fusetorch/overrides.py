@@ -214,10 +214,12 @@ def _ask_first(f: FunctionType) -> None:
     plain.__dict__.update(f.__dict__)
     plain.__kwdefaults__, plain.__annotations__ = f.__kwdefaults__, f.__annotations__
 
+    dispatched = f.__name__ not in _IGNORED
+
     def asking(*args: Any, **kwargs: Any) -> Any:
         if _state.modes:
             return _by_mode(f, args, kwargs)
-        if not _state.disabled:
+        if not _state.disabled and dispatched:
             for a in args if not kwargs else (*args, *kwargs.values()):
                 if type(a) not in _SILENT:
                     relevant = (*args, *kwargs.values())
@@ -301,6 +303,11 @@ def _operators_ask(on: bool) -> None:
             setattr(Tensor, name, wrapped if on else plain)
 
 
+#: Functions that arguments have no say in: what makes tensors, and questions about them.
+_IGNORED = frozenset(
+    "arange as_tensor asarray bartlett_window blackman_window broadcast_shapes empty empty_permuted empty_strided eye fftfreq from_numpy "
+    "frombuffer full hamming_window hann_window is_tensor kaiser_window linspace logspace normal ones rand randint randn randperm "
+    "result_type rfftfreq scalar_tensor tensor tril_indices triu_indices vander zeros".split())
 #: Types of arguments that have no say.
 _SILENT = frozenset({Tensor, int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
 _STUB = lambda *args, **kwargs: "asking".__call__(*args, **kwargs)  # noqa: E731 - the constant stands for the function that asks
@@ -313,7 +320,8 @@ def disabled_torch_function_impl(func: Callable, types: tuple, args: tuple = (),
 
 
 def look_for(modules: Iterable[ModuleType]) -> None:
-    """:func:`enable`, if one of these modules defines a class with ``__torch_function__``."""
+    """:func:`enable`, if one of these modules (that are not ours) defines a class with ``__torch_function__``."""
     if not _enabled[0] and any(isinstance(v, type) and "__torch_function__" in v.__dict__ and v.__module__ == m.__name__
-                               for m in modules for v in list(vars(m).values())):
+                               for m in modules if m.__name__.partition(".")[0] not in ("fusetorch", "torch")
+                               for v in list(vars(m).values())):
         enable()

@@ -137,7 +137,7 @@ def test_spawned_processes_run_the_program_too(tmp_path):
 
 
         def train(rank, layer, done):
-            assert torch.__name__ == "fusetorch"
+            assert torch.nn.__name__ == "fusetorch.nn"
             optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
             layer(torch.ones(1, 2)).sum().backward()
             optimizer.step()
@@ -197,9 +197,22 @@ def test_a_module_that_overrides_functions_is_seen(tmp_path):
         import torch.nn.functional as F
         import colorsys  # whatever is imported next
 
+        assert torch.__name__ == "torch"
         print("product", torch.matmul(torch.ones(2, 2), operators.Operator()))
     """)
     assert result(run(path)[0])["product"] == "matmul"
+
+
+def test_functions_ask_nobody_where_no_class_overrides_them(tmp_path):
+    path = program(tmp_path, """
+        import torch
+        import colorsys
+        import calendar
+
+        torch.ones(2).relu()
+        print("asking", torch.overrides._enabled[0])
+    """)
+    assert result(run(path)[0])["asking"] == "False"
 
 
 def test_libraries_find_torch_installed(tmp_path):
