@@ -1,6 +1,7 @@
 """The CPU backend: NumPy where NumPy does it in one pass or the tensor is small, a native loop otherwise."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
@@ -8,8 +9,10 @@ import numpy as np
 
 from . import config, formats
 from .dtypes import FROM_NUMPY, dtype
+from .ops.expr import load
 from .ops.opdef import LoopSpec, OpDef
 from .shapes import broadcast_shapes, dense_strides_like, numel
+from .tensor import Tensor
 
 name = "cpu"
 
@@ -282,7 +285,9 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple) -> list[np.ndarray]
     kernel = op.kernels.get("cpu")
     if kernel is None:
         raise NotImplementedError(f"{op.name}: no CPU kernel")
-    out = kernel(*[unwrap(o) for o in operands], *attrs)
+    out = kernel(*[o._a if isinstance(o, Tensor) else unwrap(o) for o in operands], *attrs)
+    if type(out) is np.ndarray and not op.layout and out.flags.c_contiguous:
+        return [out]
     out = out if isinstance(out, (tuple, list)) else [out]
     # a move to a device gives that device's array
     out = [np.asarray(a, order="C") if isinstance(a, (np.ndarray, np.generic)) else a for a in out]
@@ -308,7 +313,20 @@ def copy(dst: np.ndarray, src: np.ndarray) -> None:
     """Writes ``src`` into ``dst``, converting."""
     if src.dtype.kind == "c" and dst.dtype.kind not in "cb":
         src = src.real
+    if (dst.size >= _COPIED and dst.dtype == src.dtype and dst.dtype.char in _WIDE and dst.flags.aligned and src.flags.aligned
+            and not np.may_share_memory(dst, src)):
+        _into(_copies(FROM_NUMPY[dst.dtype]), [np.broadcast_to(src, dst.shape)], (), dst.shape, None, [dst])
+        return
     np.copyto(dst, src, casting="unsafe")
+
+
+#: Elements from which a copy is a native loop: on several threads, and in tiles where it transposes.
+_COPIED, _WIDE = 1 << 16, "fdilq"
+
+
+@functools.cache
+def _copies(d: dtype) -> LoopSpec:
+    return LoopSpec("copy", None, [d], [load(0, d)], [d], [True], [], False)
 
 
 def from_host(a: np.ndarray) -> np.ndarray:

@@ -17,6 +17,7 @@ from .autograd import GradMode, Node, check_inplace, edge_of, rebase, set_histor
 from .dtypes import COMPLEX, can_cast, dtype
 from .formats import RESULT_LAYOUTS
 from .ops.opdef import LoopSpec, OpDef, check_dtype, fn, loop_spec
+from .overlap import check_overlap
 from .recorded import LoopNode, OpNode, grad_plan
 from .runtime.meta import MetaArray
 from .shapes import broadcast_shapes, contiguous_strides, reduced_shape, wrap_dims
@@ -128,6 +129,9 @@ def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any
 # ---------------------------------------------------------------------------------------------------- elementwise
 
 
+_NUMBERS = (float, int, bool)
+
+
 def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) -> tuple[LoopSpec, list[Tensor], list[Any]]:
     if len(operands) == 1 and params == op.unset and isinstance(operands[0], Tensor):
         a = operands[0]._a
@@ -148,6 +152,9 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
             tensors.append(o)
         elif o is None:
             key.append(None)
+        elif type(o) in _NUMBERS and (key or op.numbers == "any") and op.numbers != "none":
+            key.append(type(o))
+            scalars.append(o)
         else:
             if isinstance(o, (np.number, np.bool_)):
                 o = o.item()
@@ -193,7 +200,7 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
     if op.check_fn is not None:
         op.check_fn(*operands, *params)
     if op.instead_fn is not None and (result := op.instead_fn(*operands, *params)) is not None:
-        return result if out is None else write_out(op.name, result, out, op.out == "exact")
+        return result if out is None else write_out(op.name, result, out, op.out, operands)
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     if not tensors:
         from .ops.creation import tensor
@@ -205,7 +212,7 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
         outs = [wrap(a) for a in backend.loop(spec, [t._a for t in tensors], scalars, None, None)]
         _record(op, tensors, operands, _attrs(op, params), outs)
         result = outs[0] if len(outs) == 1 else tuple(outs)
-    return result if out is None else write_out(op.name, result, out, op.out == "exact")
+    return result if out is None else write_out(op.name, result, out, op.out, operands)
 
 
 def unary(op: OpDef, t: Any, out: Tensor | None = None) -> Any:
@@ -256,31 +263,35 @@ def _record(op: OpDef, tensors: Sequence[Tensor], operands: Sequence[Any], attrs
     return node
 
 
-def write_out(name: str, result: Any, out: Any, exact: bool = False) -> Any:
+def write_out(name: str, result: Any, out: Any, rule: bool | str = False, inputs: Sequence[Any] = ()) -> Any:
     """Puts ``result`` into the tensor(s) given as ``out=``, resizing them if need be, as PyTorch does.
 
-    ``exact``: ``out`` must have the result's dtype; else any that the result's may be cast to.
+    ``rule``: with ``"exact"`` they must have the result's dtype, else any that the result's may be cast to; with ``"made"`` (by what makes
+    new tensors) they are resized without a warning.
+    ``RuntimeError`` where they overlap ``inputs`` in part.
     """
     if isinstance(result, tuple):
         if not isinstance(out, (tuple, list)) or len(out) != len(result):
             raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
         for r, o in zip(result, out):
-            write_out(name, r, o, exact)
+            write_out(name, r, o, "exact" if name in ("max", "min") else rule, inputs)
         return out
     if not isinstance(out, Tensor):
         raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
     if GradMode.enabled and (out._req or result._req):
         raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
                            "arguments requires grad.")
-    if exact and result.dtype is not out.dtype:
+    if rule == "exact" and result.dtype is not out.dtype:
         raise RuntimeError(f"{name}: Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
     if not can_cast(result.dtype, out.dtype):
         raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {out.dtype}")
     if result.device != out.device:
         raise RuntimeError(f"{name}: Expected out tensor to be on {result.device}, but got {out.device} instead")
     check_inplace(out, name)
+    if inputs and active_tracer() is None:
+        check_overlap(name, out, inputs)
     if out._a.shape != result._a.shape:
-        if out.numel():
+        if out.numel() and rule != "made":
             warnings.warn(f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match the "
                           f"required output shape {list(result.shape)}. This behavior is deprecated; resize it to zero elements with "
                           "t.resize_(0) first.", UserWarning, stacklevel=4)
@@ -448,12 +459,12 @@ def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: An
                 attrs = _attrs(op, params) if params else {}
                 attrs["dim"], attrs["keepdim"] = axes, keepdim
                 OpNode.of_one(op, tensors[0], attrs, outs[0])
-            return outs[0] if out is None else write_out(op.name, outs[0], out, op.out == "exact")
+            return outs[0] if out is None else write_out(op.name, outs[0], out, op.out, operands)
         attrs = _attrs(op, params) if params else {}
         attrs["dim"], attrs["keepdim"] = axes, keepdim
         _record(op, tensors, operands, attrs, outs)
     result = outs[0] if len(outs) == 1 else tuple(outs)
-    return result if out is None else write_out(op.name, result, out, op.out == "exact")
+    return result if out is None else write_out(op.name, result, out, op.out, operands)
 
 
 # ---------------------------------------------------------------------------------------------------- views
@@ -498,22 +509,24 @@ def view(op: OpDef, t: Tensor, attrs: tuple) -> Tensor:
 def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple, out: Any = None) -> Any:
     """Calls an op with its own kernels. An operand may be a tensor, ``None`` or (role ``tensors``) a list of tensors."""
     tensors: list[Tensor] = []
-    for o, name in zip(operands, op.operands):
+    for o in operands:
         if isinstance(o, Tensor):
             tensors.append(o)
         elif isinstance(o, (list, tuple)):
             tensors.extend(o)
         elif o is not None:
+            name = op.operands[next(k for k, given in enumerate(operands) if given is o)]
             raise TypeError(f"{op.name}(): argument '{name}' must be Tensor, not {type(o).__name__}")
     if op.refuses and tensors:
         check_dtype(op, tensors[0].dtype)
-    backend = backend_for(tensors, op.name)
-    results = backend.opaque(op, operands, attrs)
-    outs = [wrap(a) for a in results]
+    outs = [wrap(a) for a in backend_for(tensors, op.name).opaque(op, operands, attrs)]
     if GradMode.enabled and op.differentiable:
-        _record(op, tensors, operands, _attrs(op, attrs), outs)
+        for t in tensors:
+            if t._req:
+                _record(op, tensors, operands, dict(zip(op.statics, attrs)), outs)
+                break
     result = outs[0] if len(outs) == 1 else tuple(outs)
-    return result if out is None else write_out(op.name, result, out, op.out == "exact")
+    return result if out is None else write_out(op.name, result, out, op.out)
 
 
 def inplace(name: str, target: Tensor, make: Any) -> Tensor:

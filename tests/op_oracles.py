@@ -351,6 +351,7 @@ ORACLES: dict[str, Callable[..., Any]] = {
     "embedding_grad": _embedding_grad,
     "index": _index,
     "put_at": _put,
+    "index_sum": lambda g, indices, shape, dims: _put(np.zeros(shape), g, indices, dims, True),
     "slice_scatter_dims": lambda x, shape, at, fill=0: _write(np.full(shape, float(fill)), _slices(at), x),
     "slice_put": lambda x, s, at: _write(x, _slices(at), s),
     "diagonal_put": _diagonal_put,

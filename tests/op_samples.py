@@ -147,6 +147,7 @@ SAMPLES: dict[str, Callable[[], list[Sample]]] = {
         S(f(5, 4), f(3, 4), [i(3)], (0,), True),
         S(f(5), f(), [i(4)], (0,), True),
     ],
+    "index_sum": lambda: [S(f(3), [i(3), i(3, hi=4)], (5, 4), (0, 1)), S(f(5, 2, 3), [i(2, 3, lo=-4, hi=4)], (5, 4), (1,))],
     "slice_scatter_dims": lambda: [S(f(2, 4), (5, 4), ((1, 5, 2), (0, 4, 1))), S(f(4), (5, 4), (2, (0, 4, 1)), 1.5)],
     "slice_put": lambda: [S(f(5, 4), f(2, 4), ((1, 5, 2), (0, 4, 1))), S(f(5, 4), f(4), (2, (3, -1, -1)))],
     "diagonal_put": lambda: [S(f(3, 4), f(3), 0, 0, 1), S(f(2, 3, 4), f(2, 2), -1, 1, 2)],

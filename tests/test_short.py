@@ -68,8 +68,12 @@ def test_short_way_is_the_body(name, dtype):
                 other = torch.autograd.grad(want, inputs, slope, create_graph=retain, retain_graph=True)
                 for a, b in zip(first, other):
                     close(a, b)
-            second = torch.autograd.grad([g.sin().sum() for g in first if g.requires_grad], inputs, allow_unused=True)
-            other = torch.autograd.grad([g.sin().sum() for g in other if g.requires_grad], inputs, allow_unused=True)
+            first, other = [g.sin().sum() for g in first if g.requires_grad], [g.sin().sum() for g in other if g.requires_grad]
+            assert len(first) == len(other)
+            if not first:  # linear
+                continue
+            second = torch.autograd.grad(first, inputs, allow_unused=True)
+            other = torch.autograd.grad(other, inputs, allow_unused=True)
             for a, b in zip(second, other):
                 close(a, b)
 

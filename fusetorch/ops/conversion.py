@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from .. import dtypes
-from ..dtypes import FROM_NUMPY
+from ..dtypes import FROM_NUMPY, PYTHON_TYPES
 from ..dtypes import dtype as dtype_class
 from ..runtime import meta as meta_arrays
 from ..runtime.device import device as device_class
@@ -38,6 +38,8 @@ def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, me
     for a in args:
         if isinstance(a, dtype_class):
             dtype = a
+        elif type(a) is type and a in PYTHON_TYPES:
+            dtype = PYTHON_TYPES[a]
         elif isinstance(a, Tensor):
             dtype, device = a.dtype, a.device
         elif isinstance(a, (str, device_class)) or (isinstance(a, int) and not isinstance(a, bool)):
@@ -321,6 +323,12 @@ def fill_(input, value):
     """Writes one value everywhere."""
     if isinstance(value, Tensor):
         return input.copy_(value)
+    a = input._a
+    if type(a) is np.ndarray and not input._req and type(value) in (float, int) and a.dtype.char in "fd" and not 1e30 < abs(value) < np.inf and (
+            0 not in a.strides and active_tracer() is None):
+        a.fill(value)
+        version_of(input)[0] += 1
+        return input
     from .. import dispatch
     dispatch.check_inplace(input, "fill_")
     dispatch.assign(input, fn.full((), value, dtype=input.dtype, device=input.device).expand(input._a.shape), "fill_")

@@ -17,10 +17,15 @@ def embedding_rows(weight, input, padding_idx: int):
 
 @embedding_rows.cpu
 def _(weight: np.ndarray, index: np.ndarray, padding_idx: int) -> np.ndarray:
-    if index.size and (int(index.min()) < 0 or int(index.max()) >= weight.shape[0]):
-        raise IndexError(f"index out of range in self: the table has {weight.shape[0]} rows, the indices reach from {index.min()} to "
-                         f"{index.max()}")
-    return np.take(weight, index, axis=0, mode="clip")
+    if not index.size:
+        return weight.take(index, axis=0, mode="clip")
+    try:
+        if np.minimum.reduce(index, axis=None) >= 0:
+            return weight.take(index, axis=0)
+    except IndexError:
+        pass
+    raise IndexError(f"index out of range in self: the table has {weight.shape[0]} rows, the indices reach from {index.min()} to "
+                     f"{index.max()}")
 
 
 @embedding_rows.cuda
@@ -67,7 +72,7 @@ def _(ctx: Any, h: Any) -> Any:
     return (r if pad < 0 else r.masked_fill((index == pad).unsqueeze(-1), 0.0)), None
 
 
-@elementwise(real=True, name="scale_gradient", function=False, method=False, keep=("factor",))
+@elementwise(refuses="complex", name="scale_gradient", function=False, method=False, keep=("factor",))
 def scale_gradient(input, factor):
     """``input``; its gradient is multiplied by ``factor``."""
     return input * 1

@@ -1,24 +1,33 @@
 """Gather and scatter along one dimension, by an index tensor of the same rank."""
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 
-from ..dtypes import HALVES, int64
-from ..shapes import broadcast_shapes, wrap_dim
+from ..dtypes import HALVES, bool_, dtype, int64
+from ..shapes import broadcast_shapes, numel, wrap_dim
 from ..tensor import Tensor
 from .indexing import device_copy, write
-from .opdef import composite, fn, opaque
+from .opdef import composite, fn, not_implemented, opaque
+
+#: Up to so many elements are gathered from positions in memory that are remembered in part.
+_FEW = 4096
+
+
+def check_positions(shape: Sequence[int], index: np.ndarray, dim: int) -> None:
+    """Raises ``RuntimeError`` where an index lies outside dimension ``dim`` of ``shape``."""
+    if index.size:
+        lo, hi, n = int(np.minimum.reduce(index, axis=None)), int(np.maximum.reduce(index, axis=None)), shape[dim]
+        if lo < 0 or hi >= n:
+            raise RuntimeError(f"index {lo if lo < 0 else hi} is out of bounds for dimension {dim} with size {n}")
 
 
 def _positions(shape: Sequence[int], index: np.ndarray, dim: int) -> tuple[np.ndarray, ...]:
     """NumPy index arrays that say, for every element of ``index``, where in a tensor of ``shape`` it points."""
-    if index.size:
-        lo, hi, n = int(index.min()), int(index.max()), shape[dim]
-        if lo < 0 or hi >= n:
-            raise RuntimeError(f"index {lo if lo < 0 else hi} is out of bounds for dimension {dim} with size {n}")
+    check_positions(shape, index, dim)
     grid = np.ogrid[tuple(slice(n) for n in index.shape)]
     return tuple(index if k == dim else grid[k] for k in range(index.ndim))
 
@@ -29,8 +38,21 @@ def gather_dim(input, index, dim: int):
     return [(tuple(index.shape), input.dtype)]
 
 
+@functools.lru_cache(maxsize=256)
+def _others(shape: tuple[int, ...], picked: tuple[int, ...], dim: int) -> np.ndarray:
+    """Where in row-major memory of ``shape`` each element of an index of shape ``picked`` looks, but for ``dim``."""
+    at = np.zeros((1,) * len(shape), np.int64)
+    for k, n in enumerate(picked):
+        if k != dim:
+            at = at + (np.arange(n) * numel(shape[k + 1:])).reshape([-1 if j == k else 1 for j in range(len(shape))])
+    return at
+
+
 @gather_dim.cpu
 def _(a: np.ndarray, index: np.ndarray, dim: int) -> np.ndarray:
+    if index.size <= _FEW and a.flags.c_contiguous and a.ndim and index.ndim == a.ndim and index.size and a.size:
+        check_positions(a.shape, index, dim)
+        return a.reshape(-1).take(index * numel(a.shape[dim + 1:]) + _others(a.shape, index.shape, dim))
     return np.array(a[_positions(a.shape, index, dim)])
 
 
@@ -255,10 +277,17 @@ def _reduce_name(name: str, reduce: str) -> str:
     return reduce
 
 
+def check_reduced(name: str, reduce: str, d: dtype) -> None:
+    """Raises where slices of this dtype are not reduced so: complex numbers have no order, and truth values no mean."""
+    if d.is_complex and reduce in ("amax", "amin") or d is bool_ and reduce == "mean":
+        raise not_implemented(f"{name}_{reduce}", d)
+
+
 @composite(out="exact")
 def scatter_reduce(input, dim, index, src, reduce, *, include_self=True):
     """``src`` reduced into ``input`` at ``index`` along ``dim``, by ``"sum"``, ``"prod"``, ``"mean"``, ``"amax"`` or ``"amin"``."""
     how = _reduce_name("scatter_reduce", reduce)
+    check_reduced("scatter_reduce", how, input.dtype)
     r = _scatter_call("scatter_reduce", input, dim, index, src, "sum" if how == "mean" else how, include_self, False)
     if how != "mean":
         return r

@@ -110,8 +110,7 @@ def _(a: np.ndarray, kernel: tuple, stride: tuple, padding: tuple, dilation: tup
         x[(..., *[slice(p, p + m) for p, m in zip(padding, size)])] = a
     slices = [x[_slice(at, stride, result)] for at in offsets]
     if len(slices) <= max(_MOST, math.prod(result)):
-        best = [np.broadcast_to(np.array(_lowest(wide(a[:0]).dtype), a.dtype), shape), first] if padded else []
-        base = np.broadcast_to(base, shape)
+        best = [np.array(_lowest(wide(a[:0]).dtype), a.dtype), first] if padded else []
         for k in range(0, len(slices), _MOST):
             now = slices[k:k + _MOST]
             spec = _largest(FROM_NUMPY[a.dtype], len(now), bool(best))
@@ -181,8 +180,11 @@ def _(g: np.ndarray, indices: np.ndarray, size: tuple, kernel: tuple, stride: tu
     d = FROM_NUMPY[g.dtype]
     groups, reach, total = _groups(size, kernel, stride, padding, dilation)
     if any(reach) or any(t > m for t, m in zip(total, g.shape[lead:])):
-        around = [(0, 0)] * lead + [(r, max(t - r - m, 0)) for r, t, m in zip(reach, total, g.shape[lead:])]
-        g, indices = np.pad(g, around), np.pad(indices, around, constant_values=-1)
+        inside = (..., *[slice(r, r + m) for r, m in zip(reach, g.shape[lead:])])
+        whole = (*g.shape[:lead], *[max(t, r + m) for r, t, m in zip(reach, total, g.shape[lead:])])
+        wider, at = np.zeros(whole, g.dtype), np.full(whole, -1, indices.dtype)
+        wider[inside], at[inside] = g, indices
+        g, indices = wider, at
     out = cpu_backend.empty((*g.shape[:lead], *size), d)
     for place, here, seen in groups:
         part = out[place]
@@ -190,7 +192,7 @@ def _(g: np.ndarray, indices: np.ndarray, size: tuple, kernel: tuple, stride: tu
             part[...] = 0
         for k in range(0, len(seen), _MOST // 2):
             now = seen[k:k + _MOST // 2]
-            arrays = [np.broadcast_to(here, part.shape), *[g[at] for at in now], *[indices[at] for at in now], *([part] if k else [])]
+            arrays = [here, *[g[at] for at in now], *[indices[at] for at in now], *([part] if k else [])]
             cpu_backend.loop(_gathered(d, len(now), k > 0), arrays, [], None, [part])
     return out.astype(kept, copy=False)
 

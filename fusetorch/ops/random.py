@@ -22,7 +22,7 @@ from ..tensor import Tensor, active_tracer, wrap
 from . import primitives as P
 from .creation import _sizes, as_device, laid_out_like, place
 from .expr import Expr, cast, const, iota
-from .opdef import composite, elementwise, fn
+from .opdef import composite, elementwise, fn, not_implemented
 
 
 class Generator(Counter):
@@ -84,10 +84,24 @@ def _seed_operands(generator: Generator | None, like: Tensor) -> tuple[Tensor, T
     return wrap(np.array(seed, np.int64)), wrap(np.array(offset, np.int64))
 
 
+class _Spaces(dict):
+    """By dtype: one element, which stands for a tensor of any shape whose values do not count."""
+
+    def __missing__(self, d: dtype) -> np.ndarray:
+        self[d] = np.zeros((), d.np)
+        return self[d]
+
+
+_SPACES = _Spaces()
+
+
 def draw(op: str, shape: Sequence[int], d: dtype, device: Any, params: Sequence[Any] = (), generator: Generator | None = None) -> Tensor:
     """Draws a tensor with the random op named ``op``, which takes ``(space, seed, offset, *params)``; ``space`` only gives the shape."""
     shape = tuple(shape)
-    space = fn.empty((), dtype=d, device=device).expand(shape)
+    if active_tracer() is None and as_device(device).type == "cpu":
+        space = wrap(np.broadcast_to(_SPACES[d], shape))
+    else:
+        space = fn.empty((), dtype=d, device=device).expand(shape)
     return getattr(fn, op)(space, *_seed_operands(generator, space), *params)
 
 
@@ -331,6 +345,8 @@ def normal(mean, std=1.0, size=None, *, generator=None, dtype=None, device=None,
         t = draw("draw_normal", shape, d, as_device(device), (d, mean, std), generator)
         return _finish(t, requires_grad)
     like = tensors[0]
+    if like.dtype.category < 2:
+        raise not_implemented("normal", like.dtype)
     m, s = (v if isinstance(v, Tensor) else fn.full_like(like, v) for v in (mean, std))
     m, s = fn.broadcast_tensors(m, s)
     if not _tracing() and s.device.type == "cpu" and s.numel() and bool((s < 0).any()):

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_
+from ..dtypes import PYTHON_TYPES, bool_
 from ..dtypes import dtype as dtype_class
 from ..shapes import infer_reshape, numel, view_strides, wrap_dim
 from ..tensor import active_tracer, meta, version_of, wrap
@@ -39,8 +39,8 @@ def variadic(name: str, args: tuple, keyword: Any) -> tuple[int, ...]:
 @composite(function=False, name="view")
 def _view(input, *shape, size=None, dtype=None):
     """The same memory in another shape (one size may be -1), or read as another dtype."""
-    if len(shape) == 1 and isinstance(shape[0], dtype_class):
-        dtype = shape[0]
+    if len(shape) == 1 and isinstance(shape[0], (dtype_class, type)):
+        dtype = PYTHON_TYPES.get(shape[0], shape[0])
     if dtype is not None:
         return fn.view_as_shape(input, tuple(input._a.shape)) if dtype is input.dtype else fn.view_dtype(input, dtype)
     size = infer_reshape(variadic("view", shape, size), input.numel())
@@ -278,7 +278,10 @@ def chunk(input, chunks, dim=0):
 def unbind(input, dim=0):
     """The slices along ``dim``, which goes away."""
     d = wrap_dim(dim, input.ndim)
-    return tuple(select.body(input, d, i) for i in range(input._a.shape[d]))
+    if not input.ndim:
+        return tuple(select.body(input, d, i) for i in range(input._a.shape[d]))
+    before, after = [tuple([(0, n, 1) for n in part]) for part in (input._a.shape[:d], input._a.shape[d + 1:])]
+    return tuple([fn.slice_dims(input, (*before, i, *after)) for i in range(input._a.shape[d])])
 
 
 @composite()

@@ -24,7 +24,8 @@ def cumsum_dim(input, dim: int):
 
 @cumsum_dim.cpu
 def _(a: np.ndarray, dim: int) -> np.ndarray:
-    return a.copy() if a.ndim == 0 else np.cumsum(wide(a), axis=dim, dtype=wide(a).dtype).astype(a.dtype, copy=False)
+    x = wide(a)
+    return a.copy() if a.ndim == 0 else np.add.accumulate(x, dim, x.dtype).astype(a.dtype, copy=False)
 
 
 @cumsum_dim.cuda
@@ -127,7 +128,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.where(first, fn.ones_like(before), before) * _reverse_scan(x, g, d)
 
 
-@opaque(real=True, name="cum_extremum", function=False, method=False, n_outputs=2)
+@opaque(refuses="complex", name="cum_extremum", function=False, method=False, n_outputs=2)
 def cum_extremum(input, dim: int, largest: bool):
     """The largest (or smallest) element up to each position and where it (last) was."""
     return [(tuple(input.shape), input.dtype), (tuple(input.shape), int64)]
@@ -242,7 +243,7 @@ def _(ctx: Any, g: Any) -> Any:
     return (x - y).masked_fill(nothing, 0.0).exp() * _reverse_scan(ratio, g, d)
 
 
-@composite(out="exact")
+@composite(refuses="bool integer", out="exact")
 def logcumsumexp(input, dim):
     """``log(cumsum(exp(input)))`` without overflow."""
     return fn.logcumsumexp_dim(input, wrap_dim(dim, input.ndim))
