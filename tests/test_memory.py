@@ -236,3 +236,23 @@ def test_assert_close():
         torch.testing.assert_close(1.0, 1.0, rtol=1)
     x = torch.testing.make_tensor(3, 4, dtype=torch.int8, low=1, high=3, noncontiguous=True)
     assert not x.is_contiguous() and set(x.flatten().tolist()) <= {1, 2}
+
+
+@pytest.mark.parametrize("dtype", ["f", "d", "i", "l", "b", "e"])
+def test_large_copies_convert_no_bits_whatever_the_layouts(dtype):
+    from fusetorch import cpu_backend
+    rng = np.random.default_rng(0)
+
+    def draw(*shape):
+        return (100 * rng.standard_normal(shape)).astype(dtype)
+    for source in (draw(300, 400)[::-1], draw(400, 300).T, draw(400), draw(300, 800)[:, ::-2], draw(300, 1), draw(300, 400)):
+        for target in (np.empty((300, 400), dtype), np.empty((400, 300), dtype).T, np.empty((300, 2, 400), dtype)[:, 1]):
+            cpu_backend.copy(target, source)
+            assert np.array_equal(target, np.broadcast_to(source, target.shape))
+
+
+def test_large_copies_between_overlapping_parts_of_one_memory_read_before_they_write():
+    from fusetorch import cpu_backend
+    x = np.arange(200_000, dtype=np.float32)
+    cpu_backend.copy(x[1:], x[:-1])
+    assert np.array_equal(x[1:], np.arange(199_999, dtype=np.float32))

@@ -20,7 +20,7 @@ from .interpret import backend, filled, run_opaque, run_write
 from .ir import Graph, Node, Value, base_of
 from .lower import Lowered, lower
 from .passes.writes import merge_writes
-from .trace import real_view
+from .symbolic import real_view
 
 ALIGN = 64
 _building = threading.Lock()    # plans of one graph are made one at a time
@@ -316,11 +316,11 @@ def _cpu_write(node: Node, fetch: list[Callable], slot: int) -> Callable[[list[A
     def write(env: list[Any]) -> None:
         env[slot] = fresh = cpu_backend.empty(out.shape, out.dtype)
         if base is not None:
-            np.copyto(fresh, base(env))
+            cpu_backend.copy(fresh, base(env))
         elif number is not None:
             fresh.fill(number)
         for f, shape, offset, strides in parts:
-            np.copyto(np.ndarray(shape, d, fresh, offset, strides), f(env))
+            cpu_backend.copy(np.ndarray(shape, d, fresh, offset, strides), f(env))
     return write
 
 
