@@ -7,8 +7,8 @@ from typing import Any
 from .shapes import dense_strides_like, packed_strides
 
 
-class layout:
-    """How elements are stored. Only ``torch.strided`` tensors exist; the sparse names are there to be compared with."""
+class _Named:
+    """A value of ``torch``'s own, printed and pickled by its name."""
 
     __slots__ = ("name",)
 
@@ -22,19 +22,16 @@ class layout:
         return _by_name, (self.name,)
 
 
-class memory_format:
+class layout(_Named):
+    """How elements are stored: ``torch.strided``, or one of the sparse layouts of :mod:`fusetorch.sparse`."""
+
+    __slots__ = ()
+
+
+class memory_format(_Named):
     """An order of strides: ``contiguous_format``, ``preserve_format``, ``channels_last`` (4-D) or ``channels_last_3d`` (5-D)."""
 
-    __slots__ = ("name",)
-
-    def __init__(self, name: str) -> None:
-        self.name = name
-
-    def __repr__(self) -> str:
-        return "torch." + self.name
-
-    def __reduce__(self) -> str | tuple[Any, ...]:
-        return _by_name, (self.name,)
+    __slots__ = ()
 
 
 strided = layout("strided")
