@@ -102,6 +102,11 @@ HALVES = (float16, bfloat16)
 COMPLEX = (complex64, complex128)
 INTEGERS = (uint8, int8, int16, int32, int64)
 
+#: What PyTorch's error messages and old-style tensor types call the dtypes.
+SCALAR_TYPES: dict[dtype, str] = dict(zip(ALL, ("Bool", "Byte", "Char", "Short", "Int", "Long", "Half", "BFloat16", "Float", "Double",
+                                                "ComplexFloat", "ComplexDouble")))
+#: Python's types, which stand for dtypes wherever one is asked for.
+PYTHON_TYPES: dict[type, dtype] = {bool: bool_, int: int64, float: float64, complex: complex128}
 #: NumPy dtype -> dtype; the inverse of ``dtype.np``.
 FROM_NUMPY: dict[np.dtype, dtype] = {d.np: d for d in ALL}
 _BY_NAME = {d.name: d for d in (*ALL, *NAMES_ONLY)} | {"half": float16, "float": float32, "double": float64, "short": int16,
@@ -160,7 +165,7 @@ def _promote(a: dtype, b: dtype) -> dtype:
 _TABLE = {(a, b): _promote(a, b) for a in ALL for b in ALL}
 
 
-def promote_types(a: dtype, b: dtype) -> dtype:
+def promote_types(type1: dtype, type2: dtype) -> dtype:
     """The smallest dtype that both promote to.
 
     Example:
@@ -168,7 +173,7 @@ def promote_types(a: dtype, b: dtype) -> dtype:
         >>> torch.promote_types(torch.int64, torch.float16)
         torch.float16
     """
-    return _TABLE[a, b]
+    return _TABLE[PYTHON_TYPES.get(type1, type1), PYTHON_TYPES.get(type2, type2)]
 
 
 def of_number(x: Any) -> dtype:
@@ -202,16 +207,16 @@ def result_type(with_dims: list[dtype], zero_dim: list[dtype], numbers: list[dty
     return result
 
 
-def can_cast(src: dtype, dst: dtype) -> bool:
-    """Whether PyTorch allows ``dst`` as the result dtype for values of ``src`` (category may not go down)."""
-    return src.category <= dst.category
+def can_cast(from_: dtype, to: dtype) -> bool:
+    """Whether PyTorch allows ``to`` as the result dtype for values of ``from_`` (category may not go down)."""
+    return PYTHON_TYPES.get(from_, from_).category <= PYTHON_TYPES.get(to, to).category
 
 
 class finfo:
     """Limits of a floating dtype (of a complex one: of its parts): ``eps, max, min, tiny, smallest_normal, bits, resolution``."""
 
     def __init__(self, d: dtype | None = None) -> None:
-        d = _default if d is None else d
+        d = _default if d is None else PYTHON_TYPES.get(d, d)
         d = d.to_real()
         if not d.is_floating_point:
             raise TypeError(f"torch.finfo() requires a floating point input type. Use torch.iinfo to handle '{d}'")
@@ -229,6 +234,7 @@ class iinfo:
     """Limits of an integer dtype: ``max, min, bits``."""
 
     def __init__(self, d: dtype) -> None:
+        d = PYTHON_TYPES.get(d, d)
         if d.category != 1:
             raise TypeError(f"torch.iinfo() requires an integer input type. Use torch.finfo to handle '{d}'")
         i = np.iinfo(getattr(d, "_np", None) or d.np)

@@ -12,6 +12,7 @@ from numpy import ndarray
 from . import casting, dispatch, short
 from .autograd.names import labels
 from .autograd.nodes import packers
+from .dtypes import PYTHON_TYPES, dtype
 from .ops import load_all
 from .ops.opdef import REGISTRY, Namespace, OpDef, check_dtype, fn, op_names
 from .tensor import Tensor
@@ -101,7 +102,8 @@ def _composite(op: OpDef) -> Callable[..., Any]:
                 kwargs["dtype"] = out.dtype
             elif given is not out.dtype:
                 raise RuntimeError(f"{op.name}(): dtype {given} does not match dtype of out parameter ({out.dtype})")
-        return dispatch.write_out(op.name, plain(*args, **kwargs), out, op.out == "exact")
+        made = op.out == "dtype" and not isinstance(args[0] if args else kwargs.get("input"), Tensor)
+        return dispatch.write_out(op.name, plain(*args, **kwargs), out, "made" if made else op.out)
 
     whole = into if op.out else plain
 
@@ -194,17 +196,25 @@ _OTHER_NAMES = {"axis": "dim", "keepdims": "keepdim", "input": "A"}
 
 
 def _other_names(op: OpDef) -> list[tuple[str, str]]:
-    """``(another name, ours)`` of the parameters that PyTorch's functions know by both."""
+    """``(another name, ours)`` of the parameters that PyTorch's functions know by both; and ``dtype``, which may be a type of Python."""
     own = {p.name for p in op.params}
-    return [(theirs, ours) for theirs, ours in (*_OTHER_NAMES.items(), *op.also.items()) if ours in own and theirs not in own]
+    names = [(theirs, ours) for theirs, ours in (*_OTHER_NAMES.items(), *op.also.items()) if ours in own and theirs not in own]
+    return names + [("dtype", "dtype")] * ("dtype" in own)
 
 
 def _rename(op: OpDef, names: list[tuple[str, str]], kwargs: dict[str, Any]) -> None:
     for theirs, ours in names:
         if theirs in kwargs:
-            if ours in kwargs:
+            if theirs == "dtype":
+                given = kwargs["dtype"]
+                if given is not None and type(given) is not dtype:
+                    if not isinstance(given, type) or given not in PYTHON_TYPES:
+                        raise TypeError(f"{op.name}(): argument 'dtype' must be torch.dtype, not {type(given).__name__}")
+                    kwargs["dtype"] = PYTHON_TYPES[given]
+            elif ours in kwargs:
                 raise TypeError(f"{op.name}() got both {ours!r} and {theirs!r}, which mean the same")
-            kwargs[ours] = kwargs.pop(theirs)
+            else:
+                kwargs[ours] = kwargs.pop(theirs)
 
 
 def _with_other_names(op: OpDef, f: Callable[..., Any]) -> Callable[..., Any]:

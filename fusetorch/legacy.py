@@ -8,8 +8,7 @@ from .dtypes import dtype as dtype_class
 from .ops.creation import set_default_device
 from .tensor import Tensor
 
-_NAMES = {"Float": dtypes.float32, "Double": dtypes.float64, "Half": dtypes.float16, "BFloat16": dtypes.bfloat16, "Long": dtypes.int64,
-          "Int": dtypes.int32, "Short": dtypes.int16, "Char": dtypes.int8, "Byte": dtypes.uint8, "Bool": dtypes.bool_}
+_NAMES = {name: d for d, name in dtypes.SCALAR_TYPES.items() if not d.is_complex}
 
 
 class _TensorType(type):

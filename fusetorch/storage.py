@@ -294,10 +294,7 @@ def _typed(untyped: UntypedStorage, d: dtype_class) -> TypedStorage:
 
 
 #: dtype: the name of PyTorch's old storage class, which its files use.
-NAMES = {d: name + "Storage" for d, name in {
-    dtypes.float32: "Float", dtypes.float64: "Double", dtypes.float16: "Half", dtypes.bfloat16: "BFloat16", dtypes.int64: "Long",
-    dtypes.int32: "Int", dtypes.int16: "Short", dtypes.int8: "Char", dtypes.uint8: "Byte", dtypes.bool_: "Bool",
-    **{d: {"complex64": "ComplexFloat", "complex128": "ComplexDouble"}[d.name] for d in dtypes.ALL if d.is_complex}}.items()}
+NAMES = {d: name + "Storage" for d, name in dtypes.SCALAR_TYPES.items()}
 CLASSES = {name: type(name, (TypedStorage,), {"dtype": d, "__module__": "fusetorch.storage"}) for d, name in NAMES.items()}
 globals().update(CLASSES)
 

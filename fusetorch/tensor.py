@@ -15,7 +15,7 @@ import numpy as np
 
 from .dtypes import FROM_NUMPY, dtype
 from .runtime.device import CPU
-from .shapes import Size, is_contiguous
+from .shapes import Size, contiguous_strides, is_contiguous
 
 ndarray = np.ndarray
 
@@ -124,7 +124,7 @@ class Tensor:
     def stride(self, dim: int | None = None) -> Any:
         """Strides in elements, or that of one dimension."""
         a = self._a
-        s = tuple(x // a.itemsize for x in a.strides) if type(a) is ndarray else tuple(a.strides)
+        s = strides_of(a)
         return s if dim is None else s[dim]
 
     def size(self, dim: int | None = None) -> Any:
@@ -348,7 +348,7 @@ def strides_of(a: Any) -> tuple[int, ...]:
     """Strides in elements of any array."""
     if type(a) is ndarray:
         n = a.itemsize
-        return tuple([s // n for s in a.strides])
+        return tuple([s // n for s in a.strides]) if a.size else contiguous_strides(a.shape)  # NumPy leaves those of no elements open
     return a.strides
 
 

@@ -6,6 +6,7 @@ samples and on its erroneous inputs.
 
 from __future__ import annotations
 
+import inspect
 import os
 import warnings
 from collections.abc import Callable, Iterator
@@ -656,6 +657,130 @@ def test_operator_database_out(op: Any) -> None:
             for p, q in zip(flat(what(theirs)), flat(what(ours))):
                 assert tuple(p.shape) == tuple(q.shape) and DTYPES[p.dtype] is q.dtype
                 np.testing.assert_allclose(q.numpy(), p.numpy(), 4e-4, 8e-5, equal_nan=True)
+
+
+# ---------------------------------------------------------------------------------------------------- names, dtypes, layouts
+
+
+def keywords(op: Any) -> list[list[str]]:
+    """What PyTorch calls the parameters: the signature of a Python function, or each overload's."""
+    found = []
+    if inspect.isfunction(inspect.unwrap(op.op)):
+        parameters = inspect.signature(inspect.unwrap(op.op)).parameters
+        if all(p.kind is p.POSITIONAL_OR_KEYWORD or p.kind is p.KEYWORD_ONLY for p in parameters.values()):
+            found.append(list(parameters))
+    for schema in torch._C._jit_get_schemas_for_operator("aten::" + op.name.replace(".", "_")):
+        names = ["input" if a.name == "self" else a.name for a in schema.arguments if not a.is_out]
+        if "Dimname" not in str(schema) and names not in found and names[:1] != ["a"]:  # NumPy's name of an input
+            found.append(names)
+    return found
+
+
+#: What PyTorch takes by a name that is another function's.
+NOT_BY_NAME = {"_native_batch_norm_legit", "as_strided"}
+
+
+@pytest.mark.parametrize("op", [op for op in KNOWN if not {op.name, label(op)} & ({*ORDER} | NOT_BY_NAME)], ids=label)
+def test_operator_database_keywords(op: Any) -> None:
+    d = torch.float32 if torch.float32 in op.dtypes else next(iter(op.dtypes), None)
+    torch.manual_seed(0)
+    for _, s in zip(range(8), op.sample_inputs("cpu", d) if d else []):
+        for names in keywords(op):
+            given = {**dict(zip(names, [s.input, *s.args])), **s.kwargs}
+            try:
+                op.op(**given)
+                mine = translate(given, [])
+            except (TypeError, RuntimeError, ValueError, IndexError, AttributeError, Untranslatable):
+                continue
+            entry(op)(**mine)
+
+
+def as_dtype(x: Any, old: Any, new: Any) -> Any:
+    """A sample's argument with its tensors of one dtype converted to another."""
+    if isinstance(x, torch.Tensor):
+        return x.detach().to(new) if x.dtype is old else x.detach()
+    return type(x)(as_dtype(v, old, new) for v in x) if isinstance(x, (list, tuple)) else x
+
+
+#: Where PyTorch refuses what fusetorch takes: halves on the CPU that it takes on CUDA, integers in some forms of a call, masks of bools.
+NOT_REFUSED = {"nn.functional.avg_pool3d", "nn.functional.rms_norm", "nn.functional.local_response_norm", "_upsample_bilinear2d_aa",
+               "clamp", "nn.functional.multi_margin_loss", "nn.functional.multilabel_margin_loss", "nn.functional.rrelu",
+               "round.decimals_0", "randint_like", "histogram", "histogramdd", "nn.functional.hinge_embedding_loss", "masked.amax", "masked.amin",
+               "masked.logaddexp", "masked.logsumexp"}
+
+
+@pytest.mark.parametrize("op", [op for op in KNOWN if label(op) not in NOT_REFUSED], ids=label)
+def test_operator_database_refused_dtypes(op: Any) -> None:
+    made = next((d for d in (torch.float32, torch.int64, torch.bool, torch.complex64) if d in op.dtypes), None)
+    for d in DTYPES:
+        if made is None or d in op.dtypes:
+            continue
+        torch.manual_seed(0)
+        for _, s in zip(range(3), op.sample_inputs("cpu", made)):
+            args, kwargs = as_dtype([s.input, *s.args], made, d), {k: as_dtype(v, made, d) for k, v in s.kwargs.items()}
+            try:
+                mine, my_kwargs = translate(args, []), translate(kwargs, [])
+            except Untranslatable:
+                continue
+            try:
+                op.op(*args, **kwargs)
+            except (RuntimeError, TypeError, ValueError, IndexError):
+                with pytest.raises((RuntimeError, TypeError, ValueError, IndexError, OverflowError)):
+                    entry(op)(*mine, **my_kwargs)
+
+
+def in_order(x: Any, how: str) -> Any:
+    """A sample's argument with its tensors channels-last, or with their last two dimensions swapped in memory."""
+    if isinstance(x, (list, tuple)):
+        return type(x)(in_order(v, how) for v in x)
+    if not isinstance(x, torch.Tensor) or x.ndim < 2 or x.layout is not torch.strided:
+        return x
+    if how == "swapped":
+        return x.detach().mT.contiguous().mT
+    formats = {4: torch.channels_last, 5: torch.channels_last_3d}
+    return x.detach().contiguous(memory_format=formats.get(x.ndim, torch.contiguous_format))
+
+
+def with_strides(x: Any) -> Any:
+    """PyTorch's arguments as ours, with the same strides."""
+    if isinstance(x, torch.Tensor):
+        order = sorted(range(x.ndim), key=lambda k: -x.stride(k))
+        back = [order.index(k) for k in range(x.ndim)]
+        return ft.from_numpy(np.ascontiguousarray(array(x.permute(order)))).permute(back) if x.ndim else translate(x, [])
+    if isinstance(x, (list, tuple)) and not isinstance(x, torch.Size):
+        return [with_strides(v) for v in x]
+    return getattr(ft, str(x)[6:]) if isinstance(x, torch.memory_format) else translate(x, [])
+
+
+def strides(r: Any) -> list[tuple]:
+    """What strides say: those of dimensions of one element, and of no elements, say nothing."""
+    return [tuple(0 if n < 2 else s for n, s in zip(t.shape, t.stride())) if t.numel() else () for t in flat(r) if hasattr(t, "stride")]
+
+
+#: Where PyTorch's layout comes from a library (LAPACK's columns, FFT's inner dimension), from chance (a gradient's kernel instead of
+#: another), or from an indexed tensor's gaps.
+OWN_LAYOUT = {"cholesky", "cholesky_inverse", "cholesky_solve", "geqrf", "lu", "lu_solve", "ormqr", "qr", "triangular_solve", "svd", "stft",
+              "lu_unpack", "addmm", "addbmm", "baddbmm", "ldexp", "matmul", "__rmatmul__", "masked_fill", "unravel_index", "index_add",
+              "index_copy", "__getitem__", "normal", "bernoulli", "stack", "kron", "view_copy", "rot90", "einsum", "float", "to_sparse",
+              "nn.functional.max_pool1d", "nn.functional.pad.circular", "nn.functional.conv_transpose3d", "nn.functional.interpolate.area",
+              "nn.functional.instance_norm", "nn.functional.normalize"}
+
+
+LAID_OUT = [op for op in KNOWN if not {op.name, label(op)} & OWN_LAYOUT and not op.name.startswith(("linalg.", "fft."))]
+
+
+@pytest.mark.parametrize("how", ["channels_last", "swapped"])
+@pytest.mark.parametrize("op", LAID_OUT, ids=label)
+def test_operator_database_layouts(op: Any, how: str) -> None:
+    d = torch.float32 if torch.float32 in op.dtypes else next(iter(op.dtypes), None)
+    torch.manual_seed(0)
+    for _, s in zip(range(12), op.sample_inputs("cpu", d) if d else []):
+        args, kwargs = in_order([s.input, *s.args], how), {k: in_order(v, how) for k, v in s.kwargs.items()}
+        try:
+            want, mine = op.op(*args, **kwargs), with_strides([args, list(kwargs.values())])
+        except (RuntimeError, Untranslatable):
+            continue
+        assert strides(want) == strides(entry(op)(*mine[0], **dict(zip(kwargs, mine[1]))))
 
 
 def test_sample_type_is_used() -> None:

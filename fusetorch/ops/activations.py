@@ -15,13 +15,14 @@ from ..shapes import wrap_dim
 from . import primitives as P
 from .expr import cast
 from .opdef import composite, elementwise, fn
+from .oracles import scipy_special
 
 
 def _sigmoid(x: np.ndarray) -> np.ndarray:
     return 1 / (1 + np.exp(-x))
 
 
-@elementwise(bools=False, inplace=True, nn=True, oracle=lambda a: np.maximum(a, 0))
+@elementwise(refuses="bool", inplace=True, nn=True, oracle=lambda a: np.maximum(a, 0))
 def relu(input):
     """``max(input, 0)``; its gradient at 0 is 0."""
     return P.where(input <= 0, 0, input)
@@ -38,7 +39,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.relu_grad(g, ctx["out"])
 
 
-@elementwise(bools=False, inplace=True, nn=True, function=False, method=False, oracle=lambda a: np.clip(a, 0, 6))
+@elementwise(refuses="bool", inplace=True, nn=True, function=False, method=False, oracle=lambda a: np.clip(a, 0, 6))
 def relu6(input):
     """``min(max(input, 0), 6)``."""
     return P.where(input <= 0, 0, P.where(input >= 6, 6, input))
@@ -47,11 +48,10 @@ def relu6(input):
 def _gelu(a: np.ndarray, approximate: str = "none") -> np.ndarray:
     if approximate == "tanh":
         return 0.5 * a * (1 + np.tanh(math.sqrt(2 / math.pi) * (a + 0.044715 * a**3)))
-    import scipy.special
-    return 0.5 * a * (1 + scipy.special.erf(a / math.sqrt(2)))
+    return 0.5 * a * (1 + scipy_special("erf")(a / math.sqrt(2)))
 
 
-@elementwise(out="exact", promote="floating", nn=True, function=False, method=False, oracle=_gelu)
+@elementwise(refuses="complex", out="exact", promote="floating", nn=True, function=False, method=False, oracle=_gelu)
 def gelu(input, approximate: str = "none"):
     """``x * Phi(x)``, exactly (``"none"``) or by the tanh formula (``"tanh"``)."""
     if approximate == "none":
@@ -134,7 +134,7 @@ def softplus(input, beta: float = 1.0, threshold: float = 20.0):
     return P.where(z > threshold, input, P.log1p(P.exp(P.minimum(z, threshold))) / beta)
 
 
-@elementwise(bools=False, promote="float", nn=True, function=False, method=False, oracle=lambda a: a / (1 + np.abs(a)))
+@elementwise(refuses="bool", promote="float", nn=True, function=False, method=False, oracle=lambda a: a / (1 + np.abs(a)))
 def softsign(input):
     """``x / (1 + |x|)``."""
     return input / (P.abs(input) + 1.0)
@@ -146,13 +146,13 @@ def logsigmoid(input):
     return P.minimum(input, 0.0) - P.log1p(P.exp(-P.abs(input)))
 
 
-@elementwise(bools=False, promote="float", nn=True, function=False, method=False, oracle=lambda a: a - np.tanh(a))
+@elementwise(refuses="bool", promote="float", nn=True, function=False, method=False, oracle=lambda a: a - np.tanh(a))
 def tanhshrink(input):
     """``x - tanh(x)``."""
     return input - P.tanh(input)
 
 
-@elementwise(bools=False, nn=True, inplace=True, function=False, method=False,
+@elementwise(refuses="bool", nn=True, inplace=True, function=False, method=False,
              oracle=lambda a, min_val=-1.0, max_val=1.0: np.clip(a, min_val, max_val))
 def hardtanh(input, min_val: float = -1.0, max_val: float = 1.0):
     """``x`` limited to [min_val, max_val]."""
@@ -199,7 +199,7 @@ def _(input, lambd):
         raise RuntimeError(f"lambda must be in range [0, inf) for input dtype {input.dtype}, but found {lambd}")
 
 
-@elementwise(nn=True, inplace=True, oracle=lambda a, threshold, value: np.where(a > threshold, a, value))
+@elementwise(refuses="bool", nn=True, inplace=True, oracle=lambda a, threshold, value: np.where(a > threshold, a, value))
 def threshold(input, threshold: float, value: float):
     """``x`` where it is above ``threshold``, else ``value``."""
     return P.where(input <= cast(threshold, input.dtype), cast(value, input.dtype), input)
@@ -234,7 +234,7 @@ def prelu(input, weight):
     return fn.prelu_elementwise(input, weight)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(refuses="bool integer complex", nn=True, function=False, method=False)
 def glu(input, dim=-1):
     """The first half of ``dim`` times the sigmoid of the second half."""
     if not input.ndim:

@@ -50,13 +50,13 @@ def true_divide(input, other):
     return input / other
 
 
-@elementwise(bools=False, inplace=True, numbers="any", operators=("__floordiv__",), oracle=np.floor_divide)
+@elementwise(refuses="bool", inplace=True, numbers="any", operators=("__floordiv__",), oracle=np.floor_divide)
 def floor_divide(input, other):
     """``input / other`` rounded down."""
     return P.floor_divide(input, other)
 
 
-@elementwise(bools=False, inplace=True, name="trunc_divide", numbers="any", function=False, method=False,
+@elementwise(refuses="bool", inplace=True, name="trunc_divide", numbers="any", function=False, method=False,
              oracle=lambda a, b: np.trunc(np.true_divide(a, b)).astype(np.result_type(a, b)))
 def trunc_divide(input, other):
     """``input / other`` rounded towards zero."""
@@ -96,25 +96,26 @@ def rsub(input, other, *, alpha=1):
     return fn.sub(other, input, alpha=alpha) if isinstance(other, Tensor) else other - (input if alpha == 1 else input * alpha)
 
 
-@elementwise(bools=False, inplace=True, numbers="any", operators=("__mod__",), oracle=np.remainder)
+@elementwise(refuses="bool", inplace=True, numbers="any", operators=("__mod__",), oracle=np.remainder)
 def remainder(input, other):
     """The remainder with the divisor's sign, as Python's ``%``."""
     return P.remainder(input, other)
 
 
-@elementwise(bools=False, inplace=True, oracle=np.fmod)
+@elementwise(refuses="bool", inplace=True, oracle=np.fmod)
 def fmod(input, other):
     """The remainder with the dividend's sign, as C's ``fmod``."""
     return P.fmod(input, other)
 
 
-@elementwise(promote="floating", inplace=True, oracle=lambda a, b, c: a + (b - a) * c)
+@elementwise(promote="floating", keep=("weight",), inplace=True, oracle=lambda a, b, c: a + (b - a) * c)
 def lerp(input, end, weight):
     """``input + weight * (end - input)``, exact at both ends."""
+    weight = cast(weight, input.dtype)
     return P.where(P.abs(weight) < 0.5, input + weight * (end - input), end - (end - input) * (1 - weight))
 
 
-@elementwise(bools=False, inplace=True, oracle=lambda a, b, c, value=1: a + value * b * c, autocast="promote:cuda")
+@elementwise(refuses="bool", inplace=True, oracle=lambda a, b, c, value=1: a + value * b * c, autocast="promote:cuda")
 def addcmul(input, tensor1, tensor2, *, value: float = None):
     """``input + value * tensor1 * tensor2``."""
     product = tensor1 * tensor2
@@ -131,7 +132,7 @@ def addcdiv(input, tensor1, tensor2, *, value: float = None):
 # ---- powers
 
 
-@elementwise(bools=False, inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0),
+@elementwise(refuses="bool", inplace=True, numbers="any", operators=("__pow__",), oracle=np.power, domain=(0.2, 3.0),
            autocast="float32:cuda")
 def pow(input, exponent):
     """``input ** exponent``."""
@@ -192,7 +193,7 @@ def float_power_(input, exponent):
     return input.pow_(exponent.to(wide) if isinstance(exponent, Tensor) else exponent)
 
 
-@elementwise(real=True, numbers="none", promote="floating", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
+@elementwise(refuses="complex", numbers="none", promote="floating", inplace=True, oracle=np.hypot, domain=(0.3, 3.0))
 def hypot(input, other):
     """``sqrt(input**2 + other**2)`` without overflow on the way."""
     a, b = P.abs(input), P.abs(other)
@@ -221,7 +222,7 @@ def positive(input):
     return input * 1
 
 
-@elementwise(out="exact", bools=False, inplace=True, aliases=("absolute",), oracle=np.abs)
+@elementwise(out="exact", refuses="bool", inplace=True, aliases=("absolute",), oracle=np.abs)
 def abs(input):
     """The absolute value."""
     return P.abs(input)

@@ -85,7 +85,7 @@ def _(ctx: Any, g: Any, g_mean: Any, g_rstd: Any, g_var: Any) -> Any:
     return [None if dx is None else dx.to(x.dtype), *rest]
 
 
-@elementwise(name="channel_norm_affine", layout="images", real=True, function=False, method=False, promote="float",
+@elementwise(name="channel_norm_affine", layout="images", refuses="complex", function=False, method=False, promote="float",
              keep=("mean", "rstd", "weight", "bias"))
 def channel_norm_affine(input, mean, rstd, weight, bias):
     """``(x - mean) * rstd * weight + bias`` with given statistics."""
@@ -223,7 +223,7 @@ def _native_batch_norm_legit(input, weight, bias, *args, **kwargs):
     return fn.native_batch_norm(input, weight, bias, *args, **kwargs)
 
 
-@composite(nn=True, function=False, method=False)
+@composite(refuses="bool integer complex", nn=True, function=False, method=False)
 def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=None, use_input_stats=True, momentum=0.1, eps=1e-5):
     """Normalises each channel of each sample of ``input`` (N, C, ...) over its spatial dimensions.
 

@@ -96,7 +96,8 @@ def _bits(name: str, prim: Any, operator: str, oracle: Any, doc: str) -> None:
         _no_floats(name, input, other)
         return prim(input, other)
     f.__doc__ = doc
-    elementwise(name=name, inplace=True, differentiable=False, numbers="any", operators=(operator,), oracle=oracle)(f)
+    elementwise(name=name, refuses="bool" if "shift" in name else "", inplace=True, differentiable=False, numbers="any",
+                operators=(operator,), oracle=oracle)(f)
 
 
 _bits("bitwise_and", P.bitwise_and, "__and__", np.bitwise_and, "Bitwise and (logical on bool).")
@@ -144,13 +145,13 @@ def signbit(input):
     return P.signbit(input) if input.dtype.is_signed else _false(input)
 
 
-@elementwise(out="exact", real=True, differentiable=False, oracle=np.isposinf)
+@elementwise(out="exact", refuses="complex", differentiable=False, oracle=np.isposinf)
 def isposinf(input):
     """Whether each element is plus infinity."""
     return P.eq(input, math.inf) if input.dtype.is_floating_point else P.ne(input, input)
 
 
-@elementwise(out="exact", real=True, differentiable=False, oracle=np.isneginf)
+@elementwise(out="exact", refuses="complex", differentiable=False, oracle=np.isneginf)
 def isneginf(input):
     """Whether each element is minus infinity."""
     return P.eq(input, -math.inf) if input.dtype.is_floating_point else P.ne(input, input)

@@ -121,7 +121,7 @@ def imag(input):
 # ---- conjugates
 
 
-@elementwise(out="exact", inplace=True, bools=True, name="conj_physical", oracle=np.conjugate)
+@elementwise(out="exact", inplace=True, name="conj_physical", oracle=np.conjugate)
 def conj_physical(input):
     """The complex conjugate."""
     return P.conj(input)

@@ -13,9 +13,9 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import bool_
+from ..dtypes import SCALAR_TYPES, int64
 from ..tensor import Tensor
-from .opdef import composite, fn, opaque
+from .opdef import composite, fn, not_implemented, opaque
 
 # ---------------------------------------------------------------------------------------------------- the three kernels
 
@@ -121,12 +121,8 @@ def _amounts(v: Any, n: int, name: str, argument: str) -> tuple[int, ...]:
     return values * n if len(values) == 1 else values
 
 
-_TYPES = {"float32": "Float", "float64": "Double", "float16": "Half", "bfloat16": "BFloat16", "int64": "Long", "int32": "Int",
-          "int16": "Short", "int8": "Char", "uint8": "Byte", "bool": "Bool"}
-
-
 def _type(t: Any) -> str:
-    return _TYPES.get(t.dtype.name) or t.dtype.name.capitalize()
+    return SCALAR_TYPES[t.dtype]
 
 
 def _check_dimensions(x: Any, w: Any) -> None:
@@ -148,8 +144,9 @@ def _check(name: str, x: Any, w: Any, bias: Any, stride: tuple, padding: tuple, 
     if bias is not None and bias.dtype is not x.dtype:
         raise RuntimeError(f"Input type ({_type(x).lower()}) and bias type ({_type(bias).lower()}) "
                            "should be the same")
-    if x.dtype is bool_:
-        raise NotImplementedError(f"\"{name}\" not implemented for 'Bool'; convert the tensors with .float() first")
+    whole = x.dtype.category == 1 and (x.dtype is int64 or not (transposed or max(dilation) > 1))
+    if x.dtype.category < 2 and not whole:
+        raise not_implemented(name, x.dtype)
     if groups <= 0:
         raise RuntimeError("non-positive groups is not supported")
     for what, values, lowest in (("padding", padding, 0), ("output_padding", output_padding, 0), ("stride", stride, 1),

@@ -306,13 +306,15 @@ def new_tensor(input, data, *, dtype=None, device=None, requires_grad=False):
 
 
 @composite(out="dtype", method=False)
-def arange(start, end=None, step=1, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
+def arange(start=None, end=None, step=1, *, dtype=None, device=None, requires_grad=False, layout=None, pin_memory=False):
     """``start, start + step, ...`` up to but not including ``end``."""
     start, end, step = [x.item() if isinstance(x, Tensor) else x for x in (start, end, step)]
     if dtype is int64:
         start, end, step = [x if x is None else int(x) for x in (start, end, step)]
-    if end is None:
-        start, end = 0, start
+    if start is None and end is None:
+        raise TypeError("arange() received an invalid combination of arguments: it needs an end")
+    if start is None or end is None:
+        start, end = 0, start if end is None else end
     if step == 0:
         raise RuntimeError("step must be nonzero")
     if not (math.isfinite(start) and math.isfinite(end)):

@@ -262,7 +262,7 @@ def _(ctx: Any, h: Any) -> Any:
     return loss, None
 
 
-@composite(nn=True, function=False, method=False, autocast="float32")
+@composite(refuses="complex", nn=True, function=False, method=False, autocast="float32")
 def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
     """Minus the log-probability of each target class; shapes as for ``cross_entropy``."""
     reduction = loss_reduction(reduction, size_average, reduce)

@@ -27,7 +27,7 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
     return fn.vector_norm_dims(x1 - x2 + eps, float(p), -1, keepdim)
 
 
-@composite(out=True, nn=True, function=False, method=False)
+@composite(refuses="bool integer", out=True, nn=True, function=False, method=False)
 def normalize(input, p=2.0, dim=1, eps=1e-12):
     """``input`` divided by its ``p``-norm along ``dim``, which is taken as at least ``eps``."""
     return input / fn.vector_norm_dims(input, float(p), dim, True).clamp(min=eps).expand(input._a.shape)
@@ -95,13 +95,13 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
     return reduced((near - far + margin).clamp(min=0), reduction)
 
 
-@composite(autocast="float32:cuda")
+@composite(refuses="bool integer", autocast="float32:cuda")
 def dist(input, other, p=2):
     """The ``p``-norm of the difference."""
     return fn.vector_norm_dims(input - other, float(p))
 
 
-@composite(method=False, autocast="float32")
+@composite(refuses="half", method=False, autocast="float32")
 def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     """The ``p``-norm distances between the rows of ``x1`` (..., P, M) and of ``x2`` (..., R, M): (..., P, R)."""
     for name, x in (("X1", x1), ("X2", x2)):
@@ -116,7 +116,7 @@ def cdist(x1, x2, p=2.0, compute_mode="use_mm_for_euclid_dist_if_necessary"):
     return fn.vector_norm_dims(x1.unsqueeze(-2) - x2.unsqueeze(-3), float(p), -1)
 
 
-@composite(out="exact", inplace=True, autocast="float32:cuda", layout="row-major")
+@composite(refuses="bool integer", out="exact", inplace=True, autocast="float32:cuda", layout="row-major")
 def renorm(input, p, dim, maxnorm):
     """The slices of ``dim`` scaled down to a ``p``-norm of at most ``maxnorm``."""
     if input.ndim < 2:

@@ -7,7 +7,7 @@ from __future__ import annotations
 import math
 from typing import Any
 
-from .opdef import composite, fn
+from .opdef import composite, fn, not_implemented
 from .random import draw_on
 
 
@@ -15,6 +15,11 @@ def _check_p(name: str, p: float) -> None:
     if not 0.0 <= p <= 1.0:
         raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}" if name == "dropout" else
                          f"{name} probability has to be between 0 and 1, but got {p}")
+
+
+def _check_dtype(input: Any) -> None:
+    if not input.dtype.is_floating_point:
+        raise not_implemented("bernoulli_scalar", input.dtype)
 
 
 def _drop(input: Any, p: float, scale: float) -> Any:
@@ -29,8 +34,9 @@ def dropout(input, p=0.5, training=True, inplace=False):
     _check_p("dropout", p)
     if not training or p == 0.0 or not input.numel():
         return input
-    if not input.dtype.is_floating_point:
+    if input.dtype.category < 2:
         raise RuntimeError(f"dropout: result type Float can't be cast to the desired output type {input.dtype}")
+    _check_dtype(input)
     r = _drop(input, p, 1.0 / (1.0 - p) if p < 1.0 else 1.0)
     return _written(input, r, inplace)
 
@@ -43,6 +49,7 @@ def _written(input: Any, r: Any, inplace: bool) -> Any:
 
 
 def _feature_mask(input: Any, p: float) -> Any:
+    _check_dtype(input)
     shape = input._a.shape[:2] + (1,) * (input.ndim - 2)
     return fn.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1.0 - p)
 
@@ -71,8 +78,6 @@ _ALPHA = 1.7580993408473766
 
 
 def _alpha(input: Any, p: float, kept: Any) -> Any:
-    if p == 1.0:
-        return input * 0.0
     a = 1.0 / math.sqrt((_ALPHA * _ALPHA * p + 1) * (1 - p))
     return (input * kept + (kept - 1.0) * _ALPHA) * a + (_ALPHA * p * a)
 
@@ -81,8 +86,11 @@ def _alpha(input: Any, p: float, kept: Any) -> Any:
 def alpha_dropout(input, p=0.5, training=False, inplace=False):
     """Dropout that keeps mean and variance of self-normalising networks: dropped elements become SELU's negative limit."""
     _check_p("alpha_dropout", p)
-    if not training or p == 0.0:
+    if not training or p == 0.0 or not input.numel():
         return input
+    if p == 1.0:
+        return _written(input, input * 0.0, inplace)
+    _check_dtype(input)
     kept = fn.empty(input._a.shape, dtype=input.dtype, device=input.device).bernoulli_(1.0 - p)
     return _written(input, _alpha(input, p, kept), inplace)
 
@@ -91,6 +99,6 @@ def alpha_dropout(input, p=0.5, training=False, inplace=False):
 def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     """``alpha_dropout`` of whole channels."""
     _check_p("feature_alpha_dropout", p)
-    if not training or p == 0.0:
+    if not training or p == 0.0 or not input.numel():
         return input
-    return _written(input, _alpha(input, p, _feature_mask(input, p)), inplace)
+    return _written(input, input * 0.0 if p == 1.0 else _alpha(input, p, _feature_mask(input, p)), inplace)

@@ -70,6 +70,9 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
     """
     _check(input, weight, offsets, mode, per_sample_weights, include_last_offset)
     rows, width = weight._a.shape
+    if not weight.dtype.is_floating_point:
+        raise RuntimeError("Expected tensor for argument #1 'weight' to have one of the following scalar types: Half, BFloat16, Float, "
+                           f"Double; but got {weight.dtype}")
     pad = -1
     if padding_idx is not None:
         if not -rows <= padding_idx < rows:

@@ -9,7 +9,8 @@ from ..formats import contiguous_format
 from ..return_types import result
 from ..shapes import contiguous_strides, wrap_dim
 from ..tensor import Tensor
-from .opdef import composite, fn
+from .gather_scatter import check_reduced
+from .opdef import composite, fn, not_implemented
 
 frexp_result = result("frexp", "mantissa exponent")
 
@@ -79,6 +80,9 @@ def index_reduce(input, dim, index, source, reduce, *, include_self=True):
     """Slice ``i`` of ``source`` along ``dim`` is reduced (``prod``, ``mean``, ``amax``, ``amin``) into slice ``index[i]`` of ``input``."""
     if reduce not in ("prod", "mean", "amax", "amin"):
         raise RuntimeError(f"index_reduce(): Expected reduce to be one of prod, mean, amax or amin but got {reduce}.")
+    check_reduced("index_reduce", reduce, input.dtype)
+    if input.dtype is bool_ or (input.dtype.is_complex and reduce == "prod"):
+        raise not_implemented("index_reduce_prod", input.dtype)
     if index.ndim > 1:
         raise RuntimeError(f"index_reduce_(): Index is supposed to be a vector, but got dim: {index.ndim}")
     if source.dtype is not input.dtype:

@@ -17,7 +17,7 @@ def _sums(d: dtype) -> dtype:
     return float32 if d in HALVES else d
 
 
-@opaque(name="flash_attention", function=False, method=False, n_outputs=2, real=True)
+@opaque(name="flash_attention", function=False, method=False, n_outputs=2, refuses="complex")
 def flash_attention(query, key, value, mask, scale: float, causal: bool):
     """``softmax(query @ key.T * scale + mask) @ value``, and for each row the logarithm of the sum of exponentials.
 
@@ -28,7 +28,7 @@ def flash_attention(query, key, value, mask, scale: float, causal: bool):
     return [((b, h, rows, value.shape[-1]), query.dtype), ((b, h, rows), _sums(query.dtype))]
 
 
-@opaque(name="flash_attention_grad", function=False, method=False, n_outputs=3, real=True)
+@opaque(name="flash_attention_grad", function=False, method=False, n_outputs=3, refuses="complex")
 def flash_attention_grad(grad, query, key, value, mask, result, lse, scale: float, causal: bool):
     """The gradients of query, key and value of ``flash_attention`` from that of its first result; ``result`` and
     ``lse`` are its results."""

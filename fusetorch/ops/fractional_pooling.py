@@ -116,7 +116,8 @@ def _define_unpool(n: int) -> None:
 
     unpool.__doc__ = (f"The inverse of ``max_pool{n}d``: each element at its position in the plane given by ``indices``, zeros elsewhere. "
                       "``output_size`` says which of the possible sizes is meant.")
-    composite(name=name, nn=True, function=False, method=False, layout="row-major" if n == 3 else "images")(unpool)
+    composite(name=name, refuses="bool integer complex", nn=True, function=False, method=False,
+              layout="row-major" if n == 3 else "images")(unpool)
 
 
 for _n in (1, 2, 3):

@@ -5,6 +5,7 @@ from builtins import range as indices  # an argument here is called range
 from collections.abc import Sequence
 from typing import Any
 
+from ..dtypes import uint8
 from ..return_types import result
 from ..shapes import wrap_dim
 from ..tensor import Tensor
@@ -145,6 +146,8 @@ def gradient(input, *, spacing=None, dim=None, edge_order=1):
 
     ``spacing`` is the distance of the samples (1 by default), one for each dimension, or their coordinates as tensors.
     """
+    if input.dtype is uint8:
+        raise RuntimeError("torch.gradient does not support uint8 input.")
     if edge_order not in (1, 2):
         raise RuntimeError(f"torch.gradient only supports edge_order=1 and edge_order=2, got {edge_order}")
     dims = list(indices(input.ndim)) if dim is None else [wrap_dim(d, input.ndim) for d in ([dim] if isinstance(dim, int) else dim)]

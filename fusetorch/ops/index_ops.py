@@ -83,7 +83,7 @@ def index_put_(input, indices, values, accumulate=False):
     return write(put_at, input, (values, parts), (dims, bool(accumulate)), "index_put_")
 
 
-@composite(out=True)
+@composite(out="exact")
 def nonzero(input, *, as_tuple=False):
     """The positions of elements that are not zero, as an int64 tensor (count, dimensions) or a tuple of one tensor per dimension."""
     from .conversion import host_array

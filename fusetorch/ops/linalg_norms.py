@@ -36,7 +36,8 @@ def _vector_norm(a: Any, ord: float, dim: Any, keepdim: bool) -> Any:
     return fn.vector_norm_dims(a, ord, dims, keepdim)
 
 
-@composite(name="linalg_vector_norm", function=False, method=False, aliases=("linalg.vector_norm",), out="exact", autocast="float32:cuda")
+@composite(name="linalg_vector_norm", function=False, method=False, aliases=("linalg.vector_norm",), out="exact",
+           autocast="float32:cuda", also={"input": "x"})
 def linalg_vector_norm(x, ord=2, dim=None, keepdim=False, *, dtype=None):
     """``sum(abs(x) ** ord) ** (1 / ord)`` over ``dim`` (all dimensions by default); the largest for ``inf``, a count for 0."""
     if not isinstance(ord, (int, float)):

@@ -121,7 +121,8 @@ def chain_matmul(*matrices, out=None):
     return write_out("chain_matmul", r, out)
 
 
-@composite(name="linalg_vecdot", function=False, method=False, aliases=("linalg.vecdot",), out="exact", autocast="lower")
+@composite(refuses="bool integer", name="linalg_vecdot", function=False, method=False, aliases=("linalg.vecdot",), out="exact",
+           autocast="lower")
 def linalg_vecdot(x, y, *, dim=-1):
     """The inner product of vectors along ``dim``; the rest broadcasts."""
     if x.dtype is not y.dtype:
@@ -131,7 +132,7 @@ def linalg_vecdot(x, y, *, dim=-1):
     return (x.conj() * y).sum(dim, dtype=x.dtype)
 
 
-@composite(name="linalg_cross", function=False, method=False, aliases=("linalg.cross",), out="exact")
+@composite(refuses="bool", name="linalg_cross", function=False, method=False, aliases=("linalg.cross",), out="exact")
 def linalg_cross(input, other, *, dim=-1):
     """The vector product along ``dim`` of size 3; the rest broadcasts."""
     if input.ndim != other.ndim:
@@ -163,7 +164,7 @@ def _vander(x: Any, n: int) -> Any:
     return fn.cat([columns[0], columns[1].cumprod(-1).to(x.dtype)], -1)
 
 
-@composite(name="linalg_vander", function=False, method=False, aliases=("linalg.vander",))
+@composite(refuses="bool half", name="linalg_vander", function=False, method=False, aliases=("linalg.vander",))
 def linalg_vander(x, *, N=None):
     """Powers 0, 1, ... ``N - 1`` of each element (as many as elements by default) as rows."""
     if N is not None and N <= 1:
@@ -201,7 +202,7 @@ def linalg_tensorinv(A, ind=2):
     return fn.inverse_matrix(A.reshape(rows, columns), "linalg.tensorinv")[0].reshape(*shape[ind:], *shape[:ind])
 
 
-@composite(name="linalg_tensorsolve", function=False, method=False, aliases=("linalg.tensorsolve",), out=True)
+@composite(name="linalg_tensorsolve", function=False, method=False, aliases=("linalg.tensorsolve",), out=True, also={"other": "B"})
 def linalg_tensorsolve(A, B, dims=None):
     """``X`` with ``tensordot(A, X, X.ndim) == B``; the dimensions ``dims`` of ``A`` are moved to its end first."""
     if dims is not None:
@@ -220,7 +221,7 @@ def linalg_tensorsolve(A, B, dims=None):
     return x.reshape(shape)
 
 
-@composite(autocast="float32:cpu")
+@composite(refuses="bool", autocast="float32:cpu")
 def trace(input):
     """The sum of a matrix's diagonal."""
     if input.ndim != 2:
@@ -243,7 +244,7 @@ def kron(input, other):
     return wide.reshape([m * n for m, n in zip(a._a.shape, b._a.shape)])
 
 
-@composite(out="exact", autocast="promote:cuda")
+@composite(refuses="bool", out="exact", autocast="promote:cuda")
 def cross(input, other, dim=None):
     """The vector product along ``dim`` (of size 3; the first such unless given)."""
     shape = tuple(broadcast_shapes(input.shape, other.shape))

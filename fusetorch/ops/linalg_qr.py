@@ -137,13 +137,13 @@ def _reflections(name: str, a: Any, tau: Any) -> int:
     return sizes(tau)[-1]
 
 
-@composite(out=True)
+@composite(out=True, also={"tau": "input2"})
 def orgqr(input, input2):
     """``linalg.householder_product``."""
     return householder_product.body(input, input2)
 
 
-@composite(out="exact")
+@composite(out="exact", also={"input2": "tau", "input3": "other"})
 def ormqr(input, tau, other, left=True, transpose=False):
     """``Q @ other`` (or ``other @ Q``, and with ``transpose`` ``Q.mH``) for the ``Q`` that ``geqrf`` packs, without forming it."""
     if input.ndim < 2 or other.ndim < 2:

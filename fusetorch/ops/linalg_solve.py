@@ -77,30 +77,30 @@ def _broadcast(name: str, a: Any, b: Any) -> None:
 
 
 @composite(out="exact")
-def triangular_solve(b, A, upper=True, transpose=False, unitriangular=False):
+def triangular_solve(input, A, upper=True, transpose=False, unitriangular=False):
     """``(solution, cloned_coefficient)`` of ``A @ X = b`` (``A.mT @ X = b`` with ``transpose``) for triangular ``A``."""
-    if b.ndim < 2 or A.ndim < 2:
-        raise RuntimeError(f"torch.triangular_solve: Expected {'b' if b.ndim < 2 else 'A'} to have at least 2 dimensions, but it has "
-                           f"{min(b.ndim, A.ndim)} dimensions instead")
+    if input.ndim < 2 or A.ndim < 2:
+        raise RuntimeError(f"torch.triangular_solve: Expected {'b' if input.ndim < 2 else 'A'} to have at least 2 dimensions, but it has "
+                           f"{min(input.ndim, A.ndim)} dimensions instead")
     square("torch.triangular_solve", A)
-    same_dtype("torch.triangular_solve", A, b)
-    _fits("torch.triangular_solve", A, b, True)
-    batch = broadcast_shapes(sizes(A)[:-2], sizes(b)[:-2])
+    same_dtype("torch.triangular_solve", A, input)
+    _fits("torch.triangular_solve", A, input, True)
+    batch = broadcast_shapes(sizes(A)[:-2], sizes(input)[:-2])
     matrix_ = A.mT if transpose else A
-    x = fn.triangular_system(matrix_, b, bool(upper) != bool(transpose), bool(unitriangular))
+    x = fn.triangular_system(matrix_, input, bool(upper) != bool(transpose), bool(unitriangular))
     return triangular_solve_result(x, A.expand(*batch, *sizes(A)[-2:]).clone())
 
 
 @composite(out=True, autocast="float32:cpu")
-def cholesky_solve(B, L, upper=False):
-    """``X`` with ``(L @ L.mH) @ X = B`` (``L.mH @ L`` with ``upper``)."""
-    if B.ndim < 2 or L.ndim < 2:
-        raise RuntimeError(f"{'b' if B.ndim < 2 else 'u'} should have at least 2 dimensions, but has {min(B.ndim, L.ndim)} dimensions "
-                           "instead")
-    square("cholesky_solve", L)
-    same_dtype("cholesky_solve", L, B)
-    _fits("cholesky_solve", L, B, True)
-    return fn.cholesky_system(B, H(L) if upper else L)
+def cholesky_solve(input, input2, upper=False):
+    """``X`` with ``(L @ L.mH) @ X = input`` (``L.mH @ L`` with ``upper``), ``L`` being ``input2``."""
+    if input.ndim < 2 or input2.ndim < 2:
+        raise RuntimeError(f"{'b' if input.ndim < 2 else 'u'} should have at least 2 dimensions, but has {min(input.ndim, input2.ndim)} "
+                           "dimensions instead")
+    square("cholesky_solve", input2)
+    same_dtype("cholesky_solve", input2, input)
+    _fits("cholesky_solve", input2, input, True)
+    return fn.cholesky_system(input, H(input2) if upper else input2)
 
 
 @opaque(name="cholesky_system", function=False, method=False)
@@ -126,10 +126,10 @@ def _(ctx: Any, g: Any) -> Any:
 
 
 @composite(out=True, autocast="float32:cpu")
-def cholesky_inverse(L, upper=False):
+def cholesky_inverse(input, upper=False):
     """``inv(L @ L.mH)`` (``inv(L.mH @ L)`` with ``upper``)."""
-    square("cholesky_inverse", L)
-    return cholesky_solve.body(fn.eye(sizes(L)[-1], dtype=L.dtype, device=L.device), L, upper)
+    square("cholesky_inverse", input)
+    return cholesky_solve.body(fn.eye(sizes(input)[-1], dtype=input.dtype, device=input.device), input, upper)
 
 
 # ---------------------------------------------------------------------------------------------------- general systems
@@ -249,9 +249,9 @@ def linalg_lu_solve(LU, pivots, B, *, left=True, adjoint=False):
 
 
 @composite(out="exact", autocast="float32:cpu")
-def lu_solve(b, LU_data, LU_pivots):
+def lu_solve(input, LU_data, LU_pivots):
     """``X`` with ``A @ X = b`` from the factors of ``A``."""
-    return linalg_lu_solve.body(LU_data, LU_pivots, b)
+    return linalg_lu_solve.body(LU_data, LU_pivots, input)
 
 
 # ---------------------------------------------------------------------------------------------------- determinants
@@ -414,7 +414,7 @@ def linalg_matrix_rank(A, tol=None, *, atol=None, rtol=None, hermitian=False):
 _DRIVERS = ("gels", "gelsy", "gelsd", "gelss")
 
 
-@composite(name="linalg_lstsq", out=True, function=False, method=False, aliases=("linalg.lstsq",))
+@composite(name="linalg_lstsq", out=True, function=False, method=False, aliases=("linalg.lstsq",), also={"b": "B"})
 def linalg_lstsq(A, B, rcond=None, *, driver=None):
     """``(solution, residuals, rank, singular_values)`` of the least squares problem ``min |A @ X - B|``.
 

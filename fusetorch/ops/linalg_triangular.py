@@ -65,7 +65,7 @@ def cholesky(input, upper=False):
     return _cholesky("cholesky", input, upper, True)[0]
 
 
-@composite(name="linalg_cholesky_ex", function=False, method=False, aliases=("linalg.cholesky_ex",), out="exact")
+@composite(name="linalg_cholesky_ex", function=False, method=False, aliases=("linalg.cholesky_ex",), out="exact", also={"A": "input"})
 def linalg_cholesky_ex(input, *, upper=False, check_errors=False):
     """``(L, info)``: ``info`` is 0, or the order of the first leading minor that is not positive."""
     return cholesky_ex_result(*_cholesky("linalg.cholesky_ex", input, upper, check_errors))

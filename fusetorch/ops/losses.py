@@ -47,14 +47,14 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     return fn.broadcast_tensors(input, target)
 
 
-@elementwise(name="squared_difference", function=False, method=False, oracle=lambda a, b: (a - b) ** 2)
+@elementwise(refuses="bool integer complex", name="squared_difference", function=False, method=False, oracle=lambda a, b: (a - b) ** 2)
 def squared_difference(input, target):
     """``(input - target) ** 2``."""
     d = input - target
     return d * d
 
 
-@elementwise(name="absolute_difference", function=False, method=False, oracle=lambda a, b: np.abs(a - b))
+@elementwise(refuses="bool", name="absolute_difference", function=False, method=False, oracle=lambda a, b: np.abs(a - b))
 def absolute_difference(input, target):
     """``|input - target|``."""
     return P.abs(input - target)
@@ -217,7 +217,7 @@ def kl_div_elementwise(input, target):
     return P.where(zero, 0.0, target * P.log(P.where(zero, 1.0, target))) - target * input
 
 
-@composite(nn=True, function=False, method=False, autocast="float32")
+@composite(refuses="bool integer complex", nn=True, function=False, method=False, autocast="float32")
 def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_target=False):
     """The Kullback-Leibler divergence from log-probabilities ``input`` to ``target``; ``"batchmean"`` divides by the batch size."""
     if reduction == "batchmean":
@@ -233,7 +233,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     return r / input._a.shape[0] if reduction == "batchmean" and input.ndim and input._a.shape[0] else r
 
 
-@composite(nn=True, function=False, method=False)
+@composite(refuses="integer", nn=True, function=False, method=False)
 def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"):
     """The negative log likelihood of ``target`` under normal distributions with mean ``input`` and variance ``var``."""
     if not hasattr(var, "numel"):
@@ -253,7 +253,7 @@ def gaussian_nll_loss(input, target, var, full=False, eps=1e-6, reduction="mean"
     return reduced(loss + 0.5 * math.log(2 * math.pi) if full else loss, reduction)
 
 
-@composite(nn=True, function=False, method=False, autocast="float32")
+@composite(refuses="bool", nn=True, function=False, method=False, autocast="float32")
 def poisson_nll_loss(input, target, log_input=True, full=False, size_average=None, eps=1e-8, reduce=None, reduction="mean"):
     """The negative log likelihood of counts ``target`` under Poisson distributions with (log) mean ``input``."""
     reduction = loss_reduction(reduction, size_average, reduce)

@@ -33,7 +33,7 @@ def _check_target(name: str, target: Any, low: int, classes: int) -> None:
                            f"{int(target.max())}")
 
 
-@composite(nn=True, function=False, method=False, autocast="float32")
+@composite(refuses="bool integer", nn=True, function=False, method=False, autocast="float32")
 def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=None, reduce=None, reduction="mean"):
     """``sum(max(0, margin - input[target] + input[i]) ** p for i != target) / C``: the multi-class hinge loss.
 
@@ -59,7 +59,7 @@ def multi_margin_loss(input, target, p=1, margin=1.0, weight=None, size_average=
     return reduced(rows.reshape(()) if input.ndim < 2 and target.ndim == 0 else rows, reduction)
 
 
-@composite(nn=True, function=False, method=False, autocast="float32")
+@composite(refuses="bool integer", nn=True, function=False, method=False, autocast="float32")
 def multilabel_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
     """The hinge loss between each label of a sample and each class that is none: ``max(0, 1 - (input[label] - input[i])) / C``, summed.
 
@@ -105,7 +105,7 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
     return reduced((near - far + margin).clamp(min=0), reduction)
 
 
-@composite(nn=True, autocast="float32:cuda")
+@composite(refuses="half", nn=True, autocast="float32:cuda")
 def pdist(input, p=2.0):
     """The ``p``-norm distance between each two rows of (N, D): shape (N (N - 1) / 2), in the order (0, 1), (0, 2), ..., (1, 2), ..."""
     if input.ndim != 2:

@@ -44,8 +44,8 @@ def _highest(x: Any) -> Any:
     return math.inf if d.is_floating_point else True if d is bool_ else iinfo(d).max
 
 
-def _masked(name: str) -> Callable[[Callable], Any]:
-    return composite(name=f"masked_{name}_of", function=False, method=False, aliases=(f"masked.{name}",))
+def _masked(name: str, refuses: str = "") -> Callable[[Callable], Any]:
+    return composite(name=f"masked_{name}_of", refuses=refuses, function=False, method=False, aliases=(f"masked.{name}",))
 
 
 def _wide(x: Any, dtype: Any) -> Any:
@@ -70,14 +70,14 @@ def masked_prod(input, dim=None, *, keepdim=False, dtype=None, mask=None):
     return x
 
 
-@_masked("cumsum")
+@_masked("cumsum", "bool")
 def masked_cumsum(input, dim, *, dtype=None, mask=None):
     """Running sums of the elements that ``mask`` keeps."""
     x = _typed(input, dtype)
     return _neutral(x, mask, 0).cumsum(dim, dtype=x.dtype)
 
 
-@_masked("cumprod")
+@_masked("cumprod", "bool")
 def masked_cumprod(input, dim, *, dtype=None, mask=None):
     """Running products of the elements that ``mask`` keeps."""
     x = _typed(input, dtype)
@@ -102,14 +102,14 @@ def masked_amin(input, dim=None, *, keepdim=False, dtype=None, mask=None):
     return _neutral(x, mask, _highest(x)).amin(() if _dims(dim) is None else dim, keepdim=keepdim)
 
 
-@_masked("argmax")
+@_masked("argmax", "bool")
 def masked_argmax(input, dim=None, *, keepdim=False, dtype=None, mask=None):
     """Where the largest of the elements is that ``mask`` keeps; in the dtype of the input, as in PyTorch."""
     x = _typed(input, dtype)
     return _neutral(x, mask, _lowest(x)).argmax(dim, keepdim=keepdim).to(x.dtype)
 
 
-@_masked("argmin")
+@_masked("argmin", "bool")
 def masked_argmin(input, dim=None, *, keepdim=False, dtype=None, mask=None):
     """Where the smallest of the elements is that ``mask`` keeps; in the dtype of the input, as in PyTorch."""
     x = _typed(input, dtype)
@@ -173,13 +173,13 @@ def _spread(input: Any, dim: Any, unbiased: Any, correction: Any, keepdim: bool,
     return _squeeze((r.sqrt() if root else r).to(x.dtype), dim, keepdim)
 
 
-@_masked("var")
+@_masked("var", "bool")
 def masked_var(input, dim=None, unbiased=None, *, correction=None, keepdim=False, dtype=None, mask=None):
     """The variance of the elements that ``mask`` keeps."""
     return _spread(input, dim, unbiased, correction, keepdim, dtype, mask, False)
 
 
-@_masked("std")
+@_masked("std", "bool")
 def masked_std(input, dim=None, unbiased=None, *, correction=None, keepdim=False, dtype=None, mask=None):
     """The standard deviation of the elements that ``mask`` keeps."""
     return _spread(input, dim, unbiased, correction, keepdim, dtype, mask, True)

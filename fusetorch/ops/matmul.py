@@ -151,7 +151,7 @@ def dot(input, tensor):
     return matmul.body(input, tensor)
 
 
-@composite(out=True)
+@composite(out="exact")
 def inner(input, other):
     """The sum of products over the last dimensions."""
     if input.ndim == 0 or other.ndim == 0:
@@ -263,7 +263,7 @@ def _blend(input: Any, p: Any, beta: Any, alpha: Any) -> Any:
     return p + (input if beta == 1 else input * beta)
 
 
-@composite(nn=True, function=False, method=False, autocast="lower")
+@composite(nn=True, function=False, method=False, out="exact", autocast="lower")
 def linear(input, weight, bias=None):
     """``input @ weight.T + bias``: ``input`` (..., in), ``weight`` (out, in) or (in,), ``bias`` (out)."""
     if weight.ndim == 1:

@@ -4,7 +4,7 @@ from __future__ import annotations
 from typing import Any
 
 from ..dtypes import bool_
-from .opdef import composite, fn
+from .opdef import composite, fn, not_implemented
 
 
 @composite(nn=True, function=False, method=False, layout="images")
@@ -26,6 +26,8 @@ def pad(input, pad, mode="constant", value=None):
         raise ValueError(f"Padding mode \"{mode}\" doesn't take in value argument")
     if not input.ndim - 2 <= len(pad) // 2 < input.ndim:
         raise NotImplementedError("Only 2D, 3D, 4D, 5D padding with non-constant padding are supported for now")
+    if mode != "circular" and input.dtype is bool_:
+        raise not_implemented(f"{mode}_pad", bool_)
     sizes = input._a.shape
     out = input
     if mode == "circular":  # what is cut off does not come back

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
-from ..dtypes import int64
+from ..dtypes import bool_, int64
 from .creation import place
 from .max_windows import pick
-from .opdef import composite, fn
+from .opdef import composite, fn, not_implemented
 
 
 def _spread(name: str, what: str, value: Any, n: int) -> tuple[int, ...]:
@@ -80,8 +80,8 @@ def _windows(name: str, size: Sequence[int], kernel: Any, stride: Any, padding: 
 
 def _max_pool(name: str, n: int, input: Any, kernel: Any, stride: Any, padding: Any, dilation: Any, ceil_mode: bool) -> Any:
     _check_input(name, input, n)
-    if input.dtype.category == 0 or (n == 1 and not input.dtype.is_floating_point):
-        raise NotImplementedError(f"\"{name}\" not implemented for {input.dtype}; convert it with .float()")
+    if input.dtype is bool_ or input.dtype.is_complex:
+        raise not_implemented(name, input.dtype)
     return fn.max_windows(input, *_windows(name, input._a.shape[-n:], kernel, stride, padding, dilation, ceil_mode))
 
 
@@ -95,6 +95,8 @@ def _define_max_pool(n: int) -> None:
     name = f"max_pool{n}d"
 
     def pool(input, kernel_size, stride=None, padding=0, dilation=1, ceil_mode=False, return_indices=False):  # noqa: ANN001, ANN202
+        if n == 1 and not return_indices and input.dtype.category < 2:
+            raise not_implemented(name, input.dtype)
         values, indices = _max_pool(name, n, input, kernel_size, stride, padding, dilation, ceil_mode)
         return (values, indices) if return_indices else values
 

@@ -207,7 +207,7 @@ def diagflat(input, offset=0):
     return diag_embed.body(input.reshape(-1), offset)
 
 
-@composite(nn=True, function=False, method=False, layout="row-major")
+@composite(nn=True, function=False, method=False, layout="row-major", also={"input": "tensor"})
 def one_hot(tensor, num_classes=-1):
     """int64: for each class number a vector with 1 at that place and 0 elsewhere."""
     if tensor.dtype is not int64:

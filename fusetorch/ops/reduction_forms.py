@@ -54,14 +54,14 @@ def aminmax(input, *, dim=None, keepdim=False):
     return aminmax_result(fn.amin(input, dim, keepdim), fn.amax(input, dim, keepdim))
 
 
-@composite(out="exact")
+@composite(refuses="bool", out="exact")
 def argmax(input, dim=None, keepdim=False):
     """The position of the largest element (in the flattened tensor if ``dim`` is ``None``)."""
     _check_nonempty(input, "argmax", dim)
     return fn.argmax_dims(input, dim, keepdim)
 
 
-@composite(out="exact")
+@composite(refuses="bool", out="exact")
 def argmin(input, dim=None, keepdim=False):
     """The position of the smallest element (in the flattened tensor if ``dim`` is ``None``)."""
     _check_nonempty(input, "argmin", dim)

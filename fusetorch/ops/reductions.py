@@ -11,6 +11,7 @@ from ..tensor import active_tracer, wrap
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, compute_dtype, fn, reduction
+from .oracles import scipy_special
 
 
 def spread(ctx: Any, g: Any) -> Any:
@@ -204,8 +205,7 @@ def max_int(n: float) -> float:
 
 
 def _logsumexp(a: np.ndarray, dim: Any = None, keepdim: bool = False) -> np.ndarray:
-    import scipy.special
-    return scipy.special.logsumexp(a, axis=dim, keepdims=keepdim)
+    return scipy_special("logsumexp")(a, axis=dim, keepdims=keepdim)
 
 
 @reduction(promote="float", oracle=_logsumexp, autocast="float32:cuda", aliases=("special.logsumexp",))

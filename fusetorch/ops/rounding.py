@@ -4,32 +4,34 @@ from __future__ import annotations
 import numpy as np
 
 from . import primitives as P
-from .opdef import elementwise
+from .opdef import elementwise, not_implemented
 
 
-@elementwise(out="exact", bools=False, inplace=True, oracle=np.floor)
+@elementwise(out="exact", refuses="bool", inplace=True, oracle=np.floor)
 def floor(input):
     """Rounded down."""
     return P.floor(input)
 
 
-@elementwise(out="exact", bools=False, inplace=True, oracle=np.ceil)
+@elementwise(out="exact", refuses="bool", inplace=True, oracle=np.ceil)
 def ceil(input):
     """Rounded up."""
     return P.ceil(input)
 
 
-@elementwise(out="exact", bools=False, inplace=True, aliases=("fix",), oracle=np.trunc)
+@elementwise(out="exact", refuses="bool", inplace=True, aliases=("fix",), oracle=np.trunc)
 def trunc(input):
     """Rounded towards zero."""
     return P.trunc(input)
 
 
-@elementwise(out="exact", inplace=True, oracle=lambda a, decimals=0: np.round(a, decimals), aliases=("special.round",))
+@elementwise(refuses="bool", out="exact", inplace=True, oracle=lambda a, decimals=0: np.round(a, decimals), aliases=("special.round",))
 def round(input, *, decimals: int = 0):
     """Rounded to the nearest, ties to even, at ``decimals`` digits after the point."""
-    if decimals == 0 or not input.dtype.is_floating_point:
+    if decimals == 0:
         return P.round(input)
+    if input.dtype.category < 2:
+        raise not_implemented("round", input.dtype)
     s = 10.0**builtin_abs(decimals)
     return P.round(input * s) / s if decimals > 0 else P.round(input / s) * s
 

@@ -9,7 +9,7 @@ from ..dtypes import bool_, float32, float64, int32, int64
 from ..shapes import numel, wrap_dim
 from ..tensor import Tensor, active_tracer, wrap
 from .creation import place
-from .opdef import composite, fn, opaque
+from .opdef import composite, fn, not_implemented, opaque
 from .sorting import wide
 
 
@@ -68,7 +68,7 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
     return r.to(int32) if out_int32 else r
 
 
-@composite(out="exact")
+@composite(refuses="bool", out="exact")
 def bucketize(input, boundaries, *, out_int32=False, right=False):
     """``searchsorted(boundaries, input)`` for one row of ``boundaries``."""
     if boundaries.ndim != 1:
@@ -79,7 +79,9 @@ def bucketize(input, boundaries, *, out_int32=False, right=False):
 @composite()
 def bincount(input, weights=None, minlength=0):
     """How often each number 0, 1, ... occurs in an integer vector (or the sum of the weights of its occurrences)."""
-    if input.ndim != 1 or input.dtype.is_floating_point or input.dtype is bool_:
+    if input.ndim == 1 and (input.dtype.is_floating_point or input.dtype is bool_):
+        raise not_implemented("bincount", input.dtype)
+    if input.ndim != 1 or input.dtype.is_complex:
         raise RuntimeError("bincount only supports 1-d non-negative integral inputs.")
     if minlength < 0:
         raise RuntimeError("minlength should be >= 0")
@@ -93,7 +95,7 @@ def bincount(input, weights=None, minlength=0):
     return fn.zeros(size, dtype=d, device=input.device).scatter_add(0, input.long(), w)
 
 
-@composite(out="exact")
+@composite(refuses="bool integer complex", out="exact")
 def histc(input, bins=100, min=0, max=0):
     """How many elements fall into each of ``bins`` equal intervals from ``min`` to ``max`` (the data's range if both are 0)."""
     if bins <= 0:
@@ -116,7 +118,7 @@ def histc(input, bins=100, min=0, max=0):
     return counts.scatter_add(0, fn.where(inside, at, 0), inside.long()).to(input.dtype)
 
 
-@composite()
+@composite(refuses="complex")
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The distinct elements (or slices of ``dim``) in order, and on request where each element went and how often each occurs."""
     from .conversion import host_array
@@ -136,7 +138,7 @@ def _unique_result(values: np.ndarray, inverse: np.ndarray, counts: np.ndarray, 
     return out[0] if len(out) == 1 else tuple(out)
 
 
-@composite()
+@composite(refuses="complex")
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
     """Runs of equal elements (or slices of ``dim``) reduced to one, and on request the run of each element and the runs' lengths."""
     from .conversion import host_array
@@ -153,7 +155,7 @@ def unique_consecutive(input, return_inverse=False, return_counts=False, dim=Non
     return _unique_result(values, inverse.reshape(a.shape) if dim is None else inverse, counts, input, return_inverse, return_counts)
 
 
-@composite(out="exact", method=False)
+@composite(refuses="bool complex", out="exact", method=False, also={"element": "elements", "test_element": "test_elements"})
 def isin(elements, test_elements, *, assume_unique=False, invert=False):
     """Whether each element is one of ``test_elements``."""
     if not isinstance(elements, Tensor):
@@ -167,6 +169,8 @@ def isin(elements, test_elements, *, assume_unique=False, invert=False):
 @composite(method=False)
 def unravel_index(indices, shape):
     """Positions in a flattened tensor of ``shape`` as one coordinate tensor per dimension."""
+    if indices.dtype.category != 1:
+        raise TypeError(f"expected 'indices' to be integer dtype, but got {indices.dtype}")
     sizes = [shape] if isinstance(shape, int) else list(shape)
     out, rest = [], indices.to(int64)
     for k in range(len(sizes)):

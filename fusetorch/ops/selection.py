@@ -19,7 +19,7 @@ def where_elementwise(condition, input, other):
     return P.where(P.truth(condition), input, other)
 
 
-@composite(out=True)
+@composite(out="exact")
 def where(condition, input=None, other=None):
     """``input`` where ``condition``, else ``other``; with the condition alone, ``nonzero`` as a tuple."""
     if input is None:

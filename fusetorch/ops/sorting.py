@@ -35,7 +35,7 @@ def pick_vjp(ctx: Any, g: Any, _: Any) -> Any:
 # ---- sorting
 
 
-@opaque(real=True, name="sort_dim", layout="like", function=False, method=False, n_outputs=2)
+@opaque(refuses="complex", name="sort_dim", layout="like", function=False, method=False, n_outputs=2)
 def sort_dim(input, dim: int, descending: bool):
     """The elements in order along ``dim`` (equal ones stay in order; NaN counts as largest), and where each was."""
     return [(tuple(input.shape), input.dtype), (tuple(input.shape), int64)]
@@ -94,7 +94,7 @@ def _sort_by_rank(x: Any, dim: int, descending: bool) -> tuple[Any, Any]:
 sort_dim.vjp("out1")(pick_vjp)
 
 
-@opaque(real=True, name="topk_dim", function=False, method=False, n_outputs=2)
+@opaque(refuses="complex", name="topk_dim", function=False, method=False, n_outputs=2)
 def topk_dim(input, k: int, dim: int, largest: bool):
     """The ``k`` largest (or smallest) elements along ``dim`` in order, and where they were."""
     shape = tuple(k if d == dim else n for d, n in enumerate(input.shape))
@@ -153,7 +153,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     return topk_result(*fn.topk_dim(input, int(k), d, bool(largest)))
 
 
-@composite(out="exact", layout="row-major")
+@composite(refuses="bool", out="exact", layout="row-major")
 def kthvalue(input, k, dim=-1, keepdim=False):
     """``(values, indices)`` of the ``k``-th smallest element along ``dim``, counted from 1."""
     d = wrap_dim(dim, input.ndim)
@@ -197,7 +197,7 @@ def _median_op(name: str, ignore_nan: bool, doc: str) -> None:
             return _median(input.reshape(-1), 0, False, ignore_nan)[0]
         return median_result(*_median(input, wrap_dim(dim, input.ndim), keepdim, ignore_nan))
     f.__doc__ = doc
-    composite(name=name)(f)
+    composite(name=name, refuses="bool complex")(f)
 
 
 _median_op("median", False, "The lower median of all elements, or ``(values, indices)`` along ``dim``; NaN if there is one.")

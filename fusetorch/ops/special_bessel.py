@@ -15,6 +15,7 @@ from ..dtypes import float32
 from . import primitives as P
 from .expr import Expr
 from .opdef import elementwise, fn
+from .oracles import scipy_special
 
 # ---------------------------------------------------------------------------------------------------- coefficients; "near" and "far" of x
 
@@ -152,31 +153,25 @@ def _k(x: Expr, order: int, scaled: bool) -> Expr:
     return P.where(x < 0, math.nan, P.where(P.eq(x, 0), math.inf, r))
 
 
-def _scipy(name: str) -> Any:
-    def call(*a: Any) -> Any:
-        import scipy.special
-        return getattr(scipy.special, name)(*a)
-    return call
-
-
 def _function(name: str, body: Any, oracle: Any, doc: str, domain: tuple[float, float] = (-9.0, 12.0)) -> None:
     def f(input):  # noqa: ANN001, ANN202 - the signature is what the registry reads
         return body(input)
     f.__doc__ = doc
-    elementwise(name="special_" + name, promote="float", function=False, method=False, differentiable=False, domain=domain, oracle=oracle,
+    elementwise(name="special_" + name, also={"x": "input"}, refuses="half complex", promote="float", function=False, method=False,
+                differentiable=False, domain=domain, oracle=oracle,
                 aliases=("special." + name,))(f)
 
 
 for _n, _text in ((0, "order 0"), (1, "order 1")):
-    _function(f"bessel_j{_n}", lambda x, n=_n: _j(x, n), _scipy(f"j{_n}"), f"The Bessel function of the first kind, {_text}.")
-    _function(f"bessel_y{_n}", lambda x, n=_n: _y(x, n), _scipy(f"y{_n}"),
+    _function(f"bessel_j{_n}", lambda x, n=_n: _j(x, n), scipy_special(f"j{_n}"), f"The Bessel function of the first kind, {_text}.")
+    _function(f"bessel_y{_n}", lambda x, n=_n: _y(x, n), scipy_special(f"y{_n}"),
               f"The Bessel function of the second kind, {_text}; NaN below zero.", (0.1, 12.0))
     _function(f"modified_bessel_i{_n}",
-              lambda x, n=_n: _scaled_i(P.abs(x), n) * P.exp(P.abs(x)) * (1.0 if n == 0 else P.sign(x)), _scipy(f"i{_n}"),
+              lambda x, n=_n: _scaled_i(P.abs(x), n) * P.exp(P.abs(x)) * (1.0 if n == 0 else P.sign(x)), scipy_special(f"i{_n}"),
               f"The modified Bessel function of the first kind, {_text}.", (-5.0, 5.0))
-    _function(f"modified_bessel_k{_n}", lambda x, n=_n: _k(x, n, False), _scipy(f"k{_n}"),
+    _function(f"modified_bessel_k{_n}", lambda x, n=_n: _k(x, n, False), scipy_special(f"k{_n}"),
               f"The modified Bessel function of the second kind, {_text}; NaN below zero.", (0.1, 9.0))
-    _function(f"scaled_modified_bessel_k{_n}", lambda x, n=_n: _k(x, n, True), _scipy(f"k{_n}e"),
+    _function(f"scaled_modified_bessel_k{_n}", lambda x, n=_n: _k(x, n, True), scipy_special(f"k{_n}e"),
               f"``exp(input) * modified_bessel_k{_n}(input)``.", (0.1, 9.0))
 
 
@@ -186,7 +181,7 @@ def _spherical(x: Expr) -> Expr:
     return P.where(P.abs(x) < 0.5, small, P.where(P.isinf(x), 0.0, P.sin(x) / x))
 
 
-_function("spherical_bessel_j0", _spherical, lambda a: _scipy("spherical_jn")(0, a), "``sin(input) / input``, 1 at 0.")
+_function("spherical_bessel_j0", _spherical, lambda a: scipy_special("spherical_jn")(0, a), "``sin(input) / input``, 1 at 0.")
 
 #: Chebyshev coefficients: the middle, and the far parts above and below.
 AI_MID = (0.17890496063142566, -0.0755369065745531, -0.2131784031877102, 0.1611460831707565, -0.024864896937036193,
@@ -233,13 +228,13 @@ def _airy(x: Expr) -> Expr:
     return P.where(P.isinf(x), P.where(x > 0, 0.0, math.nan), r)
 
 
-_function("airy_ai", _airy, lambda a: _scipy("airy")(a)[0], "The Airy function Ai.", (-9.0, 6.0))
+_function("airy_ai", _airy, lambda a: scipy_special("airy")(a)[0], "The Airy function Ai.", (-9.0, 6.0))
 
 
 # ---------------------------------------------------------------------------------------------------- with gradients
 
 
-@elementwise(real=True, promote="float", inplace=True, aliases=("special.i0",), oracle=_scipy("i0"), domain=(-5.0, 12.0))
+@elementwise(refuses="complex", promote="float", inplace=True, aliases=("special.i0",), oracle=scipy_special("i0"), domain=(-5.0, 12.0))
 def i0(input):
     """The modified Bessel function of the first kind, order 0."""
     a = P.abs(input)
@@ -251,7 +246,8 @@ def _(ctx: Any, g: Any) -> Any:
     return g * fn.special_i1(ctx["input"])
 
 
-@elementwise(real=True, name="special_i0e", promote="float", function=False, method=False, aliases=("special.i0e",), oracle=_scipy("i0e"),
+@elementwise(refuses="complex", name="special_i0e", promote="float", function=False, method=False, aliases=("special.i0e",),
+             oracle=scipy_special("i0e"),
              domain=(-5.0, 12.0))
 def special_i0e(input):
     """``exp(-abs(input)) * i0(input)``."""
@@ -268,7 +264,7 @@ def _i1(x: Expr) -> Expr:
     return P.where(x < 0, -e, e)
 
 
-@elementwise(name="special_i1", promote="float", function=False, method=False, aliases=("special.i1",), oracle=_scipy("i1"),
+@elementwise(name="special_i1", promote="float", function=False, method=False, aliases=("special.i1",), oracle=scipy_special("i1"),
              domain=(-5.0, 12.0))
 def special_i1(input):
     """The modified Bessel function of the first kind, order 1."""
@@ -282,7 +278,7 @@ def _(ctx: Any, g: Any) -> Any:
     return g * (fn.i0(x) - fn.where(zero, 0.5, ctx["out"] / fn.where(zero, 1.0, x)))
 
 
-@elementwise(name="special_i1e", promote="float", function=False, method=False, aliases=("special.i1e",), oracle=_scipy("i1e"),
+@elementwise(name="special_i1e", promote="float", function=False, method=False, aliases=("special.i1e",), oracle=scipy_special("i1e"),
              domain=(-5.0, 12.0))
 def special_i1e(input):
     """``exp(-abs(input)) * i1(input)``."""

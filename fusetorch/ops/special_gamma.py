@@ -14,14 +14,7 @@ from ..tensor import Tensor
 from . import primitives as P
 from .expr import Expr
 from .opdef import composite, elementwise, fn
-
-
-def _scipy(name: str) -> Any:
-    def call(*a: Any) -> Any:
-        import scipy.special
-        return getattr(scipy.special, name)(*a)
-    return call
-
+from .oracles import scipy_special
 
 #: Bernoulli numbers B(2k) over (2k)!
 BERNOULLI = (1 / 12, -1 / 720, 1 / 30240, -1 / 1209600, 1 / 47900160, -691 / 1307674368000, 1 / 74724249600, -3617 / 10670622842880000)
@@ -48,8 +41,8 @@ def _whole(x: Expr) -> Expr:
     return P.eq(x, P.floor(x))
 
 
-@elementwise(name="special_zeta", numbers="any", promote="float", function=False, method=False, aliases=("special.zeta",),
-             oracle=_scipy("zeta"), domain=(1.5, 6.0))
+@elementwise(refuses="half", name="special_zeta", numbers="any", promote="float", function=False, method=False, aliases=("special.zeta",),
+             oracle=scipy_special("zeta"), domain=(1.5, 6.0))
 def special_zeta(input, other):
     """The Hurwitz zeta function: the sum of ``(other + k) ** -input`` over k = 0, 1, ...
 
@@ -81,7 +74,7 @@ def _(ctx: Any, g: Any) -> Any:
 
 
 @elementwise(name="polygamma_order", promote="float", function=False, method=False, domain=(0.5, 6.0),
-             oracle=lambda a, order: _scipy("polygamma")(order, a))
+             oracle=lambda a, order: scipy_special("polygamma")(order, a))
 def polygamma_order(input, order: int):
     """Derivative number ``order`` (1 or more) of digamma."""
     sign = 1.0 if order % 2 else -1.0
@@ -103,7 +96,7 @@ def polygamma(n, input):
     return fn.digamma(input) if n == 0 else fn.polygamma_order(input, int(n))
 
 
-@composite(inplace=True, out=True, aliases=("special.multigammaln",))
+@composite(refuses="bool", inplace=True, out=True, aliases=("special.multigammaln",))
 def mvlgamma(input, p):
     """The logarithm of the multivariate gamma function of dimension ``p``."""
     if p < 1:
@@ -167,14 +160,15 @@ def _edges(r: Expr, a: Expr, x: Expr, none: float) -> Expr:
     return P.where(bad, math.nan, r)
 
 
-@elementwise(promote="floating", inplace=True, numbers="none", aliases=("special.gammainc",), oracle=_scipy("gammainc"), domain=(0.3, 9.0))
+@elementwise(promote="floating", inplace=True, numbers="none", aliases=("special.gammainc",), oracle=scipy_special("gammainc"),
+             domain=(0.3, 9.0))
 def igamma(input, other):
     """The regularised lower incomplete gamma function of order ``input`` at ``other``. As in PyTorch there is a gradient for ``other``
     alone."""
     return _edges(_incomplete(input, other)[0], input, other, 0.0)
 
 
-@elementwise(promote="floating", inplace=True, numbers="none", aliases=("special.gammaincc",), oracle=_scipy("gammaincc"),
+@elementwise(promote="floating", inplace=True, numbers="none", aliases=("special.gammaincc",), oracle=scipy_special("gammaincc"),
              domain=(0.3, 9.0))
 def igammac(input, other):
     """The regularised upper incomplete gamma function: ``1 - igamma(input, other)``. As in PyTorch there is a gradient for ``other``

@@ -8,13 +8,7 @@ from ..dtypes import float32
 from . import primitives as P
 from .expr import Expr
 from .opdef import elementwise, fn
-
-
-def _scipy(name: str) -> Any:
-    def call(*a: Any) -> Any:
-        import scipy.special
-        return getattr(scipy.special, name)(*a)
-    return call
+from .oracles import scipy_special
 
 
 def scaled_erfc(x: Expr) -> Expr:
@@ -29,7 +23,8 @@ def scaled_erfc(x: Expr) -> Expr:
     return P.where(P.isnan(x), x, r)
 
 
-@elementwise(name="special_erfcx", promote="float", function=False, method=False, aliases=("special.erfcx",), oracle=_scipy("erfcx"),
+@elementwise(refuses="half", name="special_erfcx", promote="float", function=False, method=False, aliases=("special.erfcx",),
+             oracle=scipy_special("erfcx"),
              domain=(-2.0, 12.0))
 def special_erfcx(input):
     """``exp(input**2) * erfc(input)``, without overflow for large input."""
@@ -41,7 +36,7 @@ def _(ctx: Any, g: Any) -> Any:
     return g * (2.0 * ctx["input"] * ctx["out"] - 2.0 / math.sqrt(math.pi))
 
 
-@elementwise(name="special_ndtr", promote="float", function=False, method=False, aliases=("special.ndtr",), oracle=_scipy("ndtr"))
+@elementwise(name="special_ndtr", promote="float", function=False, method=False, aliases=("special.ndtr",), oracle=scipy_special("ndtr"))
 def special_ndtr(input):
     """The area under the standard normal density up to ``input``."""
     return P.erfc(input * -math.sqrt(0.5)) * 0.5
@@ -54,8 +49,8 @@ def _log_ndtr(x: Expr) -> Expr:
     return P.where(x < -1.0, tail, P.log1p(P.erfc(z) * -0.5))
 
 
-@elementwise(name="special_log_ndtr", promote="float", function=False, method=False, aliases=("special.log_ndtr",),
-             oracle=_scipy("log_ndtr"), domain=(-12.0, 3.0))
+@elementwise(refuses="half", name="special_log_ndtr", promote="float", function=False, method=False, aliases=("special.log_ndtr",),
+             oracle=scipy_special("log_ndtr"), domain=(-12.0, 3.0))
 def special_log_ndtr(input):
     """``log(ndtr(input))``, accurate in both tails."""
     return _log_ndtr(input)
@@ -67,7 +62,8 @@ def _(ctx: Any, g: Any) -> Any:
     return g * (math.sqrt(2.0 / math.pi) / fn.special_erfcx(ctx["input"] * -math.sqrt(0.5)))
 
 
-@elementwise(name="special_ndtri", promote="float", function=False, method=False, aliases=("special.ndtri",), oracle=_scipy("ndtri"),
+@elementwise(refuses="half", name="special_ndtri", promote="float", function=False, method=False, aliases=("special.ndtri",),
+             oracle=scipy_special("ndtri"),
              domain=(0.02, 0.98))
 def special_ndtri(input):
     """The inverse of ``ndtr``: infinite at 0 and 1, NaN beyond."""
@@ -92,7 +88,7 @@ def _(ctx: Any, g: Any) -> Any:
     return g * (y * y * 0.5).exp() * math.sqrt(2.0 * math.pi)
 
 
-@elementwise(name="special_entr", promote="float", function=False, method=False, aliases=("special.entr",), oracle=_scipy("entr"),
+@elementwise(name="special_entr", promote="float", function=False, method=False, aliases=("special.entr",), oracle=scipy_special("entr"),
              domain=(0.1, 3.0))
 def special_entr(input):
     """``-input * log(input)``: 0 at 0, minus infinity below."""
@@ -105,8 +101,9 @@ def _(ctx: Any, g: Any) -> Any:
     return g * (-ctx["input"].log() - 1.0)
 
 
-@elementwise(real=True, name="special_xlog1py", numbers="any", promote="float", function=False, method=False, aliases=("special.xlog1py",),
-             oracle=_scipy("xlog1py"), domain=(0.2, 3.0))
+@elementwise(refuses="complex", name="special_xlog1py", numbers="any", promote="float", function=False, method=False,
+             aliases=("special.xlog1py",),
+             oracle=scipy_special("xlog1py"), domain=(0.2, 3.0))
 def special_xlog1py(input, other):
     """``input * log1p(other)``, 0 where ``input`` is 0 (and ``other`` is not NaN)."""
     return P.where(P.eq(input, 0) & ~P.isnan(other), P.where(P.isnan(other), other, 0.0), input * P.log1p(other))

@@ -1,6 +1,6 @@
 """Orthogonal polynomials at a degree per element: three-term recurrences (Abramowitz and Stegun, chapter 22). No gradients, as in PyTorch.
 
-The recurrence runs to the largest degree.
+The recurrence runs to the largest degree, which is at most :data:`LARGEST`.
 """
 from __future__ import annotations
 
@@ -13,6 +13,8 @@ from .opdef import composite, compute_dtype, fn, opaque
 
 #: Degrees from which Hermite polynomials are NaN, as in PyTorch.
 HERMITE_LIMIT = 128
+#: The largest degree that is computed: a recurrence takes as many steps.
+LARGEST = 100_000
 
 
 class _Polynomial(NamedTuple):
@@ -27,7 +29,7 @@ class _Polynomial(NamedTuple):
 _FAMILIES: dict[str, _Polynomial] = {}
 
 
-@opaque(real=True, function=False, method=False, differentiable=False)
+@opaque(refuses="complex", function=False, method=False, differentiable=False)
 def polynomial_values(x, degrees, family: str):
     """``p(degrees)`` of a family at ``x``, two tensors of one shape; 0 for negative degrees."""
     return [(tuple(x.shape), x.dtype)]
@@ -40,7 +42,11 @@ def _recurrence(x: Any, degrees: Any, family: str) -> Any:
     x = x * 2 - 1 if p.shift else x
     before, now = fn.ones_like(x), p.first(x)
     out = fn.where(n == 0, before, fn.zeros_like(x))
-    for k in range(1, min(top, 1000) + 1):
+    if p.limit is not None:
+        top = min(top, p.limit)
+    if top > LARGEST:
+        raise NotImplementedError(f"special.{family}: degrees up to {LARGEST} are supported, got {top}")
+    for k in range(1, top + 1):
         out = fn.where(n == k, now, out)
         before, now = now, p.step(x, now, before, k)
     return out.contiguous()._a
@@ -66,7 +72,8 @@ def _polynomial(name: str, doc: str, first: Callable, step: Callable, shift: boo
         r = fn.polynomial_values(at.contiguous(), whole.contiguous(), name).to(d)
         return r if limit is None else fn.where(degree > limit, float("nan"), r)
     f.__doc__ = doc
-    composite(name=f"special_{name}", layout="elementwise", function=False, method=False, differentiable=False, out=True,
+    composite(name=f"special_{name}", also={"x": "input"}, refuses="half complex", layout="elementwise", function=False, method=False,
+              differentiable=False, out=True,
               aliases=(f"special.{name}",))(f)
 
 

@@ -73,14 +73,14 @@ def _trapezoids(y: Any, x: Any, dx: Any, dim: int) -> tuple[Any, int]:
     return (y.narrow(d, 1, n - 1) + y.narrow(d, 0, n - 1)) * _spacing(x, dx, y, d) / 2, d
 
 
-@composite(method=False, aliases=("trapz",))
+@composite(refuses="bool", method=False, aliases=("trapz",))
 def trapezoid(y, x=None, *, dx=None, dim=-1):
     """The integral along ``dim`` by the trapezoidal rule, at positions ``x`` or with spacing ``dx``."""
     parts, d = _trapezoids(y, x, dx, dim)
     return parts.sum(d)
 
 
-@composite(method=False)
+@composite(refuses="bool", method=False)
 def cumulative_trapezoid(y, x=None, *, dx=None, dim=-1):
     """The integral up to each position but the first."""
     parts, d = _trapezoids(y, x, dx, dim)
