@@ -13,7 +13,7 @@ import numpy as np
 from ..tensor import Tensor, strides_of
 
 if TYPE_CHECKING:
-    from .trace import Source, Storage
+    from .symbolic import Source, Storage
 
 
 def start_of(a: Any) -> int:

@@ -11,13 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ..autograd import GradMode, Node, _Sink, edge_of, keep, run_backward, set_history
+from ..shapes import contiguous_strides
 from ..tensor import Tensor, wrap
 from .effects import Rehearsal
 from .interpret import filled
 from .ir import Graph, Value, base_of, is_number
 from .passes.partition import choose_saved
 from .plan import Plan
-from .trace import Boundary, Source, Storage, TracedArray, Tracer, contiguous_strides
+from .symbolic import Source, Storage, TracedArray
+from .trace import Boundary, Tracer
 from .verify import checked
 
 if TYPE_CHECKING:

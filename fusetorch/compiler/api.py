@@ -15,7 +15,8 @@ from .effects import Effects
 from .entry import Busy, Entry, finish
 from .guards import StateGuard, Unguardable, explain_miss, signature
 from .places import Filled, Place, moved
-from .trace import Source, Tracer, one_at_a_time
+from .symbolic import Source
+from .trace import Tracer, one_at_a_time
 from .undo import Snapshot, undo
 
 MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")

@@ -25,7 +25,8 @@ from .ir import Value
 from .places import Place
 from .plan import Plan
 from .results import Shape, fill
-from .trace import Source, Storage, TracedArray, Tracer, other_dtype, real_view, span_array
+from .symbolic import Source, Storage, TracedArray, other_dtype, real_view, span_array
+from .trace import Tracer
 from .verify import checked
 
 

@@ -10,7 +10,8 @@ from .. import cpu_backend
 from .ir import Graph, Node, Value
 
 if TYPE_CHECKING:
-    from .trace import Storage, Tracer
+    from .symbolic import Storage
+    from .trace import Tracer
 
 
 def backend(device: Any) -> Any:
@@ -40,7 +41,7 @@ def evaluate(graph: Graph, wanted: Iterable[Value], given: dict[Value, Any], on_
 
 def run_node(node: Node, arrays: list[Any]) -> list[Any]:
     """Runs one node on arrays of its inputs."""
-    from .trace import real_view
+    from .symbolic import real_view
     out = node.outputs[0]
     b = backend(out.device)
     if node.kind == "input":
@@ -62,7 +63,7 @@ def run_node(node: Node, arrays: list[Any]) -> list[Any]:
 
 def run_write(node: Node, arrays: list[Any]) -> Any:
     """New memory with what a write node lays into it."""
-    from .trace import real_view
+    from .symbolic import real_view
     out, fill = node.outputs[0], node.attrs["fill"]
     b = backend(out.device)
     if fill is None:
@@ -114,7 +115,7 @@ def filled(v: Value, number: Any) -> Any:
 
 def input_array(storage: Storage) -> Any:
     """The row-major memory of a lifted storage."""
-    from .trace import span_array
+    from .symbolic import span_array
     a = storage.real
     place = storage.initial.device
     if place.type == "cpu":
@@ -124,7 +125,7 @@ def input_array(storage: Storage) -> Any:
 
 def run_eagerly(tracer: Tracer) -> None:
     """Gives every living tensor of a broken trace its value, and the lifted ones what was written to them."""
-    from .trace import TracedArray, other_dtype, real_view
+    from .symbolic import TracedArray, other_dtype, real_view
     tensors = [t for t in tracer.made if type(t._a) is TracedArray and t._a.tracer is tracer]
     tensors += [t for t, _, traced in tracer.lifted.values() if type(t._a) is TracedArray and t._a is not traced]
     tensors += [t for t in tracer.holders.values() if type(t._a) is TracedArray and id(t) not in tracer.lifted]

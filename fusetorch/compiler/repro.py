@@ -22,7 +22,7 @@ from ..runtime.device import device as device_class
 from .interpret import backend, contiguous, filled
 from .ir import Graph, Value
 from .printer import FEW, spec_names, to_script
-from .trace import real_view
+from .symbolic import real_view
 
 
 class Expressions:

@@ -23,72 +23,16 @@ from ..errors import DataDependentError
 from ..formats import RESULT_LAYOUTS
 from ..ops.opdef import LoopSpec, OpDef
 from ..runtime.device import device as device_class
-from ..runtime.memory import DeviceArray
 from ..runtime.meta import MetaArray
 from ..runtime.rng import Counter
-from ..shapes import broadcast_shapes, contiguous_strides, numel
+from ..shapes import broadcast_shapes, contiguous_strides
 from ..tensor import Meta, Tensor, _grad_reads, _number_hook, _watchers, strides_of, wrap
-from .alias import Span, end_of, overlap, start_of
-from .ir import Graph, Value, base_of, is_number, same_strides, user_location
+from .alias import Span, end_of, start_of
+from .ir import Graph, Value, base_of, is_number, user_location
+from .symbolic import Source, Storage, TracedArray, inverse, layouts_of, memory_layout, order_of, permuted
 
 #: The tracer is found through a global, so there is one trace at a time in a process.
 one_at_a_time = threading.RLock()
-
-
-class Storage:
-    """Memory during a trace: ``value`` is its contents now, ``initial`` what it held when it was lifted (``None`` if made here)."""
-
-    __slots__ = ("value", "initial", "real", "source", "extent")
-
-    def __init__(self, value: Value, initial: Value | None = None) -> None:
-        self.value = value
-        self.initial = initial
-        self.real: Any = None       # the array itself, for lifted memory; or what a finished run produced
-        self.source: Any = None     # for lifted memory: the Source it is re-read from
-        self.extent = (0, 0)        # and the addresses it lies between
-
-    def meets(self, other: Storage) -> bool:
-        """Whether two lifted storages have memory in common."""
-        return self.extent[0] < other.extent[1] and other.extent[0] < self.extent[1] and overlap(self.real, other.real)
-
-
-class TracedArray:
-    """A strided view of a storage, with the attributes that arrays of every backend have.
-
-    ``dtype`` may differ from the storage's: its memory as parts of complex numbers, or the other way around. Strides and offset are in
-    elements of it.
-    """
-
-    __slots__ = ("tracer", "storage", "shape", "strides", "offset", "dtype", "device", "__weakref__")
-
-    def __init__(self, tracer: Tracer, storage: Storage, shape: tuple[int, ...], strides: tuple[int, ...], offset: int,
-                 dtype: dtype | None = None) -> None:
-        self.tracer, self.storage = tracer, storage
-        self.shape, self.strides, self.offset = shape, strides, offset
-        self.dtype: dtype = storage.value.dtype if dtype is None else dtype
-        self.device = storage.value.device
-
-    @property
-    def size(self) -> int:
-        """The number of elements."""
-        return numel(self.shape)
-
-    @property
-    def ndim(self) -> int:
-        """The number of dimensions."""
-        return len(self.shape)
-
-    @property
-    def itemsize(self) -> int:
-        """Bytes per element."""
-        return self.dtype.itemsize
-
-    @property
-    def whole(self) -> bool:
-        """Whether this covers its storage in order."""
-        held = self.storage.value
-        return self.offset == 0 and numel(self.shape) == held.size and self.dtype is held.dtype and same_strides(
-            self.shape, self.strides, contiguous_strides(self.shape))
 
 
 class Boundary(Node):
@@ -107,18 +51,6 @@ class Boundary(Node):
 
     def release(self) -> None:
         """Nothing is saved here."""
-
-
-class Source:
-    """Where a lifted tensor comes from at each call: an argument, or an object that holds it."""
-
-    __slots__ = ("kind", "where", "tensor", "owner")
-
-    def __init__(self, kind: str, where: Any, tensor: Tensor | None) -> None:
-        self.kind = kind        # "arg" (where: position among the flattened arguments), "object", "number", "rng", "span"
-        self.where = where
-        self.tensor = tensor    # the tensor object (kinds "arg" while tracing, and "object")
-        self.owner: Source | None = None  # set if it is this one's .grad
 
 
 class Tracer:
@@ -345,14 +277,14 @@ class Tracer:
         shape = tuple(broadcast_shapes(*[a.shape for a in arrays]))
         order = self._dense_order(spec, shape, arrays) if axes is None and outs is None else None
         if order is not None:  # results lie as eager ones do: the loop runs over their memory in order
-            arrays = [_permuted(a, len(shape), order) for a in arrays]
+            arrays = [permuted(a, len(shape), order) for a in arrays]
             shape = tuple([shape[d] for d in order])
         inputs = [self.read(a) for a in arrays]
         place = next((v.device for v in inputs if v.device.type != "cpu"), inputs[0].device)
         inputs = [v if v.device == place or is_number(base_of(v)[0]) else self._move(v, place) for v in inputs]
         values = self.graph.loop(spec, inputs, shape, axes, tuple(scalars), place)
         if order is not None:
-            return [_permuted(self._wrap(v), len(shape), _inverse(order)) for v in values]
+            return [permuted(self._wrap(v), len(shape), inverse(order)) for v in values]
         if outs is None:
             rule = "" if axes is None or spec.op is None else spec.op.layout
             return [self._laid_out(v, rule if f else "", arrays) for v, f in zip(values, spec.full)]
@@ -366,15 +298,16 @@ class Tracer:
         """The dimensions of an elementwise result from the slowest to the fastest where that is another order than row-major."""
         if len(shape) < 2 or (spec.op is not None and spec.op.row_major) or "iota" in spec.primitives:  # positions count in that order
             return None
-        return _order(shape, RESULT_LAYOUTS["elementwise" if spec.op is None else spec.op.layout or "elementwise"](shape, _layouts(arrays)))
+        rule = RESULT_LAYOUTS["elementwise" if spec.op is None else spec.op.layout or "elementwise"]
+        return order_of(shape, rule(shape, layouts_of(arrays)))
 
     def _laid_out(self, v: Value, rule: str, arrays: Sequence[TracedArray]) -> TracedArray:
         """A row-major result in the order that its operation's rule wants."""
-        order = _order(v.shape, RESULT_LAYOUTS[rule](v.shape, _layouts(arrays))) if rule else None
+        order = order_of(v.shape, RESULT_LAYOUTS[rule](v.shape, layouts_of(arrays))) if rule else None
         if order is None:
             return self._wrap(v)
-        a = _permuted(self._wrap(v), len(v.shape), order)
-        return _permuted(self._wrap(self._convert(self.read(a), v.dtype)), len(v.shape), _inverse(order))
+        a = permuted(self._wrap(v), len(v.shape), order)
+        return permuted(self._wrap(self._convert(self.read(a), v.dtype)), len(v.shape), inverse(order))
 
     def view(self, op: OpDef, a: TracedArray, attrs: tuple) -> TracedArray:
         """A view op: other strides over the same storage."""
@@ -509,28 +442,6 @@ def _spec(name: str, dtypes: Sequence[dtype], *params: Any) -> LoopSpec:
     return spec
 
 
-def _permuted(a: TracedArray, rank: int, order: Sequence[int]) -> TracedArray:
-    """A symbolic array, with ``rank`` dimensions, in another order of dimensions."""
-    lead = rank - len(a.shape)
-    shape, strides = (1,) * lead + tuple(a.shape), (0,) * lead + tuple(a.strides)
-    return TracedArray(a.tracer, a.storage, tuple([shape[d] for d in order]), tuple([strides[d] for d in order]), a.offset, a.dtype)
-
-
-def _layouts(arrays: Sequence[TracedArray]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
-    return [(tuple(a.shape), tuple(a.strides)) for a in arrays]
-
-
-def _order(shape: Sequence[int], strides: Sequence[int] | None) -> list[int] | None:
-    """The dimensions from the slowest to the fastest; ``None`` where that is row-major."""
-    if strides is None or same_strides(shape, strides, contiguous_strides(shape)):
-        return None
-    return sorted(range(len(shape)), key=lambda d: -strides[d])
-
-
-def _inverse(order: Sequence[int]) -> list[int]:
-    return sorted(range(len(order)), key=order.__getitem__)
-
-
 def _numbered(place: device_class) -> device_class:
     """The device that memory is on: ``cuda`` is ``cuda:0``."""
     return device_class("cuda", 0) if place.type == "cuda" and place.index is None else place
@@ -538,49 +449,3 @@ def _numbered(place: device_class) -> device_class:
 
 class DynamicShape(RuntimeError):
     """Raised by a shape rule whose result depends on values (``nonzero``)."""
-
-
-def memory_layout(shape: tuple[int, ...], strides: tuple[int, ...]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """``(base shape, strides)``: an array's memory as row-major memory plus a view of it.
-
-    A permuted dense array becomes its memory in order; anything else the one-dimensional span that it touches.
-    """
-    if same_strides(shape, strides, contiguous_strides(shape)) or 0 in shape:
-        return shape, contiguous_strides(shape)
-    order = sorted(range(len(shape)), key=lambda d: -strides[d])
-    inner = tuple(shape[d] for d in order)
-    if same_strides(inner, [strides[d] for d in order], contiguous_strides(inner)):
-        return inner, strides
-    return (1 + sum((n - 1) * s for n, s in zip(shape, strides)),), strides
-
-
-def span_array(a: Any, base_shape: tuple[int, ...]) -> Any:
-    """The memory of a real array as the row-major base that :func:`memory_layout` describes."""
-    if tuple(a.shape) == base_shape and (a.flags.c_contiguous if isinstance(a, np.ndarray) else a.is_contiguous):
-        return a
-    if isinstance(a, np.ndarray):
-        return np.lib.stride_tricks.as_strided(a, base_shape, [s * a.itemsize for s in contiguous_strides(base_shape)])
-    return a.view(base_shape, contiguous_strides(base_shape), a.offset)
-
-
-def other_dtype(a: TracedArray) -> dtype | None:
-    """The dtype of a symbolic array where it is not that of its storage."""
-    return None if a.dtype is a.storage.value.dtype else a.dtype
-
-
-def real_view(a: Any, shape: tuple[int, ...], strides: tuple[int, ...], offset: int, d: dtype | None = None) -> Any:
-    """A strided view of a real row-major array, with ``d`` of its memory as that dtype."""
-    if d is not None and isinstance(a, np.ndarray):
-        a = a.reshape(-1)
-        a = a[:a.size // 2 * 2].view(d.np) if d.is_complex else a.view(d.np)
-    elif d is not None:
-        start = a.offset * a.dtype.itemsize // d.itemsize
-        return DeviceArray(a.storage, tuple(shape), tuple(strides), start + offset, d)
-    if isinstance(a, np.ndarray):
-        from ..ops.views import strided
-        if tuple(a.shape) == tuple(shape) and offset == 0 and same_strides(shape, strides, contiguous_strides(shape)):
-            return a
-        return strided(a, tuple(shape), tuple(s * a.itemsize for s in strides), offset * a.itemsize)
-    return a.view(tuple(shape), tuple(strides), a.offset + offset)
-
-
