@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import scipy.special
 
+import fusetorch as torch
 from fusetorch.ops import philox, special
 
 RNG = np.random.default_rng(0)
@@ -103,3 +104,13 @@ def test_philox_broadcasts_and_is_uniform():
     assert abs(u.mean() - 0.5) < 3e-3 and abs(u.var() - 1 / 12) < 1e-3
     assert len(np.unique(bits)) > 199000
     assert abs(np.corrcoef(u[:, 0], u[:, 1])[0, 1]) < 0.01
+
+
+def test_polynomials_of_high_degree():
+    x = torch.tensor([0.3, -0.7], dtype=torch.float64)
+    for n in (1001, 3000):
+        np.testing.assert_allclose(torch.special.legendre_polynomial_p(x, torch.tensor(n)).numpy(),
+                                   scipy.special.eval_legendre(n, x.numpy()), atol=1e-13)
+    with pytest.raises(NotImplementedError, match="degrees up to"):
+        torch.special.legendre_polynomial_p(x, torch.tensor(10**9))
+    assert torch.special.hermite_polynomial_h(x, torch.tensor(10**9)).isnan().all()
