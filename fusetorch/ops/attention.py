@@ -183,17 +183,24 @@ def _mask(mask: Any, name: str, target: Any) -> Any:
     return mask
 
 
-def _projected(query: Any, key: Any, value: Any, weight: Any, bias: Any) -> list[Any]:
-    """Queries, keys and values from one weight (3 E, E): one product where the inputs are the same tensor."""
+def _heads(rows: Any, parts: int, heads: int) -> Any:
+    """(L, N, parts * E) as ``parts`` tensors (N, heads, L, E / heads) over the same memory."""
+    length, batch, width = rows._a.shape
+    return rows.reshape(length, batch, parts, heads, width // (parts * heads)).permute(2, 1, 3, 0, 4)
+
+
+def _projected(query: Any, key: Any, value: Any, weight: Any, bias: Any, heads: int) -> list[Any]:
+    """The heads of queries, keys and values from one weight (3 E, E): one product where the inputs are the same tensor."""
     e = query._a.shape[-1]
+
+    def made(x: Any, start: int, stop: int) -> list[Any]:
+        whole = start == 0 and stop == 3
+        w, b = [t if t is None or whole else t[start * e:stop * e] for t in (weight, bias)]
+        found = _heads(fn.linear(x, w, b), stop - start, heads)
+        return [found[k] for k in range(stop - start)]
     if key is value:
-        if query is key:
-            rows = fn.linear(query, weight, bias)
-            return [rows[..., :e], rows[..., e:2 * e], rows[..., 2 * e:]]
-        rows = fn.linear(key, weight[e:], None if bias is None else bias[e:])
-        return [fn.linear(query, weight[:e], None if bias is None else bias[:e]), rows[..., :e], rows[..., e:]]
-    return [fn.linear(x, weight[k * e:(k + 1) * e], None if bias is None else bias[k * e:(k + 1) * e])
-            for k, x in enumerate((query, key, value))]
+        return made(query, 0, 3) if query is key else made(query, 0, 1) + made(key, 1, 3)
+    return made(query, 0, 1) + made(key, 1, 2) + made(value, 2, 3)
 
 
 def _check(condition: bool, message: str) -> None:
@@ -260,6 +267,7 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
         attn_mask, is_causal = _mask(attn_mask, "attn_mask", query.dtype), False
     _check(e == embed_dim_to_check, f"was expecting embedding dimension of {embed_dim_to_check}, but got {e}")
     _check(e % num_heads == 0, f"embed_dim {e} not divisible by num_heads {num_heads}")
+    head = e // num_heads
     if use_separate_proj_weight:
         _check(key._a.shape[:2] == value._a.shape[:2], f"key's sequence and batch dims {key.shape[:2]} do not match "
                                                           f"value's {value.shape[:2]}")
@@ -267,59 +275,51 @@ def multi_head_attention_forward(query, key, value, embed_dim_to_check, num_head
         for n, w in zip("qkv", weights):
             _check(w is not None, f"use_separate_proj_weight is True but {n}_proj_weight is None")
         biases = (None,) * 3 if in_proj_bias is None else in_proj_bias.chunk(3)
-        q, k, v = [fn.linear(x, w, b) for x, w, b in zip((query, key, value), weights, biases)]
+        q, k, v = [_heads(fn.linear(x, w, b), 1, num_heads)[0] for x, w, b in zip((query, key, value), weights, biases)]
     else:
         _check(key._a.shape == value._a.shape, f"key shape {key.shape} does not match value shape {value.shape}")
         _check(in_proj_weight is not None, "use_separate_proj_weight is False but in_proj_weight is None")
-        q, k, v = _projected(query, key, value, in_proj_weight, in_proj_bias)
+        q, k, v = _projected(query, key, value, in_proj_weight, in_proj_bias, num_heads)
     if attn_mask is not None:
         want = (length, key._a.shape[0]) if attn_mask.ndim == 2 else (batch * num_heads, length, key._a.shape[0])
         if tuple(attn_mask.shape) != want:
             raise RuntimeError(f"The shape of the {attn_mask.ndim}D attn_mask is {attn_mask.shape}, but should be {want}.")
-        attn_mask = attn_mask.unsqueeze(0) if attn_mask.ndim == 2 else attn_mask
     _check((bias_k is None) == (bias_v is None), "bias_k and bias_v must be given together")
     more = 0
     if bias_k is not None:
         _check(static_k is None and static_v is None, "bias cannot be added to static key or value.")
-        k, v, more = fn.cat([k, bias_k.expand(1, batch, e)]), fn.cat([v, bias_v.expand(1, batch, e)]), 1
-    head = e // num_heads
-
-    def heads(x: Any) -> Any:
-        return x.reshape(x._a.shape[0], batch * num_heads, head).transpose(0, 1)
-    q = heads(q)
+        k, v = [fn.cat([x, _heads(b.expand(1, batch, e), 1, num_heads)[0]], 2) for x, b in ((k, bias_k), (v, bias_v))]
+        more = 1
     for name, x in (("static_k", static_k), ("static_v", static_v)):
         if x is not None:
             _check(x._a.shape[0] == batch * num_heads, f"expecting {name}.size(0) of {batch * num_heads}, but got {x._a.shape[0]}")
             _check(x._a.shape[2] == head, f"expecting {name}.size(2) of {head}, but got {x._a.shape[2]}")
-    k, v = heads(k) if static_k is None else static_k, heads(v) if static_v is None else static_v
+    k, v = [x if s is None else s.reshape(batch, num_heads, s._a.shape[1], head) for x, s in ((k, static_k), (v, static_v))]
     if add_zero_attn:
-        zero = fn.zeros((batch * num_heads, 1, head), dtype=k.dtype, device=k.device)
-        k, v, more = fn.cat([k, zero], 1), fn.cat([v, zero], 1), more + 1
+        zero = fn.zeros((batch, num_heads, 1, head), dtype=k.dtype, device=k.device)
+        k, v, more = fn.cat([k, zero], 2), fn.cat([v, zero], 2), more + 1
     if more:
         attn_mask, key_padding_mask = [None if m is None else fn.pad(m, (0, more)) for m in (attn_mask, key_padding_mask)]
-    size = k._a.shape[1]
+    size = k._a.shape[2]
+    if attn_mask is not None and attn_mask.ndim == 3:
+        attn_mask = attn_mask.reshape(batch, num_heads, *attn_mask._a.shape[1:])
     if key_padding_mask is not None:
         if tuple(key_padding_mask.shape) != (batch, size):
             raise AssertionError(f"expecting key_padding_mask shape of {(batch, size - more)}, but got "
                                  f"{(key_padding_mask.shape[0], key_padding_mask.shape[1] - more)}")
-        each = key_padding_mask.reshape(batch, 1, 1, size).expand(batch, num_heads, 1, size).reshape(batch * num_heads, 1, size)
+        each = key_padding_mask.reshape(batch, 1, 1, size)
         attn_mask = each if attn_mask is None else attn_mask + each
     dropout_p = dropout_p if training else 0.0
     if need_weights:
-        scores = fn.bmm(q * (1.0 / math.sqrt(head)), k.transpose(1, 2))
+        scores = fn.matmul(q * (1.0 / math.sqrt(head)), k.transpose(-1, -2))
         weights = fn.softmax(scores if attn_mask is None else scores + attn_mask, -1)
         if dropout_p > 0.0:
             weights = fn.dropout(weights, dropout_p, True)
-        out = fn.bmm(weights, v)
-        weights = weights.reshape(batch, num_heads, length, size)
+        out = fn.matmul(weights, v)
         weights = weights.mean(1) if average_attn_weights else weights
         weights = weights if batched else weights.squeeze(0)
     else:
-        if attn_mask is not None:
-            shape = (1, 1) if attn_mask._a.shape[0] == 1 else (batch, num_heads)
-            attn_mask = attn_mask.reshape(*shape, *attn_mask._a.shape[1:])
-        q, k, v = [x.reshape(batch, num_heads, x._a.shape[1], head) for x in (q, k, v)]
         out, weights = scaled_dot_product_attention.body(q, k, v, attn_mask, dropout_p, is_causal), None
-    out = fn.linear(out.reshape(batch * num_heads, length, head).transpose(0, 1).reshape(length * batch, e), out_proj_weight, out_proj_bias)
+    out = fn.linear(out.permute(2, 0, 1, 3).reshape(length * batch, e), out_proj_weight, out_proj_bias)
     out = out.reshape(length, batch, out._a.shape[1])
     return out if batched else out.squeeze(1), weights

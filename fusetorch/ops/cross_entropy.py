@@ -12,9 +12,11 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import int64
+from ..tensor import tracing
+from . import loops
 from . import primitives as P
 from .expr import cast, const, count, iota, reduce
-from .losses import SMALL, loss_reduction, tracing
+from .losses import SMALL, loss_reduction
 from .opdef import As, Short, composite, fn, reduction
 
 
@@ -199,22 +201,18 @@ def _(input, target, weight=None, size_average=None, ignore_index=-100, reduce=N
             and 0 < x.size <= SMALL and weight is size_average is reduce is None and reduction in ("mean", "sum") and not label_smoothing):
         return None
     n, classes = x.shape
-    if t.min() < 0 or t.max() >= classes or (ignore_index >= 0 and (t == ignore_index).any()):
+    if np.minimum.reduce(t) < 0 or np.maximum.reduce(t) >= classes:
         return None  # ignored rows, or an error
-    rows = np.arange(n)
-    top = x.max(1, keepdims=True)
-    p = np.exp(x - top)
-    total = p.sum(1, keepdims=True)
-    loss = (np.log(total) + top)[:, 0] - x[rows, t]
-    scale = x.dtype.type(1 / n if reduction == "mean" else 1.0)
+    t = t.reshape(n, 1)
+    loss, counted, lse = loops.run(cross_entropy_rows, (x, t, None), (ignore_index, None), (1,))
+    rows = n if ignore_index < 0 else np.add.reduce(counted, None)
+    if not rows:
+        return None
+    scale = x.dtype.type(1 / rows if reduction == "mean" else 1.0)
 
-    def backward(g):
-        gx = p / total
-        gx[rows, t] -= 1
-        gx *= g * scale
-        return (gx,)
-    result = np.asarray(np.add.reduce(loss) * scale)
-    return Short(result, (input,), (), backward) if np.isfinite(result) else None
+    def backward(g: np.ndarray) -> list:
+        return loops.run(cross_entropy_grad, (x, (g * scale).reshape(1, 1), t, lse, None), (ignore_index, None), (1,))
+    return Short(np.asarray(np.add.reduce(loss, None) * scale), (input,), (input,), backward)
 
 
 def _soft(input: Any, target: Any, weight: Any, reduction: str, label_smoothing: float) -> Any:

@@ -17,12 +17,15 @@ def _backend() -> Any:
     return cpu_backend
 
 
-def run(op: OpDef, arrays: Sequence[np.ndarray | None], numbers: Sequence[float] = (), axes: tuple[int, ...] | None = None) -> list[np.ndarray]:
-    """The results of ``op`` on arrays of at least one dimension (``None``: an operand that is not given), with ``numbers`` for its run-time
-    scalars; reduced ones keep the axes with size 1."""
-    key = (*[a if a is None else a.dtype.num << 2 | 2 for a in arrays], *[False] * len(numbers))  # as dispatch forms it
+def run(op: OpDef, arrays: Sequence[np.ndarray | None], params: Sequence[Any] = (),
+        axes: tuple[int, ...] | None = None) -> list[np.ndarray]:
+    """The results of ``op`` on arrays of at least one dimension (``None``: an operand that is not given), with its other parameters in
+    order; reduced ones keep the axes with size 1."""
+    # the key is the one that dispatch forms
+    key = (*[a if a is None else a.dtype.num << 2 | 2 for a in arrays], *[v is None if s else v for s, v in zip(op.scalar_params, params)])
     spec = op.specs.get(key)
     if spec is None:
         kinds = [a if a is None else (FROM_NUMPY[a.dtype], 2) for a in arrays]
-        spec = op.specs[key] = loop_spec(op, kinds, numbers)
+        spec = op.specs[key] = loop_spec(op, kinds, params)
+    numbers = [v for s, v in zip(op.scalar_params, params) if s and v is not None]
     return _backend().loop(spec, [a for a in arrays if a is not None], numbers, axes, None)

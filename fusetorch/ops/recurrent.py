@@ -127,6 +127,10 @@ Entry = tuple[Any, int, int]
 OWN, SCRATCH, BEFORE = 0, 1, 2
 
 
+#: Argument blocks of steps that no walk uses now, by loop, sizes and strides.
+_blocks: dict[tuple, list[tuple]] = {}
+
+
 class _Numpy:
     """Array work of a walk on the CPU. Small layers run in NumPy, others in native loops whose addresses are counted, not sliced."""
 
@@ -159,7 +163,8 @@ class _Numpy:
         if not self.native:
             return entries
         from ..runtime.cpu_memory import address
-        return [(address(a) + c * a.itemsize, a.strides[0], which) for a, c, which in entries], entries
+        start = {k: address(a) for k, a in {id(a): a for a, _, _ in entries}.items()}
+        return [(start[id(a)] + c * a.itemsize, a.strides[0], which) for a, c, which in entries], entries
 
     def step(self, table: Any, n: int, at: tuple[int, int, int], inputs: int) -> None:
         from .. import cpu_backend
@@ -191,6 +196,9 @@ class _Numpy:
         tables = {start: self.table(entries(start)) for start in (True, False)}
         jobs = [self._part(tables, inputs, steps, operand, w, result, loop_first, lo, hi) for lo, hi in zip(cuts, cuts[1:])]
         cpu_walk.run(walker, jobs)
+        for job in jobs:
+            key, made = job["made"]
+            _blocks.setdefault(key, []).append(made)
         return True
 
     def _part(self, tables: dict[bool, Any], inputs: int, steps: Sequence[tuple[int, int, int, int]],
@@ -203,7 +211,10 @@ class _Numpy:
         rows = np.array([(start, 0, last if count else 0) for start, _, last, count in steps], np.int64) + lo
         views = [a[:m, c:c + self.hidden] for a, c, _ in tables[True][1]]
         run, sizes, strides = cpu_backend.native_plan(self.spec, views, inputs, (m, self.hidden), None)
-        loop, block, units, keep = run.bind(sizes, strides, 1).block()
+        key = run, tuple(sizes), tuple(strides)
+        free = _blocks.get(key)
+        made = free.pop() if free else run.bind(sizes, strides, 1).block()
+        loop, block, units, _ = made
         table = np.empty((len(steps), 2 + len(views)), np.int64)
         for start in (True, False):
             base, step, which = np.array(tables[start][0], np.int64).T
@@ -215,7 +226,7 @@ class _Numpy:
         k, n = w.shape
         return {"steps": len(steps), "loop": loop, "block": block, "units": units, "pointers": len(views), "loop_first": int(loop_first),
                 "m": m, "n": n, "k": k, "lda": operand(False).shape[1], "b": address(w), "ldb": n, "ldc": result.shape[1],
-                "table": address(table), "keep": (keep, table)}
+                "table": address(table), "keep": table, "made": (key, made)}
 
 
 class _Cuda:
@@ -414,7 +425,8 @@ def _(g_out, g_cells, out, cells, saved, h0, c0, weight, kind, sizes, reverse): 
 
 def split_columns(x: Any, hidden: int) -> list[Any]:
     """The parts of ``hidden`` columns."""
-    return [x[:, k:k + hidden] for k in range(0, x._a.shape[1], hidden)]
+    n, width = x._a.shape
+    return [fn.slice_dims(x, ((0, n, 1), (k, min(k + hidden, width), 1))) for k in range(0, width, hidden)]
 
 
 def walk_public(x: Any, h: Any, c: Any, weight: Any, bias: Any, kind: str, sizes: Sequence[int], reverse: bool,

@@ -88,6 +88,11 @@ def strided(a: np.ndarray, shape: tuple[int, ...], byte_strides: tuple[int, ...]
     """A NumPy view with given strides, starting ``byte_offset`` from ``a``'s first element."""
     if byte_offset:
         a = np.lib.stride_tricks.as_strided(a, (2,), (byte_offset,))[1:]  # the offset may be negative
+    if a.flags.writeable and not any([s < 0 for s in byte_strides]):
+        try:
+            return np.ndarray(shape, a.dtype, a, 0, byte_strides)
+        except (ValueError, TypeError, BufferError):  # a layout or dtype that goes beyond what NumPy can tell of this memory
+            pass
     return np.lib.stride_tricks.as_strided(a, shape, byte_strides)
 
 
