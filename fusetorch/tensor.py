@@ -291,6 +291,12 @@ def active_tracer() -> Any:
     return t if t is not None and t.thread == get_ident() else None
 
 
+def tracing() -> bool:
+    """Whether this thread is tracing a function: then the values of tensors cannot be looked at."""
+    t = tracer[0]
+    return t is not None and t.thread == get_ident()
+
+
 _new = object.__new__
 #: While tracing, every new tensor is also told to the tracer, which must find those that outlive the call.
 _watchers: list[weakref.WeakSet] = []

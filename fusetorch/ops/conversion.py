@@ -12,14 +12,14 @@ from ..dtypes import dtype as dtype_class
 from ..runtime import meta as meta_arrays
 from ..runtime.device import device as device_class
 from ..shapes import dense_strides_like
-from ..tensor import Meta, Tensor, active_tracer, memory_of, meta, structure_changed, version_of, wrap
+from ..tensor import Meta, Tensor, active_tracer, memory_of, meta, structure_changed, tracing, version_of, wrap
 from .creation import as_device
 from .opdef import composite, fn, opaque
 
 
 def host_array(t: Tensor) -> np.ndarray:
     """The contents as a NumPy array (the memory itself on the CPU). While tracing, this ends the trace."""
-    if active_tracer() is not None:
+    if tracing():
         active_tracer().need_value(t)
     a = t._a
     if type(a) is np.ndarray:
@@ -67,7 +67,7 @@ def to(input, *args, dtype=None, device=None, non_blocking=False, copy=False, me
 
 
 def _end_trace(why: str) -> None:
-    if active_tracer() is not None:
+    if tracing():
         active_tracer().stop_tracing(why)
 
 
@@ -324,8 +324,8 @@ def fill_(input, value):
     if isinstance(value, Tensor):
         return input.copy_(value)
     a = input._a
-    if type(a) is np.ndarray and not input._req and type(value) in (float, int) and a.dtype.char in "fd" and not 1e30 < abs(value) < np.inf and (
-            0 not in a.strides and active_tracer() is None):
+    if (type(a) is np.ndarray and not input._req and type(value) in (float, int) and a.dtype.char in "fd"
+            and not 1e30 < abs(value) < np.inf and 0 not in a.strides and not tracing()):
         a.fill(value)
         version_of(input)[0] += 1
         return input

@@ -14,7 +14,7 @@ from ..formats import preserve_format
 from ..runtime import meta
 from ..runtime.device import default_devices
 from ..runtime.device import device as device_class
-from ..tensor import Tensor, active_tracer, announce, wrap
+from ..tensor import Tensor, active_tracer, announce, tracing, wrap
 from .opdef import composite, fn
 
 
@@ -48,7 +48,7 @@ def place(a: np.ndarray, device: Any, requires_grad: bool = False) -> Tensor:
     d = as_device(device)
     if d.type == "meta":
         t = wrap(meta.empty(a.shape, dtype_from_numpy(a.dtype)))
-    elif active_tracer() is not None:
+    elif tracing():
         t = active_tracer().constant(a, d)
     elif d.type == "cpu":
         t = wrap(a)
@@ -86,7 +86,7 @@ def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_
     dev = as_device(device)
     if dev.type == "meta":
         t = wrap(meta.empty(tuple(shape), d))
-    elif active_tracer() is not None:
+    elif tracing():
         t = active_tracer().full(shape, value, d, dev)
     elif dev.type == "cpu":
         from .. import cpu_backend
@@ -341,7 +341,7 @@ def linspace(start, end, steps, *, dtype=None, device=None, requires_grad=False,
 
 def _unknown(start: Any, end: Any, d: dtype) -> bool:
     """Whether one of the ends is a tensor and a function is being traced, where its value is not known."""
-    return active_tracer() is not None and d.is_floating_point and any(
+    return tracing() and d.is_floating_point and any(
         isinstance(x, Tensor) and not x.dtype.is_complex for x in (start, end))
 
 

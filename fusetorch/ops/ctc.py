@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import int64
-from .losses import loss_reduction, tracing
+from ..tensor import tracing
+from .losses import loss_reduction
 from .opdef import composite, fn, opaque
 
 

@@ -8,8 +8,7 @@ from typing import Any
 from ..dtypes import uint8
 from ..return_types import result
 from ..shapes import wrap_dim
-from ..tensor import Tensor
-from .losses import tracing
+from ..tensor import Tensor, tracing
 from .opdef import composite, fn
 
 histogram_result = result("histogram", "hist bin_edges")

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..dtypes import bool_, int64, uint8
 from ..shapes import broadcast_shapes, numel, wrap_dim
-from ..tensor import Tensor, active_tracer
+from ..tensor import Tensor, tracing
 from .creation import place
 from .indexing import (
     at_index,
@@ -116,7 +116,7 @@ def masked_scatter(input, mask, source):
         raise RuntimeError(f"masked_scatter: expected self and source to have same dtypes but got {input.dtype} and {source.dtype}")
     shape = tuple(broadcast_shapes(input.shape, mask.shape))
     mask, have = mask.expand(shape), source.numel()
-    if active_tracer() is None and not mask.is_meta and (n := int(mask.sum())) > have:
+    if not tracing() and not mask.is_meta and (n := int(mask.sum())) > have:
         raise RuntimeError("masked_scatter: expected self and source to have same number of elements: source has too few "
                            f"({have} < {n})")
     if not have:

@@ -14,7 +14,7 @@ import numpy as np
 from ..dtypes import HALVES, bool_, int64, uint8
 from ..runtime.cpu_memory import empty
 from ..shapes import broadcast_shapes
-from ..tensor import Tensor, active_tracer, version_of
+from ..tensor import Tensor, tracing, version_of
 from .creation import place
 from .opdef import composite, fn, opaque
 from .views import diagonal_dims, slice_dims, slices
@@ -274,8 +274,8 @@ class Parsed:
 
 
 def basic_index(shape: Sequence[int], key: Any) -> tuple | None:
-    """The index for ``slice_dims`` where an expression consists of Python ints, slices of such, ``None`` and ``...`` that fit; ``None`` for all
-    others and for mistakes, which :func:`parse` takes apart."""
+    """The index for ``slice_dims`` where an expression consists of Python ints, slices of such, ``None`` and ``...`` that fit; ``None``
+    for all others and for mistakes, which :func:`parse` takes apart."""
     items = key if type(key) is tuple else (key,)
     rank, used, found = len(shape), 0, -1
     for k, i in enumerate(items):
@@ -385,7 +385,7 @@ def parse(x: Any, key: Any) -> Parsed:
             if not i.ndim and i.dtype not in (bool_, uint8):
                 if i.dtype.is_floating_point:
                     raise IndexError("tensors used as indices must be long, int, byte or bool tensors")
-                if not (lone and _tracing()):
+                if not (lone and tracing()):
                     basic.append(at_index(int(i.item()), shape, d))
                     d, trivial = d + 1, False
                     continue
@@ -406,10 +406,6 @@ def parse(x: Any, key: Any) -> Parsed:
             raise IndexError("only integers, slices (`:`), ellipsis (`...`), None and long or byte Variables are valid indices "
                              f"(got {type(i).__name__})")
     return Parsed(tuple(basic), indices, tuple(dims), trivial)
-
-
-def _tracing() -> bool:
-    return active_tracer() is not None
 
 
 def at_index(i: int, shape: Sequence[int], d: int) -> int:
@@ -465,7 +461,7 @@ def broadcastable(indices: Sequence[Tensor]) -> None:
 
 def on_device(indices: list[Tensor], x: Any) -> list[Tensor]:
     """Index tensors moved to where ``x`` is."""
-    return [i if type(i._a) is type(x._a) or _tracing() else i.to(device=x.device) for i in indices]
+    return [i if type(i._a) is type(x._a) or tracing() else i.to(device=x.device) for i in indices]
 
 
 # ---- the public forms
@@ -484,7 +480,8 @@ def getitem(input, key):
     if index is not None:
         return fn.slice_dims(input, index)
     keys = (key,) if type(key) is Tensor else key if type(key) is tuple else ()
-    if 0 < len(keys) <= input.ndim and all([type(k) is Tensor and type(k._a) is type(input._a) and k.ndim and k.dtype is int64 for k in keys]):
+    if 0 < len(keys) <= input.ndim and all([type(k) is Tensor and type(k._a) is type(input._a) and k.ndim and k.dtype is int64
+                                            for k in keys]):
         if len(keys) > 1:
             broadcastable(keys)
         return fn.index(input, list(keys), tuple(range(len(keys))))
@@ -515,7 +512,7 @@ def write(op: Any, target: Any, operands: Sequence[Any], attrs: tuple, name: str
     from ..autograd import GradMode
     tensors = [t for o in operands for t in (o if isinstance(o, list) else [o])]
     kernel = op.kernels.get("cpu_inplace")
-    if (kernel is not None and isinstance(target._a, np.ndarray) and not _tracing()
+    if (kernel is not None and isinstance(target._a, np.ndarray) and not tracing()
             and not (GradMode.enabled and (target._req or any(t._req for t in tensors)))):
         for t in tensors:
             if np.may_share_memory(t._a, target._a):
@@ -536,7 +533,7 @@ def setitem(input, key, value):
         mask = key.reshape(key._a.shape + (1,) * (input.ndim - key.ndim))
         fn.masked_fill_(input, mask, _fit(value, input, ()) if isinstance(value, Tensor) else value)
         return
-    if active_tracer() is not None and _written_where(input, key, value):
+    if tracing() and _written_where(input, key, value):
         return
     index = basic_index(input._a.shape, key)
     if index is not None:
@@ -559,7 +556,7 @@ def setitem(input, key, value):
 def _written(input: Tensor, index: tuple, value: Any) -> bool:
     """Writes a number, or a tensor of the same dtype, where ``slice_dims`` would look; False where that takes more than NumPy."""
     a = input._a
-    if type(a) is not np.ndarray or input._req or active_tracer() is not None:
+    if type(a) is not np.ndarray or input._req or tracing():
         return False
     if isinstance(value, Tensor):
         if value._req or type(value._a) is not np.ndarray or value._a.dtype is not a.dtype:

@@ -10,14 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from ..tensor import active_tracer
+from ..tensor import tracing
 from . import primitives as P
 from .opdef import Short, composite, elementwise, fn
-
-
-def tracing() -> bool:
-    """Whether a function is being traced: then values cannot be looked at."""
-    return active_tracer() is not None
 
 
 def loss_reduction(reduction: str, size_average: Any, reduce: Any) -> str:

@@ -6,7 +6,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from .losses import loss_reduction, reduced, tracing
+from ..tensor import tracing
+from .losses import loss_reduction, reduced
 from .opdef import composite, fn
 
 

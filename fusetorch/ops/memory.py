@@ -10,7 +10,7 @@ import numpy as np
 from .. import formats
 from ..dtypes import dtype as dtype_class
 from ..shapes import contiguous_strides, numel
-from ..tensor import Meta, Tensor, active_tracer, memory_of, meta, strides_of, version_of, wrap
+from ..tensor import Meta, Tensor, active_tracer, memory_of, meta, strides_of, tracing, version_of, wrap
 from .opdef import composite, fn
 
 ndarray = np.ndarray
@@ -18,7 +18,7 @@ ndarray = np.ndarray
 
 def real_array(t: Tensor) -> Any:
     """The tensor's array, which is no symbolic one: a trace ends here."""
-    if active_tracer() is not None:
+    if tracing():
         active_tracer().need_value(t)
     return t._a
 

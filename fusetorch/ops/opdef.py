@@ -406,7 +406,8 @@ def kind_of(d: dtype) -> str:
 
 
 _INSTEAD = {"bool": "convert the tensor to an integer dtype first", "integer": "convert the tensor with .float() first",
-            "half": "convert the tensor with .float() first", "single": "it takes integers", "complex": "it takes real numbers: .abs(), .real or .imag gives them"}
+            "half": "convert the tensor with .float() first", "single": "it takes integers",
+            "complex": "it takes real numbers: .abs(), .real or .imag gives them"}
 
 
 def check_dtype(op: OpDef, d: dtype) -> None:

@@ -18,7 +18,7 @@ from .. import dtypes
 from ..dtypes import dtype, get_default_dtype, int64
 from ..runtime.meta import MetaArray
 from ..runtime.rng import Counter
-from ..tensor import Tensor, active_tracer, wrap
+from ..tensor import Tensor, active_tracer, tracing, wrap
 from . import primitives as P
 from .creation import _sizes, as_device, laid_out_like, place
 from .expr import Expr, cast, const, iota
@@ -78,7 +78,7 @@ def _seed_operands(generator: Generator | None, like: Tensor) -> tuple[Tensor, T
     if not isinstance(g, Counter):
         raise TypeError(f"expected a torch.Generator, got {type(g).__name__}")
     n = 0 if type(like._a) is MetaArray else like._a.size
-    if active_tracer() is not None:
+    if tracing():
         return active_tracer().rng_offset(g, n)
     seed, offset = g.advance(n)
     return wrap(np.array(seed, np.int64)), wrap(np.array(offset, np.int64))
@@ -98,7 +98,7 @@ _SPACES = _Spaces()
 def draw(op: str, shape: Sequence[int], d: dtype, device: Any, params: Sequence[Any] = (), generator: Generator | None = None) -> Tensor:
     """Draws a tensor with the random op named ``op``, which takes ``(space, seed, offset, *params)``; ``space`` only gives the shape."""
     shape = tuple(shape)
-    if active_tracer() is None and as_device(device).type == "cpu":
+    if not tracing() and as_device(device).type == "cpu":
         space = wrap(np.broadcast_to(_SPACES[d], shape))
     else:
         space = fn.empty((), dtype=d, device=device).expand(shape)
@@ -327,7 +327,7 @@ def bernoulli(input, p=None, *, generator=None):
         input = fn.full_like(input, p) if not isinstance(p, Tensor) else p.to(input.dtype).expand(input._a.shape)
     if not input.dtype.is_floating_point:
         raise NotImplementedError(f"\"bernoulli_tensor\" not implemented for '{input.dtype}'")
-    if not _tracing() and input.device.type == "cpu" and input.numel() and (bool((input < 0).any()) or bool((input > 1).any())):
+    if not tracing() and input.device.type == "cpu" and input.numel() and (bool((input < 0).any()) or bool((input > 1).any())):
         raise RuntimeError("Expected p_in >= 0 && p_in <= 1 to be true, but got false")
     return draw_on("draw_bernoulli", [input.detach()], (), generator)
 
@@ -349,7 +349,7 @@ def normal(mean, std=1.0, size=None, *, generator=None, dtype=None, device=None,
         raise not_implemented("normal", like.dtype)
     m, s = (v if isinstance(v, Tensor) else fn.full_like(like, v) for v in (mean, std))
     m, s = fn.broadcast_tensors(m, s)
-    if not _tracing() and s.device.type == "cpu" and s.numel() and bool((s < 0).any()):
+    if not tracing() and s.device.type == "cpu" and s.numel() and bool((s < 0).any()):
         raise RuntimeError("normal expects all elements of std >= 0.0")
     return _finish(draw_on("draw_normal_like", [m, s], (s.dtype,), generator), False)
 
@@ -357,10 +357,6 @@ def normal(mean, std=1.0, size=None, *, generator=None, dtype=None, device=None,
 def _check_std(std: float) -> None:
     if std < 0:
         raise RuntimeError(f"normal expects std >= 0.0, but found std {std}")
-
-
-def _tracing() -> bool:
-    return active_tracer() is not None
 
 
 @composite(out="exact")
@@ -375,7 +371,7 @@ def multinomial(input, num_samples, replacement=False, *, generator=None):
     if not replacement and num_samples > input._a.shape[-1]:
         raise RuntimeError("cannot sample n_sample > prob_dist.size(-1) samples without replacement")
     w = input.detach()
-    if not _tracing() and w.device.type == "cpu":
+    if not tracing() and w.device.type == "cpu":
         if not bool((fn.isfinite(w) & (w >= 0)).all()):
             raise RuntimeError("probability tensor contains either `inf`, `nan` or element < 0")
         if bool((w.sum(-1) <= 0).any()):

@@ -8,7 +8,7 @@ import numpy as np
 
 from ..dtypes import int64
 from ..shapes import broadcast_shapes, wrap_dim
-from ..tensor import active_tracer
+from ..tensor import tracing
 from . import primitives as P
 from .creation import place
 from .expr import const, iota
@@ -218,17 +218,13 @@ def one_hot(tensor, num_classes=-1):
         if int(tensor.min()) < 0:
             raise RuntimeError("Class values must be non-negative.")
         num_classes = int(tensor.max()) + 1
-    elif tensor.numel() and tensor.device.type == "cpu" and not _tracing():
+    elif tensor.numel() and tensor.device.type == "cpu" and not tracing():
         if int(tensor.min()) < 0:
             raise RuntimeError("Class values must be non-negative.")
         if int(tensor.max()) >= num_classes:
             raise RuntimeError("Class values must be smaller than num_classes.")
     classes = fn.arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).to(int64)
-
-
-def _tracing() -> bool:
-    return active_tracer() is not None
 
 
 @composite()

@@ -7,7 +7,7 @@ import numpy as np
 
 from ..dtypes import dtype, int64, uint8
 from ..shapes import numel
-from ..tensor import active_tracer, wrap
+from ..tensor import tracing, wrap
 from . import primitives as P
 from .expr import cast, count, reduce
 from .opdef import As, compute_dtype, fn, reduction
@@ -28,7 +28,7 @@ def spread(ctx: Any, g: Any) -> Any:
 def _expanded(g: Any, shape: tuple[int, ...]) -> Any:
     from ..autograd import GradMode
     a = g._a
-    if type(a) is np.ndarray and not GradMode.enabled and numel(shape) <= 4096 and active_tracer() is None:
+    if type(a) is np.ndarray and not GradMode.enabled and numel(shape) <= 4096 and not tracing():
         full = np.empty(shape, a.dtype)  # cheaper than a view, and what follows reads it faster
         full[...] = a
         return wrap(full)

@@ -10,7 +10,7 @@ import numpy as np
 from ..dtypes import PYTHON_TYPES, bool_
 from ..dtypes import dtype as dtype_class
 from ..shapes import infer_reshape, numel, view_strides, wrap_dim
-from ..tensor import active_tracer, meta, version_of, wrap
+from ..tensor import active_tracer, meta, tracing, version_of, wrap
 from .opdef import composite, fn, view
 from .views import Layout, strided
 
@@ -347,7 +347,7 @@ def _offset_in_memory(t: Any) -> int:
 def _room_in_memory(t: Any) -> int:
     """How many elements the memory holds that ``t`` is a view of."""
     from .memory import room_in_memory
-    if active_tracer() is None:
+    if not tracing():
         return room_in_memory(t)
     whole = t if t._x is None or t._x.base is None else t._x.base
     return 1 + sum((n - 1) * s for n, s in zip(whole._a.shape, whole.stride())) if whole.numel() else 0
@@ -441,7 +441,7 @@ _split_along("dsplit", 2, 3, "Pieces along dimension 2.")
 
 def _become(name: str) -> None:
     def f(input, *args, **kwargs):  # noqa: ANN001, ANN002, ANN003, ANN202
-        if input._req and active_tracer() is not None:
+        if input._req and tracing():
             active_tracer().before_rebinding(input)
         version_of(input)
         was = wrap(input._a)  # the tensor becomes a view of what it was

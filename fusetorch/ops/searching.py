@@ -7,7 +7,7 @@ import numpy as np
 
 from ..dtypes import bool_, float32, float64, int32, int64
 from ..shapes import numel, wrap_dim
-from ..tensor import Tensor, active_tracer, wrap
+from ..tensor import Tensor, tracing, wrap
 from .creation import place
 from .opdef import composite, fn, not_implemented, opaque
 from .sorting import wide
@@ -106,7 +106,7 @@ def histc(input, bins=100, min=0, max=0):
     x = x if x.dtype.itemsize > 2 and x.dtype.category == 2 else x.float()
     if min == max == 0 and x.numel():
         lo, hi = fn.aminmax(x)
-        if active_tracer() is None and not bool(lo.isfinite() & hi.isfinite()):
+        if not tracing() and not bool(lo.isfinite() & hi.isfinite()):
             raise RuntimeError(f"histc: range of [{lo.item()}, {hi.item()}] is not finite")
         one = (lo == hi).to(x.dtype)
         lo, hi = lo - one, hi + one

@@ -6,7 +6,7 @@ from typing import Any
 
 from ..dtypes import int64
 from ..shapes import wrap_dim
-from .losses import tracing
+from ..tensor import tracing
 from .opdef import composite, fn
 
 #: By name: the scatter that does it, and the value of an empty segment.

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from .losses import tracing
+from ..tensor import tracing
 from .opdef import composite, fn
 
 

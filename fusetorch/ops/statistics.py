@@ -5,7 +5,7 @@ from typing import Any
 
 from ..dtypes import bool_, promote_types
 from ..shapes import wrap_dim
-from .losses import tracing
+from ..tensor import tracing
 from .opdef import composite, fn
 
 
