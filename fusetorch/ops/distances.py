@@ -1,11 +1,7 @@
-"""Margin losses, distances and norms.
-
-Source: triplet loss, Balntas et al. 2016.
-"""
+"""Distances, similarities and norms of vectors."""
 from __future__ import annotations
 
 from ..shapes import wrap_dim
-from .losses import loss_reduction, reduced
 from .opdef import composite, fn
 
 
@@ -31,68 +27,6 @@ def pairwise_distance(x1, x2, p=2.0, eps=1e-6, keepdim=False):
 def normalize(input, p=2.0, dim=1, eps=1e-12):
     """``input`` divided by its ``p``-norm along ``dim``, which is taken as at least ``eps``."""
     return input / fn.vector_norm_dims(input, float(p), dim, True).clamp(min=eps).expand(input._a.shape)
-
-
-@composite(nn=True, autocast="float32")
-def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
-    """1 - cosine for targets of 1, ``max(0, cosine - margin)`` for targets of -1."""
-    reduction = loss_reduction(reduction, size_average, reduce)
-    if target.ndim > 1:
-        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
-    if input1.ndim not in (1, 2) or input1.ndim != target.ndim + 1:
-        raise RuntimeError(f"{target.ndim}D target tensor expects {target.ndim + 1}D input tensors, but found inputs with sizes "
-                           f"{list(input1.shape)} and {list(input2.shape)}.")
-    eps = 1e-12
-    d = input1.ndim - 1
-    dot = (input1 * input2).sum(d)
-    cos = dot / (((input1 * input1).sum(d) + eps) * ((input2 * input2).sum(d) + eps)).sqrt()
-    zero = fn.zeros_like(cos)
-    loss = fn.where(target == 1, 1 - cos, zero) + fn.where(target == -1, (cos - margin).clamp(min=0), zero)
-    return reduced(loss, reduction)
-
-
-@composite(nn=True, autocast="float32")
-def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
-    """``input`` for targets of 1, ``max(0, margin - input)`` for targets of -1."""
-    reduction = loss_reduction(reduction, size_average, reduce)
-    zero = fn.zeros((), dtype=input.dtype, device=input.device)
-    loss = fn.where(target != 1, (margin - input).clamp(min=0), zero) + fn.where(target != -1, input, zero)
-    return reduced(loss, reduction)
-
-
-@composite(nn=True, autocast="float32")
-def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
-    """``max(0, -target * (input1 - input2) + margin)``."""
-    reduction = loss_reduction(reduction, size_average, reduce)
-    if not input1.ndim == input2.ndim == target.ndim:
-        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, "
-                           f"input2: {input2.shape}, target: {target.shape} ")
-    return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
-
-
-@composite(nn=True, function=False, method=False, autocast="float32")
-def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
-    """``log(1 + exp(-target * input))``."""
-    reduction = loss_reduction(reduction, size_average, reduce)
-    return reduced(fn.softplus(-target * input, 1.0, 50.0), reduction)
-
-
-@composite(nn=True, autocast="float32")
-def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
-                        reduction="mean"):
-    """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` of ``p``-norm distances."""
-    reduction = loss_reduction(reduction, size_average, reduce)
-    if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
-    if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError(f"The anchor, positive, and negative tensors are expected to have the same number of "
-                           f"dimensions, but got: anchor "
-                           f"{anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs")
-    near = pairwise_distance.body(anchor, positive, p, eps)
-    far = pairwise_distance.body(anchor, negative, p, eps)
-    if swap:
-        far = fn.minimum(far, pairwise_distance.body(positive, negative, p, eps))
-    return reduced((near - far + margin).clamp(min=0), reduction)
 
 
 @composite(refuses="bool integer", autocast="float32:cuda")
@@ -126,3 +60,19 @@ def renorm(input, p, dim, maxnorm):
     d = wrap_dim(dim, input.ndim)
     norms = fn.vector_norm_dims(input, float(p), [k for k in range(input.ndim) if k != d], True)
     return input * fn.where(norms > maxnorm, maxnorm / (norms + 1e-7), fn.ones_like(norms))
+
+
+@composite(refuses="half", nn=True, autocast="float32:cuda")
+def pdist(input, p=2.0):
+    """The ``p``-norm distance between each two rows of (N, D): shape (N (N - 1) / 2), in the order (0, 1), (0, 2), ..., (1, 2), ..."""
+    if input.ndim != 2:
+        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
+    if not input.dtype.is_floating_point:
+        raise RuntimeError(f"pdist only supports floating-point dtypes, got {input.dtype}")
+    if p < 0:
+        raise RuntimeError("pdist only supports non-negative p values")
+    n, width = input._a.shape
+    if n < 2 or width == 0:
+        return input.new_zeros((n * (n - 1) // 2,)) + input.sum() * 0
+    first, second = fn.triu_indices(n, n, 1, device=input.device).unbind(0)
+    return fn.vector_norm_dims(input.index_select(0, first) - input.index_select(0, second), float(p), -1, False)

@@ -1,13 +1,11 @@
-"""Histograms with bin edges, and numerical gradients of sampled functions."""
+"""Histograms with bin edges."""
 from __future__ import annotations
 
 from builtins import range as indices  # an argument here is called range
 from collections.abc import Sequence
 from typing import Any
 
-from ..dtypes import uint8
 from ..return_types import result
-from ..shapes import wrap_dim
 from ..tensor import Tensor, tracing
 from .opdef import composite, fn
 
@@ -109,58 +107,3 @@ def histogramdd(input, bins, range=None, weight=None, density=False):
         raise RuntimeError(f"histogramdd(): for a {d}-dimensional histogram range should have {2 * d} elements, but got {len(range)}")
     edges = [_edges("histogramdd", x[:, k], each[k], None if range is None else range[2 * k:2 * k + 2]) for k in indices(d)]
     return histogramdd_result(_count("histogramdd", x, edges, None if weight is None else weight.detach(), density), tuple(edges))
-
-
-# ---------------------------------------------------------------------------------------------------- gradients of sampled functions
-
-
-def _slope(f: Any, d: int, spacing: Any, edge_order: int) -> Any:
-    """Second order differences along ``d``: central inside, one-sided of ``edge_order`` at both ends."""
-    n = f.shape[d]
-
-    def part(start: int, length: int) -> Any:
-        return f.narrow(d, start, length)
-    if isinstance(spacing, Tensor):
-        gaps = spacing.diff().to(f.dtype if f.dtype.category >= 2 else spacing.dtype)
-        shape = [-1 if k == d else 1 for k in indices(f.ndim)]
-        a, b = gaps[:-1].reshape(shape), gaps[1:].reshape(shape)
-        middle = (-b / (a * (a + b))) * part(0, n - 2) + ((b - a) / (a * b)) * part(1, n - 2) + (a / (b * (a + b))) * part(2, n - 2)
-        first, last, second, before = gaps[0], gaps[-1], gaps[1] if n > 2 else None, gaps[-2] if n > 2 else None
-    else:
-        middle = (part(2, n - 2) - part(0, n - 2)) / (2.0 * spacing)
-        first = last = second = before = spacing
-    if edge_order == 1:
-        left, right = (part(1, 1) - part(0, 1)) / first, (part(n - 1, 1) - part(n - 2, 1)) / last
-    else:
-        left = (-(2.0 * first + second) / (first * (first + second))) * part(0, 1) + ((first + second) / (first * second)) * part(1, 1) - (
-            first / (second * (first + second))) * part(2, 1)
-        right = (last / (before * (before + last))) * part(n - 3, 1) - ((last + before) / (last * before)) * part(n - 2, 1) + (
-            (2.0 * last + before) / (last * (last + before))) * part(n - 1, 1)
-    return fn.cat([left, middle, right], d)
-
-
-@composite(method=False)
-def gradient(input, *, spacing=None, dim=None, edge_order=1):
-    """The derivative of samples of a function along each dimension of ``dim`` (all by default), as a list.
-
-    ``spacing`` is the distance of the samples (1 by default), one for each dimension, or their coordinates as tensors.
-    """
-    if input.dtype is uint8:
-        raise RuntimeError("torch.gradient does not support uint8 input.")
-    if edge_order not in (1, 2):
-        raise RuntimeError(f"torch.gradient only supports edge_order=1 and edge_order=2, got {edge_order}")
-    dims = list(indices(input.ndim)) if dim is None else [wrap_dim(d, input.ndim) for d in ([dim] if isinstance(dim, int) else dim)]
-    if len(set(dims)) != len(dims):
-        raise RuntimeError(f"torch.gradient: dim {dims} appears multiple times in the list of dims")
-    spacing = [spacing] if isinstance(spacing, Tensor) else 1 if spacing is None else spacing
-    each = list(spacing) if isinstance(spacing, (list, tuple)) else [spacing] * len(dims)
-    if len(each) != len(dims):
-        raise RuntimeError(f"torch.gradient expected spacing to be unspecified, a scalar, or a list of length {len(dims)}, but got "
-                           f"{len(each)}")
-    for d, s in zip(dims, each):
-        if input.shape[d] < edge_order + 1:
-            raise RuntimeError(f"torch.gradient expected each dimension size to be at least edge_order+1, got {input.shape[d]}")
-        if isinstance(s, Tensor) and (s.ndim != 1 or s.numel() != input.shape[d]):
-            raise RuntimeError(f"torch.gradient expected each coordinate tensor to have one dimension and {input.shape[d]} elements, but "
-                               f"got shape {list(s.shape)}")
-    return [_slope(input, d, s, edge_order) for d, s in zip(dims, each)]

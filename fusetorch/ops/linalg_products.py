@@ -259,3 +259,20 @@ def cross(input, other, dim=None):
     if input._a.shape[d] != 3 or other._a.shape[d] != 3:
         raise RuntimeError(f"linalg.cross: inputs dimension {d} must have length 3. Got {input._a.shape[d]} and {other._a.shape[d]}")
     return (fn.roll(input, -1, d) * fn.roll(other, -2, d)) - (fn.roll(input, -2, d) * fn.roll(other, -1, d))
+
+
+@composite(nn=True, autocast="promote:cuda")
+def bilinear(input1, input2, weight, bias=None):
+    """``input1 @ weight[k] @ input2`` for each ``k``: (*, I) and (*, J) with ``weight`` (K, I, J) to (*, K)."""
+    if input1.ndim != input2.ndim or input1._a.shape[:-1] != input2._a.shape[:-1]:
+        raise RuntimeError(f"bilinear(): input batch dimensions do not match: got {list(input1.shape)} and {list(input2.shape)}")
+    out, i, j = weight._a.shape
+    if input1._a.shape[-1] != i or input2._a.shape[-1] != j:
+        raise RuntimeError(f"bilinear(): input sizes do not match weight {list(weight.shape)}: got {list(input1.shape)} and "
+                           f"{list(input2.shape)}")
+    if bias is not None and tuple(bias._a.shape) != (out,):
+        raise RuntimeError(f"bilinear(): bias size does not match weight size: got {list(bias.shape)} but expected [{out}]")
+    batch = input1._a.shape[:-1]
+    left = input1.reshape(-1, i) @ weight.permute(1, 0, 2).reshape(i, out * j)
+    result = (left.reshape(-1, out, j) * input2.reshape(-1, 1, j)).sum(-1, dtype=left.dtype).reshape(*batch, out)
+    return result if bias is None else result + bias

@@ -1,14 +1,77 @@
-"""Losses over several classes or labels at once, distances between rows, Gumbel softmax, the bilinear map.
+"""Losses of margins: between pairs, in triplets, and over several classes or labels at once.
 
-Sources: multi-class hinge loss, Crammer and Singer 2001; Gumbel softmax, Jang et al. and Maddison et al. 2017.
+Sources: triplet loss, Balntas et al. 2016; multi-class hinge loss, Crammer and Singer 2001.
 """
 from __future__ import annotations
 
 from typing import Any
 
 from ..tensor import tracing
+from .distances import pairwise_distance
 from .losses import loss_reduction, reduced
 from .opdef import composite, fn
+
+
+@composite(nn=True, autocast="float32")
+def cosine_embedding_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+    """1 - cosine for targets of 1, ``max(0, cosine - margin)`` for targets of -1."""
+    reduction = loss_reduction(reduction, size_average, reduce)
+    if target.ndim > 1:
+        raise RuntimeError("0D or 1D target tensor expected, multi-target not supported")
+    if input1.ndim not in (1, 2) or input1.ndim != target.ndim + 1:
+        raise RuntimeError(f"{target.ndim}D target tensor expects {target.ndim + 1}D input tensors, but found inputs with sizes "
+                           f"{list(input1.shape)} and {list(input2.shape)}.")
+    eps = 1e-12
+    d = input1.ndim - 1
+    dot = (input1 * input2).sum(d)
+    cos = dot / (((input1 * input1).sum(d) + eps) * ((input2 * input2).sum(d) + eps)).sqrt()
+    zero = fn.zeros_like(cos)
+    loss = fn.where(target == 1, 1 - cos, zero) + fn.where(target == -1, (cos - margin).clamp(min=0), zero)
+    return reduced(loss, reduction)
+
+
+@composite(nn=True, autocast="float32")
+def hinge_embedding_loss(input, target, margin=1.0, size_average=None, reduce=None, reduction="mean"):
+    """``input`` for targets of 1, ``max(0, margin - input)`` for targets of -1."""
+    reduction = loss_reduction(reduction, size_average, reduce)
+    zero = fn.zeros((), dtype=input.dtype, device=input.device)
+    loss = fn.where(target != 1, (margin - input).clamp(min=0), zero) + fn.where(target != -1, input, zero)
+    return reduced(loss, reduction)
+
+
+@composite(nn=True, autocast="float32")
+def margin_ranking_loss(input1, input2, target, margin=0, size_average=None, reduce=None, reduction="mean"):
+    """``max(0, -target * (input1 - input2) + margin)``."""
+    reduction = loss_reduction(reduction, size_average, reduce)
+    if not input1.ndim == input2.ndim == target.ndim:
+        raise RuntimeError(f"margin_ranking_loss : All input tensors should have same dimension but got sizes: input1: {input1.shape}, "
+                           f"input2: {input2.shape}, target: {target.shape} ")
+    return reduced((-target * (input1 - input2) + margin).clamp(min=0), reduction)
+
+
+@composite(nn=True, function=False, method=False, autocast="float32")
+def soft_margin_loss(input, target, size_average=None, reduce=None, reduction="mean"):
+    """``log(1 + exp(-target * input))``."""
+    reduction = loss_reduction(reduction, size_average, reduce)
+    return reduced(fn.softplus(-target * input, 1.0, 50.0), reduction)
+
+
+@composite(nn=True, autocast="float32")
+def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, swap=False, size_average=None, reduce=None,
+                        reduction="mean"):
+    """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` of ``p``-norm distances."""
+    reduction = loss_reduction(reduction, size_average, reduce)
+    if margin <= 0:
+        raise ValueError(f"margin must be greater than 0, got {margin}")
+    if not anchor.ndim == positive.ndim == negative.ndim:
+        raise RuntimeError(f"The anchor, positive, and negative tensors are expected to have the same number of "
+                           f"dimensions, but got: anchor "
+                           f"{anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs")
+    near = pairwise_distance.body(anchor, positive, p, eps)
+    far = pairwise_distance.body(anchor, negative, p, eps)
+    if swap:
+        far = fn.minimum(far, pairwise_distance.body(positive, negative, p, eps))
+    return reduced((near - far + margin).clamp(min=0), reduction)
 
 
 def _batched(name: str, input: Any, target: Any, per_class: bool) -> tuple[Any, Any]:
@@ -104,47 +167,3 @@ def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_fu
     if swap:
         far = fn.minimum(far, distance(positive, negative))
     return reduced((near - far + margin).clamp(min=0), reduction)
-
-
-@composite(refuses="half", nn=True, autocast="float32:cuda")
-def pdist(input, p=2.0):
-    """The ``p``-norm distance between each two rows of (N, D): shape (N (N - 1) / 2), in the order (0, 1), (0, 2), ..., (1, 2), ..."""
-    if input.ndim != 2:
-        raise RuntimeError(f"pdist only supports 2D tensors, got: {input.ndim}D")
-    if not input.dtype.is_floating_point:
-        raise RuntimeError(f"pdist only supports floating-point dtypes, got {input.dtype}")
-    if p < 0:
-        raise RuntimeError("pdist only supports non-negative p values")
-    n, width = input._a.shape
-    if n < 2 or width == 0:
-        return input.new_zeros((n * (n - 1) // 2,)) + input.sum() * 0
-    first, second = fn.triu_indices(n, n, 1, device=input.device).unbind(0)
-    return fn.vector_norm_dims(input.index_select(0, first) - input.index_select(0, second), float(p), -1, False)
-
-
-@composite(nn=True, function=False, method=False)
-def gumbel_softmax(logits, tau=1.0, hard=False, eps=1e-10, dim=-1):
-    """A sample of the Gumbel-softmax distribution along ``dim``; with ``hard`` one-hot, with the soft sample's gradient."""
-    gumbels = -fn.empty_like(logits).exponential_().log()
-    soft = fn.softmax((logits + gumbels) / tau, dim)
-    if not hard:
-        return soft
-    one_hot = fn.zeros_like(logits).scatter(dim, soft.argmax(dim, keepdim=True), 1.0)
-    return one_hot - soft.detach() + soft
-
-
-@composite(nn=True, autocast="promote:cuda")
-def bilinear(input1, input2, weight, bias=None):
-    """``input1 @ weight[k] @ input2`` for each ``k``: (*, I) and (*, J) with ``weight`` (K, I, J) to (*, K)."""
-    if input1.ndim != input2.ndim or input1._a.shape[:-1] != input2._a.shape[:-1]:
-        raise RuntimeError(f"bilinear(): input batch dimensions do not match: got {list(input1.shape)} and {list(input2.shape)}")
-    out, i, j = weight._a.shape
-    if input1._a.shape[-1] != i or input2._a.shape[-1] != j:
-        raise RuntimeError(f"bilinear(): input sizes do not match weight {list(weight.shape)}: got {list(input1.shape)} and "
-                           f"{list(input2.shape)}")
-    if bias is not None and tuple(bias._a.shape) != (out,):
-        raise RuntimeError(f"bilinear(): bias size does not match weight size: got {list(bias.shape)} but expected [{out}]")
-    batch = input1._a.shape[:-1]
-    left = input1.reshape(-1, i) @ weight.permute(1, 0, 2).reshape(i, out * j)
-    result = (left.reshape(-1, out, j) * input2.reshape(-1, 1, j)).sum(-1, dtype=left.dtype).reshape(*batch, out)
-    return result if bias is None else result + bias

@@ -1,6 +1,7 @@
 """Softmax and layer normalisation: several reductions over one row, and a result at every position of it.
 
-Sources: layer normalisation, Ba, Kiros and Hinton 2016; RMS normalisation, Zhang and Sennrich 2019.
+Sources: layer normalisation, Ba, Kiros and Hinton 2016; RMS normalisation, Zhang and Sennrich 2019; Gumbel softmax, Jang et al. and
+Maddison et al. 2017.
 """
 from __future__ import annotations
 
@@ -349,3 +350,14 @@ def _(input, normalized_shape, weight=None, eps=None):
         return gx, add(g * h, 0).reshape(weight._a.shape) if need[1] else None
     out = h.copy() if w is None else h * w
     return Short(out.reshape(input._a.shape), (input, weight), () if weight is None else (weight,), backward)
+
+
+@composite(nn=True, function=False, method=False)
+def gumbel_softmax(logits, tau=1.0, hard=False, eps=1e-10, dim=-1):
+    """A sample of the Gumbel-softmax distribution along ``dim``; with ``hard`` one-hot, with the soft sample's gradient."""
+    gumbels = -fn.empty_like(logits).exponential_().log()
+    soft = fn.softmax((logits + gumbels) / tau, dim)
+    if not hard:
+        return soft
+    one_hot = fn.zeros_like(logits).scatter(dim, soft.argmax(dim, keepdim=True), 1.0)
+    return one_hot - soft.detach() + soft

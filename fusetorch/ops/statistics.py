@@ -1,10 +1,7 @@
-"""Covariances, and integrals of samples."""
+"""Covariances and correlations."""
 from __future__ import annotations
 
-from typing import Any
-
 from ..dtypes import bool_, promote_types
-from ..shapes import wrap_dim
 from ..tensor import tracing
 from .opdef import composite, fn
 
@@ -54,34 +51,3 @@ def corrcoef(input):
     s = fn.real(fn.diagonal(c)).sqrt()
     r = c / s.unsqueeze(1) / s
     return fn.complex(fn.real(r).clamp(-1, 1), fn.imag(r).clamp(-1, 1)) if r.dtype.is_complex else r.clamp(-1, 1)
-
-
-def _spacing(x: Any, dx: Any, y: Any, dim: int) -> Any:
-    if x is None:
-        return 1.0 if dx is None else dx
-    gaps = fn.diff(x, dim=-1 if x.ndim == 1 else dim)
-    return gaps.reshape([-1 if k == dim else 1 for k in range(y.ndim)]) if x.ndim == 1 else gaps
-
-
-def _trapezoids(y: Any, x: Any, dx: Any, dim: int) -> tuple[Any, int]:
-    if y.ndim == 0:
-        raise IndexError("trapezoid(): y must have at least one dimension")
-    d = wrap_dim(dim, y.ndim)
-    n = y._a.shape[d]
-    if n == 0:
-        raise RuntimeError("trapezoid(): there is nothing to integrate over")
-    return (y.narrow(d, 1, n - 1) + y.narrow(d, 0, n - 1)) * _spacing(x, dx, y, d) / 2, d
-
-
-@composite(refuses="bool", method=False, aliases=("trapz",))
-def trapezoid(y, x=None, *, dx=None, dim=-1):
-    """The integral along ``dim`` by the trapezoidal rule, at positions ``x`` or with spacing ``dx``."""
-    parts, d = _trapezoids(y, x, dx, dim)
-    return parts.sum(d)
-
-
-@composite(refuses="bool", method=False)
-def cumulative_trapezoid(y, x=None, *, dx=None, dim=-1):
-    """The integral up to each position but the first."""
-    parts, d = _trapezoids(y, x, dx, dim)
-    return parts.cumsum(d)
