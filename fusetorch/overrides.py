@@ -57,7 +57,7 @@ class DisableTorchFunctionSubclass:
 
 
 def _plain(kind: type) -> bool:
-    return kind is Tensor or kind.__module__.startswith("fusetorch.") and "__torch_function__" not in vars(kind)
+    return kind is Tensor or kind.__module__.startswith(("fusetorch.", "torch.")) and "__torch_function__" not in vars(kind)
 
 
 def _overloaded(args: Iterable[Any]) -> list[Any]:

@@ -116,35 +116,40 @@ def _shown(a: np.ndarray, summarize: bool) -> np.ndarray:
     return a
 
 
+def elements(t: Tensor, indent: int) -> str:
+    """The elements in brackets; lines after the first are indented by ``indent``."""
+    from .ops.conversion import host_array
+    a = host_array(t.detach())
+    if t.dtype.np.kind == "V" or t.dtype.name in ("bfloat16", "float16"):
+        a = a.astype(np.float32)
+    summarize = a.size > _OPTIONS["threshold"]
+    return _rows(a, indent, summarize, _formatter(_shown(a, summarize)))
+
+
 def tensor_repr(t: Tensor) -> str:
     """What ``print(t)`` shows."""
     from .dtypes import bool_, complex64, complex128, float64, get_default_dtype, int64
-    from .ops.conversion import host_array
-    name = "tensor" if type(t).__module__.startswith("fusetorch.") else type(t).__name__
+    name = "tensor" if type(t).__module__.partition(".")[0] in ("fusetorch", "torch") else type(t).__name__
     prefix = name + "("
     suffix = []
-    a = None if t.is_meta else host_array(t.detach())
     default_complex = complex128 if get_default_dtype() is float64 else complex64
     if t.device.type != "cpu":
         suffix.append(f"device='{t.device}'")
-    if a is None:
+    if t.is_meta:
         suffix.append(f"size={tuple(t.shape)}")
         body = "..."
         if t.dtype is not get_default_dtype():
             suffix.append(f"dtype={t.dtype}")
-    elif a.size == 0:
-        if a.ndim != 1:
-            suffix.append(f"size={tuple(a.shape)}")
+    elif t.numel() == 0:
+        if t.ndim != 1:
+            suffix.append(f"size={tuple(t.shape)}")
         body = "[]"
         if t.dtype is not get_default_dtype():
             suffix.append(f"dtype={t.dtype}")
     else:
         if t.dtype not in (get_default_dtype(), default_complex, int64, bool_):
             suffix.append(f"dtype={t.dtype}")
-        if t.dtype.np.kind == "V" or t.dtype.name in ("bfloat16", "float16"):
-            a = a.astype(np.float32)
-        summarize = a.size > _OPTIONS["threshold"]
-        body = _rows(a, len(prefix), summarize, _formatter(_shown(a, summarize)))
+        body = elements(t, len(prefix))
     if t.grad_fn is not None:
         suffix.append(f"grad_fn=<{t.grad_fn.name()}>")
     elif t.requires_grad:

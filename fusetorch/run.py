@@ -29,7 +29,11 @@ API_VERSION = "2.13.0+fusetorch"
 
 
 class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
-    """Resolves ``torch`` to fusetorch and ``torch.a.b`` to ``fusetorch.a.b``: the same module objects under a second name."""
+    """Resolves ``torch`` to fusetorch and ``torch.a.b`` to ``fusetorch.a.b``: the same module objects under a second name.
+
+    Classes say that they come from where PyTorch keeps them: ``print(type(x))`` shows ``<class 'torch.Tensor'>``, and what is pickled
+    names PyTorch's classes.
+    """
 
     def __init__(self) -> None:
         self.missing: Counter[str] = Counter()
@@ -38,7 +42,13 @@ class AliasFinder(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
     def find_spec(self, name: str, path: Any = None, target: Any = None) -> importlib.machinery.ModuleSpec | None:
         """The spec of an alias. Raises ModuleNotFoundError, naming the module, if fusetorch does not have it."""
-        if name.partition(".")[0] != "torch":
+        top = name.partition(".")[0]
+        if top == "fusetorch":
+            spec = importlib.machinery.PathFinder.find_spec(name, path, target)
+            if spec is not None and isinstance(spec.loader, importlib.machinery.SourceFileLoader):
+                spec.loader = _Relocating(spec.loader.name, spec.loader.path)
+            return spec
+        if top != "torch":
             self._look_for_overrides()
             return None
         ours = "fusetorch" + name[5:]
@@ -88,6 +98,39 @@ class _Distribution(importlib.metadata.Distribution):
         return Path(fusetorch.__file__).parent.parent / path
 
 
+class _Relocating(importlib.machinery.SourceFileLoader):
+    """Loads a file of fusetorch, whose classes then say that they are PyTorch's."""
+
+    def exec_module(self, module: ModuleType) -> None:
+        """Runs the file."""
+        super().exec_module(module)
+        relocate(module)
+
+
+#: Files whose public classes PyTorch keeps elsewhere than under the same path.
+_PLACES = {**dict.fromkeys(("tensor", "shapes", "dtypes", "runtime.device", "formats"), "torch"), "ops.random": "torch._C",
+           "autograd.modes": "torch.autograd.grad_mode", "storage": "torch.storage", "return_types": "torch.return_types",
+           "nn.multihead_attention": "torch.nn.modules.activation", "nn.parameter": "torch.nn.parameter",
+           "nn.common_types": "torch.nn.common_types"}
+
+
+def relocate(module: ModuleType) -> None:
+    """Gives the classes that a module of fusetorch defines the ``__module__`` that they have in PyTorch."""
+    path = module.__name__.partition(".")[2]
+    place = _PLACES.get(path)
+    if place is None:
+        if path.startswith(("runtime", "codegen", "compiler", "ops", "triton_kernels", "demo")) or "." not in path:
+            return
+        parts = path.split(".")
+        if parts[0] == "nn" and len(parts) == 2:
+            parts.insert(1, "modules")
+        place = ".".join(["torch", *(parts[:2] if parts[1] == "lr_scheduler" else parts)])
+    public = place in ("torch", "torch._C")
+    for name, value in list(vars(module).items()):
+        if isinstance(value, type) and value.__module__ == module.__name__ and not (public and getattr(fusetorch, name, None) is not value):
+            value.__module__ = place
+
+
 def _attribute(path: str) -> Any:
     """``fusetorch.a.b`` by attributes, without importing anything; None if it is not there."""
     found: Any = fusetorch
@@ -116,6 +159,9 @@ def alias_torch() -> AliasFinder:
             return finder
     finder = AliasFinder()
     sys.meta_path.insert(0, finder)
+    for name, module in list(sys.modules.items()):
+        if name.startswith("fusetorch.") and module is not None:
+            relocate(module)
     sys.modules["torch"] = fusetorch
     fusetorch.__version__ = fusetorch.version.__version__ = TorchVersion(API_VERSION)
     # a process that multiprocessing spawns unpickles this before it imports the program

@@ -14,6 +14,7 @@ from typing import Any
 import fusetorch as torch
 
 from .overrides import adopt
+from .printing import elements
 from .tensor import Tensor
 
 __all__ = ["addmm", "log_softmax", "mm", "softmax", "sparse_coo_tensor", "spmm", "sum", "to_sparse"]
@@ -198,8 +199,11 @@ class SparseTensor(Tensor):
     def __repr__(self) -> str:
         node = self.grad_fn
         gradient = f", grad_fn=<{node.name()}>" if node is not None else ", requires_grad=True" if self.requires_grad else ""
-        return (f"tensor(indices={_indented(self._indices(), 15)},\n       values={_indented(self._values().detach(), 14)},\n"
-                f"       size={tuple(self.shape)}, nnz={self._nnz()}, layout=torch.sparse_coo{gradient})")
+        parts = [f"{name}=tensor({_shown(t, len('tensor(' + name + '=tensor('))})" for name, t in
+                 (("indices", self._indices()), ("values", self._values().detach()))]
+        dtype = "" if self.dtype in (torch.get_default_dtype(), torch.int64, torch.bool) else f", dtype={self.dtype}"
+        parts.append(f"size={tuple(self.shape)}, nnz={self._nnz()}{dtype}, layout=torch.sparse_coo{gradient}")
+        return f"tensor({(','  + chr(10) + '       ').join(parts)})"
 
     @classmethod
     def __torch_function__(cls, func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:
@@ -215,8 +219,8 @@ class SparseTensor(Tensor):
         return run(*args, **(kwargs or {}))
 
 
-def _indented(t: Tensor, n: int) -> str:
-    return repr(t).replace("\n", "\n" + " " * n)
+def _shown(t: Tensor, indent: int) -> str:
+    return elements(t, indent) if t.numel() else f"[], size={tuple(t.shape)}"
 
 
 def _make(indices: Tensor, values: Tensor, size: Any, coalesced: bool) -> SparseTensor:

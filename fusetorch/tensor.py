@@ -88,7 +88,7 @@ class Tensor:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        if not cls.__module__.startswith("fusetorch."):
+        if not cls.__module__.startswith(("fusetorch.", "torch.")):
             from .overrides import adopt
             adopt(cls)
 

@@ -181,6 +181,31 @@ def test_aliases_are_the_same_modules(tmp_path):
     assert result(out) == {"same": "True", "name": "fusetorch.nn.functional", "main": "True"}
 
 
+def test_classes_are_where_pytorch_has_them(tmp_path):
+    out, _ = run("run", program(tmp_path, """
+        import copy, io, pickle, torch
+        from torch import nn
+        x = torch.zeros(2)
+        model = nn.Sequential(nn.Linear(2, 4), nn.LSTM(4, 4), nn.MultiheadAttention(4, 2), nn.TransformerEncoderLayer(4, 2))
+        for thing in (x, nn.Parameter(x), x.dtype, x.shape, x.device, model[2], torch.optim.SGD([x], lr=1.0),
+                      torch.optim.lr_scheduler.StepLR(torch.optim.SGD([x], lr=1.0), 1), torch.utils.data.TensorDataset(x),
+                      torch.distributions.Normal(0.0, 1.0), torch.no_grad()):
+            print(type(thing))
+        print(nn.Linear, repr(x), nn.Linear.__module__)
+        torch.save(model, file := io.BytesIO())
+        file.seek(0)
+        assert type(torch.load(file, weights_only=False)[1]) is nn.LSTM is type(pickle.loads(pickle.dumps(copy.deepcopy(model)))[1])
+        assert pickle.loads(pickle.dumps([x.dtype, x.device, x.shape])) == [x.dtype, x.device, x.shape]
+        class Own(torch.Tensor): ...
+        print(Own([1.0]), type(Own([1.0]) + 1).__name__)
+    """))
+    assert out.splitlines() == [f"<class 'torch.{name}'>" for name in (
+        "Tensor", "nn.parameter.Parameter", "dtype", "Size", "device", "nn.modules.activation.MultiheadAttention", "optim.sgd.SGD",
+        "optim.lr_scheduler.StepLR", "utils.data.dataset.TensorDataset", "distributions.normal.Normal",
+        "autograd.grad_mode.no_grad")] + [
+        "<class 'torch.nn.modules.linear.Linear'> tensor([0., 0.]) torch.nn.modules.linear", "Own([1.]) Own"]
+
+
 def test_a_module_that_overrides_functions_is_seen(tmp_path):
     (tmp_path / "operators.py").write_text(textwrap.dedent("""
         import torch

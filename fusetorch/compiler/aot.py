@@ -65,6 +65,10 @@ class CompiledNode(Node):
             out[i] = wrap(a)
         return out
 
+    def name(self) -> str:
+        """PyTorch's name of it."""
+        return "CompiledFunctionBackward"
+
     def release(self) -> None:
         """Drops the saved arrays."""
         self.saved, self.watched = [], []

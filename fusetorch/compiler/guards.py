@@ -42,7 +42,8 @@ _SKIP_MODULES = frozenset(("fusetorch", "numpy", "torch", "_pytest", "pytest")) 
 _DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", "locals", "dir", "attrgetter", "asdict", "astuple",
                       "replace", "copy", "deepcopy", "__getattribute__"))
 #: Where the classes of modules are defined that have no attributes of their own which their code reads.
-_BARE_MODULES = ("fusetorch.nn.module", "fusetorch.nn.calls", "fusetorch.nn.state_dict", "fusetorch.nn.container")
+_BARE_MODULES = tuple(f"{package}.{file}" for file in ("module", "calls", "state_dict", "container")
+                      for package in ("fusetorch.nn", "torch.nn.modules"))
 
 
 def signature(args: tuple, kwargs: dict[str, Any], leaves: list[Tensor]) -> tuple:
@@ -490,7 +491,10 @@ class StateGuard:
 def _package(x: Any) -> str:
     """The top package that a class, function or module belongs to. The demonstration counts as a user's."""
     name = getattr(x, "__name__", "") if isinstance(x, types.ModuleType) else getattr(x, "__module__", None)
-    return "fusetorch.demo" if (name or "").startswith("fusetorch.demo.") else (name or "").split(".")[0]
+    if (name or "").startswith("fusetorch.demo."):
+        return "fusetorch.demo"
+    top = (name or "").split(".")[0]
+    return "fusetorch" if top == "torch" else top  # under run, classes have PyTorch's places
 
 
 def _names(slots: str | Iterable[str]) -> tuple[str, ...]:

@@ -19,8 +19,10 @@ from fusetorch.nn.calls import (  # noqa: F401 - PyTorch has them here
     register_module_parameter_registration_hook,
 )
 from fusetorch.nn.parameter import Buffer, Parameter, zero_grads
-from fusetorch.nn.state_dict import IncompatibleKeys as _IncompatibleKeys  # noqa: F401 - PyTorch has it here
-from fusetorch.nn.state_dict import StateDict
+from fusetorch.nn.state_dict import (
+    StateDict,
+    _IncompatibleKeys,  # noqa: F401 - PyTorch has it here
+)
 from fusetorch.tensor import Tensor, structure_changed
 
 M = TypeVar("M", bound="Module")

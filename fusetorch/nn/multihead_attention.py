@@ -6,14 +6,10 @@ from typing import Any
 import fusetorch as torch
 from fusetorch.nn import functional as F
 from fusetorch.nn import init
-from fusetorch.nn.linear import Linear
+from fusetorch.nn.linear import NonDynamicallyQuantizableLinear
 from fusetorch.nn.module import Module
 from fusetorch.nn.parameter import Parameter
 from fusetorch.tensor import Tensor
-
-
-class NonDynamicallyQuantizableLinear(Linear):
-    """A :class:`Linear` under the name that PyTorch prints for the output of :class:`MultiheadAttention`."""
 
 
 class MultiheadAttention(Module):

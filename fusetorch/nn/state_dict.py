@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _EXTRA_STATE = "_extra_state"
 
 
-class IncompatibleKeys(namedtuple("IncompatibleKeys", ["missing_keys", "unexpected_keys"])):
+class _IncompatibleKeys(namedtuple("_IncompatibleKeys", ["missing_keys", "unexpected_keys"])):
     """What ``load_state_dict`` returns: the names it did not find and the names it had no use for."""
 
     __slots__ = ()
@@ -54,7 +54,7 @@ class StateDict:
         before this module is loaded."""
         return RemovableHandle(self._load_state_dict_pre_hooks, hook)
 
-    def register_load_state_dict_post_hook(self, hook: Callable[[Module, IncompatibleKeys], None]) -> RemovableHandle:
+    def register_load_state_dict_post_hook(self, hook: Callable[[Module, _IncompatibleKeys], None]) -> RemovableHandle:
         """Calls ``hook(module, incompatible_keys)`` after this module was loaded; it may change the two lists."""
         return RemovableHandle(self._load_state_dict_post_hooks, hook)
 
@@ -160,7 +160,7 @@ class StateDict:
         structure_changed()
 
     def load_state_dict(self, state_dict: Mapping[str, Any], strict: bool = True,
-                        assign: bool = False) -> IncompatibleKeys:
+                        assign: bool = False) -> _IncompatibleKeys:
         """Copies parameters and buffers from ``state_dict`` into this module and its children.
 
         Args:
@@ -191,7 +191,7 @@ class StateDict:
                 if child is not None:
                     inner = prefix + name + "."
                     load(child, {k: v for k, v in entries.items() if k.startswith(inner)}, inner)
-            keys = IncompatibleKeys(missing, unexpected)
+            keys = _IncompatibleKeys(missing, unexpected)
             for hook in module._load_state_dict_post_hooks.values():
                 if hook(module, keys) is not None:
                     raise AssertionError("Hooks registered with ``register_load_state_dict_post_hook`` are not expected "
@@ -206,7 +206,7 @@ class StateDict:
                 errors.insert(0, f"Missing key(s) in state_dict: {_quoted(missing)}. ")
         if errors:
             raise RuntimeError(f"Error(s) in loading state_dict for {type(self).__name__}:\n\t" + "\n\t".join(errors))
-        return IncompatibleKeys(missing, unexpected)
+        return _IncompatibleKeys(missing, unexpected)
 
 
 def _quoted(names: list[str]) -> str:

@@ -33,10 +33,11 @@ class NAdam(Optimizer):
                                       maximize=maximize, foreach=foreach, capturable=capturable, differentiable=differentiable))
 
     def _started(self, p: Tensor, names: Iterable[str]) -> dict[str, Any]:
-        fresh = not self.state[p]
-        state = super()._started(p, names)
-        if fresh:
+        state = self.state[p]
+        if not state:
+            super()._started(p, ())
             state["mu_product"] = torch.ones_like(state["step"])
+            state.update((name, torch.zeros_like(p).detach()) for name in names)
         return state
 
     def _update_group(self, group: dict[str, Any]) -> None:

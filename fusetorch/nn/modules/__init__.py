@@ -17,6 +17,8 @@ for _name in _FILES:
     if find_spec(f"fusetorch.nn.{_name}") is not None:
         globals()[_name] = sys.modules[f"{__name__}.{_name}"] = import_module(f"fusetorch.nn.{_name}")
 
+activation.MultiheadAttention = _nn.MultiheadAttention  # noqa: F821
+
 __all__ = ["utils"]
 for _name in list(vars(_nn)):
     _value = getattr(_nn, _name)
