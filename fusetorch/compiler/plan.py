@@ -1,8 +1,8 @@
 """Plans: a fused graph as a flat list of launches over planned memory.
 
 Values that live only between launches get blocks of one arena, reused as soon as their last reader has run; the arena belongs to the plan
-and is kept between calls. Results are new memory each time. A value that replaces an input in place (a parameter update) is written
-straight into that input's memory when no launch could still read the old contents.
+and is kept between calls. What opaque operations make is let go as soon. Results are new memory each time. A value that replaces an
+input in place (a parameter update) is written straight into that input's memory when no launch could still read the old contents.
 """
 from __future__ import annotations
 
@@ -131,7 +131,7 @@ class Plan:
         """Gives intermediate loop results places in an arena per device; everything else is allocated per call."""
         last: dict[int, int] = {}
         for i, g in enumerate(self.fusion.groups):
-            for v in self.reads(g):
+            for v in [*self.reads(g), *(self.lowered[g].numbers if g.fusible else ())]:
                 if v in self.slot:
                     last[self.slot[v]] = i
         wanted = {self.slot[b] for b in (base_of(v)[0] for v in self.graph.outputs) if b in self.slot}
@@ -161,8 +161,23 @@ class Plan:
                 self.static[self.slot[v]] = _in_arena(arenas[v.device], offset, v)
         self.allocate = [(s, _allocator(v)) for s, v in fresh]
         self.arena_bytes = sum(top.values())
-        self.peak_bytes = self.arena_bytes + sum(v.nbytes for _, v in fresh) + sum(
-            v.nbytes for g in self.fusion.groups if not g.fusible for v in g.nodes[0].outputs)
+        self.peak_bytes = self.arena_bytes + sum(v.nbytes for _, v in fresh) + self._plan_ends(last, wanted)
+
+    def _plan_ends(self, last: dict[int, int], wanted: set[int]) -> int:
+        """After which launch the plan lets go of what opaque operations made; the most that they hold at one time, in bytes."""
+        self.dead: list[list[int]] = [[] for _ in self.fusion.groups]
+        freed = [0] * len(self.dead)
+        held = most = 0
+        for i, g in enumerate(self.fusion.groups):
+            for v in () if g.fusible else g.nodes[0].outputs:
+                s, held = self.slot[v], held + v.nbytes
+                if s not in wanted:
+                    end = last.get(s, i)
+                    self.dead[end].append(s)
+                    freed[end] += v.nbytes
+            most = max(most, held)
+            held -= freed[i]
+        return most
 
     # ---- launches
 
@@ -232,8 +247,10 @@ class Plan:
             kept = [(i, v, _copy_of(env[self.slot[v]], v)) for i, v in self.before]
             for s, make in self.allocate:
                 env[s] = make()
-            for step in self.steps:
+            for step, dead in zip(self.steps, self.dead):
                 step(env)
+                for s in dead:
+                    env[s] = None
             if self.copies:
                 fetched = [(old, self._fetch(new)(env)) for old, new in self.copies]
                 if len(fetched) > 1:
