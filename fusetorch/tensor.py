@@ -55,6 +55,11 @@ def structure_version() -> int:
 _number_hook: list[Callable[[dict, str], Any] | None] = [None]
 
 
+#: What compiles the modules that a function calls which runs eagerly (:mod:`fusetorch.compiler.parts`): each gives the callable to call
+#: instead of a module, or ``None``.
+module_hook: list[Callable[[Any], Callable | None]] = []
+
+
 def runtime_number(holder: dict, key: str) -> Any:
     """``holder[key]``, a number that may change between calls: a float, or a 0-d tensor while tracing.
 

@@ -6,11 +6,11 @@ the backward plan.
 """
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from ..autograd import GradMode, Node, _Sink, edge_of, keep, run_backward, set_history
+from ..autograd import GradMode, Node, _Sink, edge_of, grad, keep, run_backward, set_history
 from ..shapes import contiguous_strides
 from ..tensor import Tensor, wrap
 from .effects import Rehearsal
@@ -43,19 +43,23 @@ class ConsumedNode(Node):
 class CompiledNode(Node):
     """Runs the backward plan of a compiled function."""
 
-    def __init__(self, edges: tuple, shapes: list[tuple], plan: BackwardPlan, saved: list[Any], watched: list[Tensor]) -> None:
+    def __init__(self, edges: tuple, shapes: list[tuple], plan: BackwardPlan, saved: list[Any], watched: list[Tensor],
+                 again: Again | None) -> None:
         super().__init__(edges, len(shapes))
+        self.again = again
         self.plan, self.saved, self.shapes = plan, saved, shapes
         # tensors whose memory is among the saved: writing to them before backward is an error
         self.watched = [keep(t, 0 if t.grad_fn is not None else None) for t in watched]
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """Feeds tangents and saved values to the plan."""
-        if GradMode.enabled:
-            raise RuntimeError("torch.compile with aot_autograd does not currently support double backward: call the function eagerly "
-                               "where create_graph=True is needed")
         for s in self.watched:
             s.get(self)
+        if GradMode.enabled:
+            if self.again is None:
+                raise RuntimeError("torch.compile with aot_autograd does not currently support double backward where a call writes to what "
+                                   "was there before: call the function eagerly where create_graph=True is needed")
+            return self.again.gradients(grads)
         tangents = []
         for g, v in zip(grads, self.shapes):
             a = filled(v, 0) if g is None else g.to(v.dtype)._a
@@ -71,7 +75,7 @@ class CompiledNode(Node):
 
     def release(self) -> None:
         """Drops the saved arrays."""
-        self.saved, self.watched = [], []
+        self.saved, self.watched, self.again = [], [], None
         self.released = True
 
 
@@ -110,12 +114,28 @@ class Backward:
     saved_sources: list[Source]     # lifted tensors whose memory is saved
     saved_outputs: list[int]        # outputs whose memory is saved
 
-    def attach(self, tensors: list[Tensor], outs: list[Tensor], results: list[Any], read: list[Tensor]) -> None:
-        """Records a :class:`CompiledNode` on the outputs of one call. ``read``: the tensors of ``saved_sources`` in this call."""
+    def attach(self, tensors: list[Tensor], outs: list[Tensor], results: list[Any], read: list[Tensor],
+               again: Callable[[], list[Tensor]] | None) -> None:
+        """Records a :class:`CompiledNode` on the outputs of one call. ``read``: the tensors of ``saved_sources`` in this call; ``again``:
+        runs the function eagerly once more, if that changes nothing."""
         watched = [*read, *[outs[i] for i in self.saved_outputs]]
-        node = CompiledNode(tuple([edge_of(t) for t in tensors]), self.values, self.plan, results[self.n_results:], watched)
+        node = CompiledNode(tuple([edge_of(t) for t in tensors]), self.values, self.plan, results[self.n_results:], watched,
+                            None if again is None else Again(again, tensors, self.outputs))
         for k, i in enumerate(self.outputs):
             set_history(outs[i], node, k)
+
+
+class Again:
+    """Gradients that can themselves be differentiated: the function runs eagerly once more, on the same tensors."""
+
+    def __init__(self, run: Callable[[], list[Tensor]], inputs: list[Tensor], outputs: list[int]) -> None:
+        self.run, self.inputs, self.outputs = run, inputs, outputs
+
+    def gradients(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
+        """The gradients of the inputs, recorded."""
+        found = self.run()
+        pairs = [(found[i], g) for i, g in zip(self.outputs, grads) if g is not None]
+        return grad([t for t, _ in pairs], self.inputs, [g for _, g in pairs], create_graph=True, allow_unused=True)
 
 
 def consumed(t: Tensor) -> bool:

@@ -14,6 +14,7 @@ from .alias import find_spans
 from .effects import Effects
 from .entry import Busy, Entry, finish
 from .guards import StateGuard, Unguardable, explain_miss, signature
+from .parts import Parts
 from .places import Filled, Place, moved
 from .symbolic import Source
 from .trace import Tracer, one_at_a_time
@@ -69,7 +70,10 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
 class CompiledFunction:
     """What :func:`compile` returns."""
 
-    def __init__(self, fn: Any, fullgraph: bool, backend: Any, options: dict[str, Any]) -> None:
+    def __init__(self, fn: Any, fullgraph: bool, backend: Any, options: dict[str, Any], within: CompiledFunction | None = None) -> None:
+        self._within = within   # the function that calls this module, and runs eagerly itself
+        self._parts: Parts | None = None
+        self._second_order = False
         self._fn, self._fullgraph, self._backend, self._options = fn, fullgraph, backend, options
         self._entries: dict[tuple, list[Entry]] = {}
         self._order: list[Entry] = []
@@ -93,8 +97,10 @@ class CompiledFunction:
     # ---- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self._eager is not None or (dispatch.tracer[0] is not None and dispatch.active_tracer() is not None):
+        if dispatch.tracer[0] is not None and dispatch.active_tracer() is not None:
             return self._fn(*args, **kwargs)
+        if self._eager is not None:
+            return self._run_eagerly(*args, **kwargs)
         leaves: list[Tensor] = []
         try:
             key = self._key(args, kwargs, leaves)
@@ -109,7 +115,7 @@ class CompiledFunction:
                 if e.fits(leaves) is None:
                     e.used = self._hits = self._hits + 1
                     try:
-                        return e.run(leaves)
+                        return e.run(leaves, functools.partial(self._fn, *args, **kwargs))
                     except Busy:
                         busy = True
                         break
@@ -121,7 +127,7 @@ class CompiledFunction:
                 failure = e.fits(leaves)
                 if failure is None:
                     e.used = self._hits = self._hits + 1
-                    return e.run(leaves)
+                    return e.run(leaves, functools.partial(self._fn, *args, **kwargs))
                 reason = reason or failure  # the newest plan's
             return self._compile(args, kwargs, key, leaves, reason)
 
@@ -149,8 +155,18 @@ class CompiledFunction:
 
     def _give_up(self, why: str) -> Any:
         self._eager = why
-        warnings.warn(f"fusetorch.compile: {self.__name__} runs eagerly from now on: {why}", RuntimeWarning, stacklevel=3)
-        return self._fn
+        if not self._second_order:  # which a compiled module may refuse
+            self._parts = Parts(self._fn, lambda call: CompiledFunction(call, False, self._backend, self._options, self))
+        if self._within is None:  # else that has been said of the whole
+            warnings.warn(f"fusetorch.compile: {self.__name__} runs eagerly from now on, its modules compiled one by one: {why}",
+                          RuntimeWarning, stacklevel=3)
+        return self._run_eagerly
+
+    def _run_eagerly(self, *args: Any, **kwargs: Any) -> Any:
+        if self._parts is None:
+            return self._fn(*args, **kwargs)
+        with self._parts:
+            return self._fn(*args, **kwargs)
 
     def _compile(self, args: tuple, kwargs: dict, key: tuple, leaves: list[Tensor], reason: str | None) -> Any:
         reason = reason or self._once or explain_miss(self._entries, key)
@@ -169,6 +185,7 @@ class CompiledFunction:
             guard = StateGuard(self._fn, [*args, *kwargs.values(), *filled.values], self._places)
         except Unguardable as why:
             return self._unguardable(why)(*args, **kwargs)
+        self._second_order = self._second_order or guard.second_order
         if guard.shapeless:  # this call gives them their shapes
             return self._fn(*args, **kwargs)
         before = [(t._a, t._req) for t in leaves]
@@ -202,7 +219,8 @@ class CompiledFunction:
         entry.flags = [(i, t._req) for i, (t, (_, req)) in enumerate(zip(leaves, before)) if t._req is not req]
         entry.same_tensors = [(i, t) for i, t in enumerate(leaves) if id(t) in guard.reached]
         try:
-            lasting = finish(entry, tracer, result, leaves, filled.stores(), self._options,
+            lasting = finish(entry, tracer, result, leaves, filled.stores(),
+                             functools.partial(self._fn, *args, **kwargs), self._options,
                              self._backend if callable(self._backend) else None)
         except aot.NotDifferentiable as why:
             tracer.flush()

@@ -11,8 +11,8 @@ from typing import Any
 
 import numpy as np
 
-from .. import dispatch
-from ..autograd import GradMode, set_history
+from .. import casting, dispatch
+from ..autograd import GradMode, enable_grad, set_history
 from ..ops.opdef import REGISTRY
 from ..shapes import contiguous_strides
 from ..tensor import Tensor, memory_of, meta, version_of, wrap
@@ -180,8 +180,8 @@ class Entry:
                 out.append(a if a.shape == shape and type(a) is np.ndarray and a.flags.c_contiguous else span_array(a, shape))
         return out
 
-    def run(self, leaves: list[Tensor]) -> Any:
-        """Executes the plan and rebuilds the function's result."""
+    def run(self, leaves: list[Tensor], call: Callable[[], Any]) -> Any:
+        """Executes the plan and rebuilds the function's result. ``call`` runs the function itself on the same arguments."""
         arrays = self.arrays(leaves)
         results = self.plan.run(arrays)
         for i, req in self.flags:
@@ -202,10 +202,39 @@ class Entry:
             meta(self.tensor_of(source, leaves)).grad = g
         if self.backward is not None:
             self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
-                                 [self.tensor_of(s, leaves) for s in self.backward.saved_sources])
+                                 [self.tensor_of(s, leaves) for s in self.backward.saved_sources],
+                                 self.rerun(call, [self.tensor_of(s, leaves) for s in self.sources if s.kind in ("arg", "object")]))
         for place, template, refill in self.stores:
             place.set(fill(template, tensors), refill)
         return fill(self.template, tensors)
+
+    def rerun(self, call: Callable[[], Any], inputs: list[Tensor]) -> Callable[[], list[Tensor]] | None:
+        """Runs the function eagerly on the tensors of this call, later; ``None`` where that would change anything."""
+        if self.written or self.stores or self.rebinds or self.grads or self.flags or any(
+                s.kind in ("span", "number") for s in self.sources):
+            return None
+        mode = casting.key()
+        versions = [(t, t._version) for t in inputs]
+        starts = [(g, g._offset - n) for g, n in self.generators]
+
+        def run() -> list[Tensor]:
+            failure = self.guard.failure() or next((f"a tensor of shape {list(t.shape)} was written to" for t, v in versions
+                                                    if t._version != v), None)
+            failure = failure or (None if casting.key() == mode else "autocast is in another state")
+            if failure is not None:
+                raise RuntimeError(f"double backward through a compiled function runs it again, but {failure} since it was called")
+            ends = [(g, g._offset) for g, _ in starts]
+            try:
+                for g, at in starts:
+                    g._offset = at
+                with enable_grad():
+                    shape = Shape(self.guard.keep)
+                    shape.template(call())
+                return shape.found
+            finally:
+                for g, at in ends:
+                    g._offset = at
+        return run
 
     def share(self, tensors: list[Tensor], leaves: list[Tensor], results: list[Any]) -> None:
         """Lets results count the writes to memory they share, and forbids those that would need a history they do not have."""
@@ -254,11 +283,11 @@ class Entry:
 
 
 def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stores: list[tuple[Place, Any, bool]],
-           options: dict[str, Any], make: Callable | None = None) -> str | None:
+           call: Callable[[], Any], options: dict[str, Any], make: Callable | None = None) -> str | None:
     """Turns a finished trace into an entry, runs it for the first time, and makes every tensor real.
 
-    ``stores``: what the function left in its places (:mod:`fusetorch.compiler.places`); ``make``: the user's backend, if any.
-    Returns why the entry cannot be used again, or ``None``.
+    ``stores``: what the function left in its places (:mod:`fusetorch.compiler.places`); ``call`` runs it again; ``make``: the user's
+    backend, if any. Returns why the entry cannot be used again, or ``None``.
     """
     graph = tracer.graph
     shape = Shape(entry.guard.keep)
@@ -390,8 +419,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stor
     aot.restore_history(tracer)
     entry.share(found, leaves, results)
     if entry.backward is not None:
-        entry.backward.attach([s.tensor for s in entry.backward.sources], found, results,
-                              [s.tensor for s in entry.backward.saved_sources])
+        entry.backward.attach([s.tensor for s in entry.backward.sources], found, results, [s.tensor for s in entry.backward.saved_sources],
+                              entry.rerun(call, [s.tensor for s in entry.sources if s.kind in ("arg", "object")]))
     unguarded = [s.tensor for s in entry.sources if s.kind == "object" and id(s.tensor) not in entry.guard.tensors and s.owner is None]
     for s in (*tracer.sources.values(), *source_of.values()):
         if s.kind == "arg" or s.owner is not None:

@@ -173,6 +173,7 @@ class StateGuard:
         self.tensors: dict[int, Tensor] = {}
         self.reached: set[int] = set()                  # those of them that are found without an argument's help, by id
         self.keep: list[Any] = []
+        self.second_order = False                       # whether a call with create_graph= is in reach
         self.shapeless = False                          # whether a lazy module's parameter has no shape yet
         self.clocks = False                             # whether it may read a clock
         self.generators: list[types.GeneratorType] = []
@@ -360,6 +361,8 @@ class StateGuard:
                 self._code(const, g)
             elif isinstance(const, str) and const.isidentifier():
                 self._names.add(const)  # getattr(x, "name")
+            elif isinstance(const, tuple) and "create_graph" in const:
+                self.second_order = True
 
     def _class(self, c: type, attributes: dict | None) -> None:
         """What the classes that the user wrote hold, and what their methods reach. ``attributes``: of an instance, which go first."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from fusetorch.autograd import Function
 from fusetorch.nn.hooks import RemovableHandle
-from fusetorch.tensor import Tensor, structure_changed
+from fusetorch.tensor import Tensor, module_hook, structure_changed
 
 #: Hooks of every module, run before a module's own.
 FORWARD_PRE: OrderedDict[int, Any] = OrderedDict()
@@ -126,8 +126,11 @@ class Calls:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if (self._forward_hooks or self._forward_pre_hooks or self._backward_hooks or self._backward_pre_hooks or FORWARD or FORWARD_PRE
-                or BACKWARD or BACKWARD_PRE or self._compiled_call_impl is not None):
-            return (self._compiled_call_impl or self._call_impl)(*args, **kwargs)
+                or BACKWARD or BACKWARD_PRE or self._compiled_call_impl is not None or module_hook):
+            run = self._compiled_call_impl
+            if run is None and module_hook:
+                run = module_hook[-1](self)
+            return (run or self._call_impl)(*args, **kwargs)
         return self.forward(*args, **kwargs)
 
     def _call_impl(self, *args: Any, **kwargs: Any) -> Any:
