@@ -9,7 +9,6 @@ import argparse
 import contextlib
 import importlib.metadata
 import importlib.util
-import os
 import platform
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 import fusetorch
 from fusetorch import config
 from fusetorch.errors import CudaUnavailableError, FusetorchError
+from fusetorch.runtime.cpu_pool import get_num_threads
 from fusetorch.runtime.device import compute_capability, cuda_available, cuda_missing, device_count, device_name
 
 
@@ -152,7 +152,7 @@ def info(args: argparse.Namespace) -> int:
         lines.append(f"  {package:<10} {version or 'not installed'}")
         if version is None and package == "triton":
             missing.append(f"triton ({needed_for}): pip install 'triton>=3.6,<3.10' (Linux on x86-64 or aarch64)")
-    lines += ["", "devices", f"  cpu        {cpu_name()}; {_threads()} threads for native loops"]
+    lines += ["", "devices", f"  cpu        {cpu_name()}; {get_num_threads()} threads for native loops"]
     if cuda_available():
         for i in range(device_count()):
             capability = compute_capability(i)
@@ -184,10 +184,6 @@ def cpu_name() -> str:
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
-
-
-def _threads() -> int:
-    return config.num_threads or len(os.sched_getaffinity(0))
 
 
 def _folder_size(folder: Path) -> tuple[int, int]:

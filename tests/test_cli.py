@@ -1,6 +1,7 @@
 """The command line."""
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 import textwrap
@@ -151,6 +152,11 @@ def test_info(capsys, tmp_path):
     for word in ("numpy", "triton", "llvmlite", "cupy", "1 files, 1.0 MiB", "0 files, 0.0 MiB", "num_threads = 1", "1 threads"):
         assert word in out
     assert "missing" in out
+
+
+def test_info_on_systems_that_do_not_say_which_cores_a_process_may_use(capsys, monkeypatch):
+    monkeypatch.delattr(os, "sched_getaffinity", raising=False)
+    assert cli.main(["info"]) == 0 and "threads for native loops" in capsys.readouterr().out
 
 
 def test_info_names_the_simulated_device(capsys):

@@ -1,7 +1,6 @@
 """What the demonstration shows, as rows of text: shared by the terminal and the report."""
 from __future__ import annotations
 
-import os
 import platform
 import time
 from collections.abc import Callable
@@ -10,6 +9,7 @@ import numpy as np
 
 import fusetorch
 from fusetorch.demo.measure import Outcome, Run
+from fusetorch.runtime.cpu_pool import get_num_threads
 from fusetorch.runtime.device import device_name
 
 
@@ -50,7 +50,7 @@ def closing(o: Outcome) -> list[tuple[str, str]]:
 
 def machine(o: Outcome) -> str:
     """Where and when this was measured."""
-    where = device_name() if o.device == "cuda" else f"CPU, {fusetorch.config.num_threads or len(os.sched_getaffinity(0))} threads"
+    where = device_name() if o.device == "cuda" else f"CPU, {get_num_threads()} threads"
     return (f"{where}; {platform.system()} {platform.machine()}; Python {platform.python_version()}, NumPy {np.__version__}, "
             f"fusetorch {fusetorch.__version__}; {time.strftime('%Y-%m-%d %H:%M')}")
 

@@ -8,6 +8,7 @@ matrix products, blocked.
 from __future__ import annotations
 
 from collections.abc import Callable
+from math import prod
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,7 @@ def _conj_t(a: Any) -> Any:
 
 def _stack(a: Any) -> Any:
     """With one batch dimension."""
-    rows, columns = a.shape[-2:]
-    count = 1
-    for n in a.shape[:-2]:
-        count *= n
-    return a.reshape(count, rows, columns)
+    return a.reshape(prod(a.shape[:-2]), *a.shape[-2:])
 
 
 def _refuse(name: str, info: Any, what: str) -> None:
@@ -150,9 +147,7 @@ def _size(a: Any) -> Any:
 def permutation(xp: Any, pivots: Any, m: int) -> Any:
     """The rows' order after LAPACK's sequence of swaps: row ``i`` of ``L @ U`` is row ``order[i]`` of the matrix."""
     batch, k = pivots.shape[:-1], pivots.shape[-1]
-    count = 1
-    for n in batch:
-        count *= n
+    count = prod(batch)
     p = pivots.reshape(count, k).astype(np.int64) - 1
     order = xp.broadcast_to(xp.arange(m, dtype=np.int64), (count, m)).copy()
     each = xp.arange(count)
