@@ -180,3 +180,31 @@ def test_complex_gradients(name: str) -> None:
     leaf = torch.from_numpy(parts.copy()).requires_grad_()
     f(leaf).backward()
     np.testing.assert_allclose(leaf.grad.numpy(), numeric(f, parts), rtol=1e-5, atol=1e-7)
+
+
+@pytest.mark.parametrize("n", [1, 2, 5, 9])
+@pytest.mark.parametrize("hermitian", [False, True])
+def test_factors_of_symmetric_complex_matrices(n: int, hermitian: bool) -> None:
+    a = torch.complex(random(3, n, n), random(3, n, n))
+    a = a + (a.mH if hermitian else a.mT)
+    a[0].diagonal().zero_()
+    packed, pivots, info = torch.linalg.ldl_factor_ex(a.tril(), hermitian=hermitian)  # the upper triangle is not read
+    if n > 1:
+        assert not info.any() and (pivots[0] < 0).any()
+    else:
+        a, packed, pivots = a[1:], packed[1:], pivots[1:]
+    b = torch.complex(random(n, 2), random(n, 2))
+    x = torch.linalg.ldl_solve(packed, pivots, b, hermitian=hermitian)
+    torch.testing.assert_close(a @ x, b.expand(len(a), n, 2))
+
+
+def test_refusals_of_symmetric_factors() -> None:
+    packed, pivots = torch.linalg.ldl_factor(torch.eye(3))
+    for call, error in [(lambda: torch.linalg.ldl_factor(torch.zeros(2, 2)), "element 1 of D is zero"),
+                        (lambda: torch.linalg.ldl_factor(torch.ones(2, 3)), "square"),
+                        (lambda: torch.linalg.ldl_solve(packed, pivots, torch.ones(2, 1)), "Incompatible matrix sizes"),
+                        (lambda: torch.linalg.ldl_solve(packed, pivots.float(), torch.ones(3, 1)), "pivots to be integers"),
+                        (lambda: torch.linalg.ldl_solve(packed, pivots[:2], torch.ones(3, 1)), "LD.shape"),
+                        (lambda: torch.linalg.ldl_solve(packed, pivots, torch.ones(3, 1).double()), "same dtype")]:
+        with pytest.raises(RuntimeError, match=error):
+            call()

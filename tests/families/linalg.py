@@ -25,6 +25,34 @@ def lower(*shape: int) -> np.ndarray:
     return np.tril(f(*shape)) + 3 * np.eye(shape[-1])
 
 
+def symmetric(*shape: int) -> np.ndarray:
+    """Symmetric matrices with a zero on the diagonal, so that rows are swapped."""
+    a = f(*shape)
+    a = a + np.swapaxes(a, -1, -2)
+    a[..., 0, 0] = 0
+    return a
+
+
+def ldl(a: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """LAPACK's packed factors, pivots (from 1) and info."""
+    if a.ndim > 2:
+        return tuple(np.stack(x) for x in zip(*map(ldl, a)))
+    if not a.size:
+        return a, np.zeros(0, np.int32), np.int32(0)
+    packed, pivots, info = scipy.linalg.lapack.dsytrf(np.asarray(a, np.float64), lower=1)
+    return np.tril(packed), pivots.astype(np.int32), np.int32(info)
+
+
+def ldl_solve(packed: np.ndarray, pivots: np.ndarray, b: np.ndarray) -> np.ndarray:
+    """LAPACK's solution from packed factors; batches broadcast."""
+    batch = np.broadcast_shapes(packed.shape[:-2], b.shape[:-2])
+    packed, pivots = np.broadcast_to(packed, (*batch, *packed.shape[-2:])), np.broadcast_to(pivots, (*batch, pivots.shape[-1]))
+    out = np.array(np.broadcast_to(b, (*batch, *b.shape[-2:])))
+    for k in np.ndindex(batch):
+        out[k] = scipy.linalg.lapack.dsytrs(packed[k], pivots[k], out[k], lower=1)[0]
+    return out
+
+
 def each(function: Any, *arrays: np.ndarray) -> Any:
     """A SciPy function of matrices over a batch."""
     batch = np.broadcast_shapes(*[a.shape[:-2] for a in arrays])
@@ -191,6 +219,11 @@ SAMPLES = {
         S(square(3, 3), np.array([2, 3, 3], np.int32), f(2, 3), left=False),
         S(square(3, 3), np.array([2, 3, 3], np.int32), f(3, 2), adjoint=True),
     ],
+    "ldl_packed": lambda: [S(symmetric(4, 4), False, ""), S(symmetric(2, 3, 3), True, "f"), S(f(0, 0), False, "f")],
+    "ldl_solution": lambda: [S(*ldl(symmetric(4, 4))[:2], f(4, 2), False), S(*ldl(symmetric(2, 3, 3))[:2], f(2, 3, 1), False)],
+    "linalg_ldl_factor": lambda: [S(symmetric(5, 5)), S(symmetric(2, 3, 3)), S(np.array([[0.0, 2.0], [2.0, 0.0]]))],
+    "linalg_ldl_factor_ex": lambda: [S(symmetric(3, 3)), S(np.zeros((2, 2)))],
+    "linalg_ldl_solve": lambda: [S(*ldl(symmetric(4, 4))[:2], f(2, 4, 2)), S(*ldl(symmetric(2, 3, 3))[:2], f(3, 1))],
     "lu_solve": lambda: [S(f(3, 2), square(3, 3), np.array([2, 3, 3], np.int32))],
     "det": lambda: [S(f(3, 3))],
     "slogdet": lambda: [S(f(3, 3))],
@@ -281,6 +314,11 @@ ORACLES = {
     "linalg_lu_solve": lambda lu, p, b, left=True, adjoint=False: solve_left(
         whole(lu, p).T if adjoint else whole(lu, p), b, left
     ),
+    "ldl_packed": lambda a, hermitian, name: list(ldl(a)),
+    "ldl_solution": lambda packed, pivots, b, hermitian: ldl_solve(packed, pivots, b),
+    "linalg_ldl_factor": lambda a: list(ldl(a)[:2]),
+    "linalg_ldl_factor_ex": lambda a: list(ldl(a)),
+    "linalg_ldl_solve": lambda packed, pivots, b: ldl_solve(packed, pivots, b),
     "lu_solve": lambda b, lu, p: np.linalg.solve(whole(lu, p), b),
     "det": np.linalg.det,
     "slogdet": lambda a: list(np.linalg.slogdet(a)),
@@ -322,7 +360,7 @@ def whole(lu: np.ndarray, p: np.ndarray) -> np.ndarray:
 
 #: complex results: tests/test_linalg.py
 ELSEWHERE = {"eig_factors", "linalg_eig", "linalg_eigvals"}
-NO_GRADIENT = {"geqrf", "linalg_matrix_rank"}
+NO_GRADIENT = {"geqrf", "linalg_matrix_rank", "linalg_ldl_factor", "linalg_ldl_factor_ex", "linalg_ldl_solve"}
 #: no low precision, as in PyTorch
 NO_HALVES = set(SAMPLES) - {
     "rows_at",
