@@ -421,7 +421,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stor
     if entry.backward is not None:
         entry.backward.attach([s.tensor for s in entry.backward.sources], found, results, [s.tensor for s in entry.backward.saved_sources],
                               entry.rerun(call, [s.tensor for s in entry.sources if s.kind in ("arg", "object")]))
-    unguarded = [s.tensor for s in entry.sources if s.kind == "object" and id(s.tensor) not in entry.guard.tensors and s.owner is None]
+    unguarded = [s.tensor for s in entry.sources if s.kind == "object" and id(s.tensor) not in entry.guard.tensors and s.owner is None
+                 and not (s not in entry.written and _in_guarded_array(s.tensor, entry.guard))]
     for s in (*tracer.sources.values(), *source_of.values()):
         if s.kind == "arg" or s.owner is not None:
             s.tensor = None  # an entry must not keep the first call's arguments alive
@@ -484,6 +485,11 @@ def source_of_storage(s: Storage, source_of: dict[int, Source], tracked: list[Te
     if s.source.kind in ("number", "rng", "tangent", "span"):
         return s.source
     return next(source_of[id(t)] for t in tracked if by_tensor[id(t)] is s)
+
+
+def _in_guarded_array(t: Tensor, guard: StateGuard) -> bool:
+    """Whether a tensor's memory is that of a NumPy array whose contents are compared before each use, as of ``torch.from_numpy``."""
+    return isinstance(t._a, np.ndarray) and any(np.may_share_memory(t._a, a) for a, _ in guard.arrays)
 
 
 def _layout(real: Any, source: Source) -> tuple | None:
