@@ -9,19 +9,8 @@ from ..dtypes import bool_, int64, uint8
 from ..shapes import broadcast_shapes, numel, wrap_dim
 from ..tensor import Tensor, tracing
 from .creation import place
-from .indexing import (
-    at_index,
-    broadcastable,
-    check_value,
-    getitem,
-    index_tensors,
-    indexed_shape,
-    nonzero_tensors,
-    normalised_slice,
-    on_device,
-    put_at,
-    write,
-)
+from .index_expressions import at_index, broadcastable, index_tensors, nonzero_tensors, normalised_slice, on_device
+from .indexing import check_value, getitem, indexed_shape, put_at, write
 from .opdef import composite, fn
 
 
