@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -27,8 +28,8 @@ declare void @Py_IncRef(ptr)
 @_Py_NoneStruct = external global i8
 @message = private constant [54 x i8] c"a native loop was called with other than its operands\\00"
 
-; self: the address of a plan: argument block, number of arrays, number of scalars, a bit for each scalar (1: floating), function that runs a
-; record, record, the type of arrays
+; self: the address of a plan: argument block, number of arrays, number of scalars, a bit for each scalar (1: floating), the function that
+; runs a record, record, the type of arrays
 define ptr @launch(ptr %self, ptr %args, i64 %count) {
 e:
   %plan = call ptr @PyLong_AsVoidPtr(ptr %self)
@@ -124,11 +125,16 @@ def _maker() -> tuple[Callable[..., Any], _MethodDef]:
     return new, _MethodDef(b"native_loop", cpu_jit.compile_ir(ir, ["launch"])["launch"], _FASTCALL, None)
 
 
+def _locked() -> bool:
+    """Whether the interpreter has its lock, which threads that share a launcher need."""
+    return getattr(sys, "_is_gil_enabled", lambda: True)()
+
+
 def launcher(block: Any, record: int, arrays: int, floating: Sequence[bool], keep: Any) -> Callable[..., None] | None:
     """A built-in function of ``arrays`` arrays and a number for each of ``floating`` (whether it is a floating one): writes them to the
-    argument block and runs the job record at address ``record`` on this thread. ``None`` where the interpreter's objects are not laid out as
-    expected. The function keeps ``block`` and ``keep`` alive."""
-    if not DIRECT or len(floating) > 64:
+    argument block and runs the job record at address ``record`` on this thread. ``None`` where the interpreter's objects are not laid out
+    as expected. The function keeps ``block`` and ``keep`` alive."""
+    if not (DIRECT and _locked()) or len(floating) > 64:
         return None
     new, method = _maker()
     plan = (ctypes.c_int64 * 7)(ctypes.addressof(block), arrays, len(floating), sum([f << i for i, f in enumerate(floating)]),
