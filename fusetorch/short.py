@@ -56,6 +56,8 @@ class ShortNode(Node):
 
     def release(self) -> None:
         """Drops what was saved."""
+        if callable(labels(self.op.name)):
+            self.name()  # which depends on the call
         self.released = True
         self.saved, self.operands, self.vjp, self.call = [], (), None, ((), {})
 
@@ -63,7 +65,7 @@ class ShortNode(Node):
         """Such as ``LinearBackward0``."""
         if self.label is None:
             named = labels(self.op.name)
-            self.label = named(*self.call) if callable(named) else named or node_name(self.op.name)
+            self.label = (named(*self.call) if callable(named) else named) or node_name(self.op.name)
         return self.label
 
 

@@ -119,6 +119,14 @@ def test_released_after_use():
         y.backward()
 
 
+@pytest.mark.parametrize("name", SHORT)
+def test_nodes_keep_their_names_when_they_are_released(name):
+    for make in CALLS[name]:
+        used, unused = getattr(fn, name)(*make(torch.float32)), getattr(fn, name)(*make(torch.float32))
+        used.sum().backward()
+        assert used.grad_fn.name() == unused.grad_fn.name() == type(used.grad_fn).__name__
+
+
 def test_gradients_of_two_leaves_do_not_share_memory():
     a, b = floats(3), floats(3)
     slope = torch.ones(3, dtype=torch.float64)
