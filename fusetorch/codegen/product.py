@@ -62,7 +62,8 @@ class ProductPlan:
         per_part = -(-k // parts)
         strip = (per_part + 1 - per_part % 2) * lanes  # an odd number of vectors, lest strips fall on the same sets of the cache
         # enough groups of tiles to share among threads; with strips, no more in one than stay in the cache
-        groups = max(1, min(tiles, -(-32 // (count * parts * (1 if strips else panels)))))
+        enough = 1 if self.threads == 1 else (4 if strips else 8) * self.threads
+        groups = max(1, min(tiles, -(-enough // (count * parts * (1 if strips else panels)))))
         per_group = -(-tiles // groups)
         if strips:
             per_strip = lanes // r
