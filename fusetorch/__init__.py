@@ -147,9 +147,9 @@ def __getattr__(name: str) -> object:
         return value
     import importlib
     if name in _LAZY:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(f"fusetorch.{name}")
     if name in _LAZY_NAMES:
-        value = globals()[name] = getattr(importlib.import_module(f"{__name__}.{_LAZY_NAMES[name]}"), name)
+        value = globals()[name] = getattr(importlib.import_module(f"fusetorch.{_LAZY_NAMES[name]}"), name)
         return value
     raise AttributeError(f"module 'fusetorch' has no attribute {name!r}: fusetorch does not have torch.{name}"
                          if not name.startswith("__") else name)

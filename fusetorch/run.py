@@ -98,6 +98,12 @@ class _Distribution(importlib.metadata.Distribution):
         return Path(fusetorch.__file__).parent.parent / path
 
 
+def _public_name(module: ModuleType) -> str | None:
+    """``torch.nn`` of ``fusetorch.nn``; None for a module of others."""
+    first, _, rest = ModuleType.__getattribute__(module, "__name__").partition(".")
+    return None if first not in ("fusetorch", "torch") else f"torch.{rest}" if rest else "torch"
+
+
 class _Relocating(importlib.machinery.SourceFileLoader):
     """Loads a file of fusetorch, whose classes then say that they are PyTorch's."""
 
@@ -163,6 +169,7 @@ def alias_torch() -> AliasFinder:
         if name.startswith("fusetorch.") and module is not None:
             relocate(module)
     sys.modules["torch"] = fusetorch
+    fusetorch.__name__ = "torch"  # libraries compare it
     fusetorch.__version__ = fusetorch.version.__version__ = TorchVersion(API_VERSION)
     # a process that multiprocessing spawns unpickles this before it imports the program
     preparation = multiprocessing.spawn.get_preparation_data
@@ -205,13 +212,13 @@ class Usage:
 
         class Watched(ModuleType):
             def __getattribute__(self, name: str) -> Any:
-                return usage.note(self, "torch" + ModuleType.__getattribute__(self, "__name__")[9:], name,
+                return usage.note(self, _public_name(self), name,
                                   super().__getattribute__, sys._getframe(1))
 
             def __getattr__(self, name: str) -> Any:
                 # the lookup above has failed: the module's own __getattr__ is asked, then the name is missing
                 more = self.__dict__.get("__getattr__")
-                label = "torch" + self.__name__[9:]
+                label = _public_name(self)
                 try:
                     if more is None:
                         raise AttributeError(f"module {label!r} has no attribute {name!r}", name=name, obj=self)
@@ -309,9 +316,9 @@ def _explain(error: AttributeError | ImportError) -> None:
     """Says on stderr, beside the traceback, what to use for a name of PyTorch that fusetorch does not have."""
     owner = getattr(error, "obj", None) if isinstance(error, AttributeError) else sys.modules.get(error.name or "")
     name = error.name if isinstance(error, AttributeError) else getattr(error, "name_from", None)
-    if not name or not (isinstance(owner, Tensor) or (isinstance(owner, ModuleType) and owner.__name__.split(".")[0] == "fusetorch")):
+    if not name or not (isinstance(owner, Tensor) or (isinstance(owner, ModuleType) and _public_name(owner) is not None)):
         return
-    label = "Tensor" if isinstance(owner, Tensor) else "torch" + owner.__name__[9:]
+    label = "Tensor" if isinstance(owner, Tensor) else _public_name(owner)
     near = difflib.get_close_matches(name, [n for n in dir(owner) if not n.startswith("_")], 3)
     hint = f"; similar names that it has: {', '.join(f'{label}.{n}' for n in near)}" if near else ""
     print(f"fusetorch does not have {label}.{name}{hint}", file=sys.stderr)

@@ -74,6 +74,7 @@ PROGRAMS = {
         t, o = torch.ones(2, 2), Operator()
         assert (torch.matmul(t, o), t @ o, t.matmul(o), torch.nn.functional.softmax(o, -1), torch.exp(o), t.add_(o)) == (
             "matmul", "matmul", "matmul", "softmax", "exp", "add_")
+        assert not torch.is_tensor(o)  # asked of none
         assert inspect.signature(torch.matmul) == before and torch.matmul(t, t).sum() == 8
     """,
     "a_class_can_be_left_out": """

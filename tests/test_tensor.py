@@ -476,3 +476,18 @@ def test_axis_and_keepdims_are_dim_and_keepdim():
     assert x.unsqueeze(axis=0).squeeze(axis=0).cumsum(axis=0).tolist() == x.cumsum(0).tolist() and x.softmax(axis=1).shape == (2, 3)
     with pytest.raises(TypeError, match="mean the same"):
         x.sum(dim=0, axis=0)
+
+
+def test_pythons_types_are_dtypes():
+    x = torch.tensor([0.0, 2.5])
+    for made, kind in ((torch.zeros(2, dtype=int), torch.int64), (torch.tensor([1], dtype=float), torch.float64), (x.to(bool), torch.bool),
+                       (torch.empty(2, dtype=complex), torch.complex128), (x.to("cpu", int), torch.int64), (x.to(dtype=bool), torch.bool),
+                       (x.sum(dtype=float), torch.float64), (torch.softmax(x, 0, dtype=float), torch.float64), (x.view(int), torch.int64),
+                       (torch.arange(3, dtype=float), torch.float64), (torch.zeros_like(x, dtype=int), torch.int64),
+                       (torch.randn(2, dtype=float), torch.float64), (torch.nn.Linear(2, 1, dtype=float).weight, torch.float64),
+                       (torch.nn.Linear(2, 1).to(float).weight, torch.float64)):
+        assert made.dtype is kind
+    assert torch.promote_types(int, float) is torch.float64 and torch.can_cast(bool, int) and torch.finfo(float).bits == 64
+    for refused in (str, "float32", np.float32):
+        with pytest.raises(TypeError, match="argument 'dtype' must be torch.dtype"):
+            torch.zeros(2, dtype=refused)

@@ -31,6 +31,7 @@ from fusetorch.distributions.poisson import Poisson
 from fusetorch.distributions.transformed_distribution import TransformedDistribution
 from fusetorch.distributions.uniform import Uniform
 from fusetorch.distributions.utils import euler_constant, sum_rightmost
+from fusetorch.distributions.wishart import Wishart, _mvdigamma
 from fusetorch.tensor import Tensor
 
 
@@ -241,3 +242,11 @@ def _(p: Any, q: Any) -> Tensor:
     # Chyzak and Nielsen, 2019
     t1 = ((p.scale + q.scale).pow(2) + (p.loc - q.loc).pow(2)).log()
     return t1 - (4 * p.scale * q.scale).log()
+
+
+@register_kl(Wishart, Wishart)
+def _(p: Any, q: Any) -> Tensor:
+    n, half = p._event_shape[-1], p.df / 2
+    trace = _trace_xxt(torch.linalg.solve_triangular(q._unbroadcasted_scale_tril, p._unbroadcasted_scale_tril, upper=False))
+    return (q.df * (q._half_log_det() - p._half_log_det()) + half * (trace - n) + torch.mvlgamma(q.df / 2, n) - torch.mvlgamma(half, n)
+            + (half - q.df / 2) * _mvdigamma(half, n))

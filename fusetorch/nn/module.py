@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any, TypeVar
 
 import fusetorch as torch
+from fusetorch.dtypes import PYTHON_TYPES
 from fusetorch.nn import calls
 from fusetorch.nn.calls import (  # noqa: F401 - PyTorch has them here
     Calls,
@@ -460,6 +461,8 @@ def _parse_to(*args: Any, device: Any = None, dtype: Any = None, non_blocking: b
             device, dtype = arg.device, arg.dtype
         elif isinstance(arg, torch.dtype):
             dtype = arg
+        elif isinstance(arg, type) and arg in PYTHON_TYPES:
+            dtype = PYTHON_TYPES[arg]
         elif isinstance(arg, bool):
             break  # non_blocking and what follows it change nothing here
         elif arg is not None:
