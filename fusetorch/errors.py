@@ -17,7 +17,19 @@ class CompileError(FusetorchError):
     """A kernel or plan could not be compiled; the message names it and where its source was written."""
 
 
-class DataDependentError(FusetorchError):
+class TorchDynamoException(FusetorchError):  # noqa: N818 - PyTorch's name
+    """Base of what ``torch.compile`` raises beside the program's own errors; offered in ``torch._dynamo.exc``, as the next two are."""
+
+
+class Unsupported(TorchDynamoException):  # noqa: N818
+    """Something that cannot be traced where it must be (``fullgraph=True``)."""
+
+
+class InvalidBackend(TorchDynamoException):  # noqa: N818
+    """``torch.compile`` was given the name of a backend that does not exist."""
+
+
+class DataDependentError(Unsupported):
     """A traced function needed a tensor's value (``.item()``, ``if tensor``) while ``fullgraph=True``."""
 
 

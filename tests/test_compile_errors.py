@@ -478,3 +478,91 @@ def test_clocks_are_not_frozen(read):
     assert float(g(torch.ones((), dtype=torch.float64))) != a
     with pytest.raises(DataDependentError, match="may differ"):
         torch.compile(f, fullgraph=True)(torch.ones(()))
+
+
+# ---------------------------------------------------------------------------------------------------- torch.compiler, torch._dynamo
+
+
+def test_disabled_code_runs_each_time():
+    for mark in (torch.compiler.disable, torch._dynamo.disable, torch.compiler.disable(reason="files")):
+        seen = []
+
+        @mark
+        def log(x):
+            seen.append(1)  # noqa: B023
+            return x * 2
+        f = torch.compile(lambda x: log(x + 1) - 1)  # noqa: B023
+        with pytest.warns(RuntimeWarning, match="disable"):
+            f(rnd(3))
+        for i in range(3):
+            same((rnd(3, seed=i) + 1) * 2 - 1, f(rnd(3, seed=i)))
+        assert len(seen) == 4
+        with pytest.raises(torch._dynamo.exc.Unsupported, match="fullgraph"):
+            torch.compile(lambda x: log(x), fullgraph=True)(rnd(3))  # noqa: B023
+        same(rnd(3) * 2, log(rnd(3)))
+
+
+def test_disabled_modules_and_classes():
+    @torch.compiler.disable
+    class Layer(nn.Linear):
+        pass
+
+    one, other = nn.Sequential(nn.Linear(3, 3), torch.compiler.disable(nn.Linear(3, 3))), nn.Sequential(nn.Linear(3, 3), Layer(3, 3))
+    for m in (one, other):
+        c = torch.compile(m)
+        with pytest.warns(RuntimeWarning, match="disable"):
+            for i in range(3):
+                same(m(rnd(2, 3, seed=i)), c(rnd(2, 3, seed=i)))
+
+
+def test_graph_breaks_that_are_asked_for():
+    def f(x):
+        x = x + 1
+        torch._dynamo.graph_break()
+        return x * 2
+    with pytest.warns(RuntimeWarning, match="graph_break"):
+        same(f(rnd(3)), torch.compile(f)(rnd(3)))
+    same(f(rnd(3)), f(rnd(3)))
+    with pytest.raises(RuntimeError, match="graph_break"):
+        torch.compile(f, fullgraph=True)(rnd(3))
+    told = torch._dynamo.explain(f)(rnd(3))
+    assert told.graph_break_count == 1 and "graph_break" in told.break_reasons[0]
+    assert torch._dynamo.explain(lambda x: x.sin() + 1)(rnd(3)).graph_count == 1
+
+
+def test_stances():
+    f = torch.compile(lambda x: x + 1)
+    with torch.compiler.set_stance("force_eager"):
+        f(rnd(3))
+    assert f.cache_info()["plans"] == 0
+    f(rnd(3))
+    with torch.compiler.set_stance("eager_on_recompile"):
+        same(rnd(4) + 1, f(rnd(4)))
+    assert f.cache_info()["plans"] == 1
+
+    @torch.compiler.set_stance("fail_on_recompile")
+    def run(x):
+        return f(x)
+    same(rnd(3) + 1, run(rnd(3)))
+    with pytest.raises(RuntimeError, match="recompile"):
+        run(rnd(5))
+    f(rnd(5))
+    torch.compiler.set_stance("force_eager")
+    f(rnd(6))
+    torch.compiler.set_stance("default")
+    assert f.cache_info()["plans"] == 2
+    torch.compiler.reset()
+    assert f.cache_info() == {"hits": 0, "plans": 0, "seconds": 0.0, "recompiles": [], "eager": None}
+
+
+def test_options_of_other_compilers():
+    x = rnd(3).to(torch.bfloat16)
+    for options in ({"triton.cudagraphs": True, "epilogue-fusion": True}, {"max_autotune": True}, {"emulate_precision_casts": True}):
+        same(x * 2, torch.compile(lambda x: x * 2, options=options)(x))
+    for mode in ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs", None):
+        same(x * 2, torch.compile(lambda x: x * 2, mode=mode, dynamic=True, backend="inductor")(x))
+    with pytest.raises(RuntimeError, match="both can't be specified"):
+        torch.compile(lambda x: x, mode="default", options={"max_autotune": True})
+    with pytest.raises(torch._dynamo.exc.InvalidBackend):
+        torch.compile(lambda x: x, backend="nonsense")
+    same(rnd(3).sin(), torch.compiler.wrap_numpy(np.sin)(rnd(3)))

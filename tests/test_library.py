@@ -171,6 +171,9 @@ def test_excluded_autocast():
 def test_settings_and_marks_of_other_compilers():
     torch._dynamo.config.cache_size_limit = 64
     torch._dynamo.config.suppress_errors = True
+    with torch._dynamo.config.patch(suppress_errors=False, cache_size_limit=3), torch._inductor.config.patch({"new": 1}):
+        assert torch._dynamo.config.cache_size_limit == 3 and torch._inductor.config.new == 1
+    assert torch._dynamo.config.cache_size_limit == 64 and not hasattr(torch._inductor.config, "new")
     torch._inductor.config.coordinate_descent_tuning = True
     torch._inductor.config.triton.unique_kernel_names = True
     torch._dynamo.reset()

@@ -4,12 +4,13 @@ from __future__ import annotations
 import functools
 import time
 import warnings
+import weakref
 from typing import Any
 
 from .. import config, dispatch
-from ..errors import DataDependentError
+from ..errors import DataDependentError, InvalidBackend
 from ..tensor import Tensor
-from . import aot
+from . import aot, stance
 from .alias import find_spans
 from .effects import Effects
 from .entry import Busy, Entry, finish
@@ -20,7 +21,19 @@ from .symbolic import Source
 from .trace import Tracer, one_at_a_time
 from .undo import Snapshot, undo
 
-MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+MODES = ("default", "lite", "reduce-overhead", "max-autotune-no-cudagraphs", "max-autotune")
+#: Backends by name: those that run eagerly, and those that compile.
+EAGER_BACKENDS = ("eager", "aot_eager", "aot_eager_decomp_partition", "eager_noexcept")
+BACKENDS = ("auto", "inductor", "cudagraphs", *EAGER_BACKENDS)
+#: Options of PyTorch's code generator that programs set; they choose how it works, never results, and nothing here.
+WITHOUT_EFFECT = frozenset((
+    "aggressive_fusion", "allow_buffer_reuse", "benchmark_kernel", "conv_1x1_as_mm", "coordinate_descent_check_all_directions",
+    "coordinate_descent_tuning", "cpp.simdlen", "cpp.threads", "cpp.weight_prepack", "cpp_wrapper", "cuda.enable_cuda_lto", "dce", "debug",
+    "epilogue_fusion", "fallback_random", "force_fuse_int_mm_with_mul", "freezing", "fx_graph_cache", "group_fusion", "inplace_buffers",
+    "layout_optimization", "max_autotune", "max_autotune_gemm", "max_autotune_gemm_backends", "max_autotune_pointwise", "memory_planning",
+    "pattern_matcher", "permute_fusion", "shape_padding", "size_asserts", "split_reductions", "trace.enabled", "trace.graph_diagram",
+    "triton.autotune_pointwise", "triton.cudagraph_trees", "triton.cudagraphs", "triton.unique_kernel_names", "use_mixed_mm"))
+_all: weakref.WeakSet[CompiledFunction] = weakref.WeakSet()
 
 
 def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None = None, backend: Any = "auto",
@@ -32,12 +45,13 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
     Args:
         model: the function or ``nn.Module``; omit it to use this as a decorator with arguments.
         fullgraph: raise :class:`~fusetorch.errors.DataDependentError` where Python needs a tensor's value, instead of running eagerly.
-        dynamic: accepted; sizes are specialised at present, a new size compiles once more.
-        backend: ``"auto"``, ``"eager"`` (no compilation), or a callable ``backend(graph, example_inputs)`` that returns a callable:
-            arrays of the graph's inputs in, arrays of its outputs out. Gradients run on plans of fusetorch's own.
-        mode: one of ``default``, ``reduce-overhead``, ``max-autotune``, ``max-autotune-no-cudagraphs``; accepted, and all run the same
-            plans at present.
-        options: ``{"emulate_eager_casts": bool}``: round half types where eager would.
+        dynamic: accepted; sizes are specialised. Another size compiles once more, and what has many sizes is compiled for those that recur.
+        backend: ``"auto"`` or ``"inductor"``, ``"eager"`` (no compilation), or a callable ``backend(graph, example_inputs)`` that returns a
+            callable: arrays of the graph's inputs in, arrays of its outputs out. Gradients run on plans of fusetorch's own.
+        mode: one of ``default``, ``lite``, ``reduce-overhead``, ``max-autotune``, ``max-autotune-no-cudagraphs``; accepted, and all run the
+            same plans at present. Not together with ``options``.
+        options: ``{"emulate_eager_casts": bool}``, or PyTorch's ``emulate_precision_casts``: round half types where eager would. PyTorch's
+            other common options are accepted and change nothing.
 
     Returns:
         an object that is called like ``model`` and has ``explain``, ``source``, ``verify``, ``compare``, ``warmup`` and ``cache_info``.
@@ -48,15 +62,19 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         >>> f(torch.tensor([1.0, -4.0]))
         tensor(3.)
     """
-    mode = mode or "default"
-    if mode not in MODES:
+    if mode is not None and options is not None:
+        raise RuntimeError("Either mode or options can be specified, but both can't be specified at the same time.")
+    if mode not in (None, *MODES):
         raise RuntimeError(f"Unrecognized mode={mode}, should be one of: {', '.join(MODES)}")
-    if not (backend in ("auto", "eager", "inductor", "aot_eager") or callable(backend)):
-        raise RuntimeError(f"Invalid backend: {backend!r}. Use 'auto', 'eager' or a callable.")
-    known = {"emulate_eager_casts"}
-    for k in options or ():
-        if k not in known:
-            raise RuntimeError(f"Unexpected optimization option {k}, known options are {sorted(known)}")
+    if not (backend in BACKENDS or callable(backend)):
+        raise InvalidBackend(f"Invalid backend: {backend!r}. Use one of {', '.join(BACKENDS)} or a callable.")
+    chosen: dict[str, Any] = {}
+    for k, v in (options or {}).items():
+        k = k.replace("-", "_")
+        if k in ("emulate_eager_casts", "emulate_precision_casts"):
+            chosen["emulate_eager_casts"] = v
+        elif k not in WITHOUT_EFFECT:
+            raise RuntimeError(f"Unexpected optimization option {k}, known options are {sorted(WITHOUT_EFFECT | {'emulate_eager_casts'})}")
     if model is None:
         return functools.partial(compile, fullgraph=fullgraph, dynamic=dynamic, backend=backend, mode=mode, options=options,
                                  disable=disable)
@@ -64,7 +82,13 @@ def compile(model: Any = None, *, fullgraph: bool = False, dynamic: bool | None 
         return model
     if not callable(model):
         raise TypeError(f"compile() takes a function or an nn.Module, got {type(model).__name__}")
-    return CompiledFunction(model, fullgraph, backend, dict(options or {}))
+    return CompiledFunction(model, fullgraph, backend, chosen)
+
+
+def forget() -> None:
+    """Makes all compiled functions as new."""
+    for f in list(_all):
+        f._forget()
 
 
 class CompiledFunction:
@@ -72,12 +96,22 @@ class CompiledFunction:
 
     def __init__(self, fn: Any, fullgraph: bool, backend: Any, options: dict[str, Any], within: CompiledFunction | None = None) -> None:
         self._within = within   # the function that calls this module, and runs eagerly itself
-        self._parts: Parts | None = None
-        self._second_order = False
         self._fn, self._fullgraph, self._backend, self._options = fn, fullgraph, backend, options
+        self._forget()
+        _all.add(self)
+        for name in ("__name__", "__qualname__", "__doc__", "__module__"):
+            if hasattr(fn, name):
+                setattr(self, name, getattr(fn, name))
+        if not hasattr(fn, "__name__"):
+            self.__name__ = type(fn).__name__
+        self.__wrapped__ = fn
+
+    def _forget(self) -> None:
         self._entries: dict[tuple, list[Entry]] = {}
         self._order: list[Entry] = []
-        self._eager: str | None = "backend='eager'" if backend in ("eager", "aot_eager") else None
+        self._parts: Parts | None = None
+        self._second_order = False
+        self._eager: str | None = f"backend={self._backend!r}" if self._backend in EAGER_BACKENDS else None
         self._one_shots = 0
         self._once: str | None = None   # why the last trace could not be kept
         self._hits = 0
@@ -87,19 +121,13 @@ class CompiledFunction:
         self._made = 0
         self._seconds = 0.0
         self._warned = False
-        for name in ("__name__", "__qualname__", "__doc__", "__module__"):
-            if hasattr(fn, name):
-                setattr(self, name, getattr(fn, name))
-        if not hasattr(fn, "__name__"):
-            self.__name__ = type(fn).__name__
-        self.__wrapped__ = fn
 
     # ---- calling
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         if dispatch.tracer[0] is not None and dispatch.active_tracer() is not None:
             return self._fn(*args, **kwargs)
-        if self._eager is not None:
+        if self._eager is not None or stance[0] == "force_eager":
             return self._run_eagerly(*args, **kwargs)
         leaves: list[Tensor] = []
         try:
@@ -119,6 +147,12 @@ class CompiledFunction:
                     except Busy:
                         busy = True
                         break
+        if self._made and not busy and stance[0] != "default":
+            if stance[0] == "eager_on_recompile":
+                return self._fn(*args, **kwargs)
+            if stance[0] == "fail_on_recompile":
+                raise RuntimeError("Detected recompile when torch.compile stance is 'fail_on_recompile': "
+                                   f"{self.__name__} has no plan for this call ({explain_miss(self._entries, key)})")
         if not (busy or self._worth_it(key)):
             return self._fn(*args, **kwargs)
         with one_at_a_time:  # another thread's trace may hold tensors that this call reads, or make the plan that it needs

@@ -1,19 +1,14 @@
 """Errors of PyTorch's tracer, for programs that catch them."""
 from __future__ import annotations
 
-__all__ = ["BackendCompilerFailed", "InternalTorchDynamoError", "TorchDynamoException", "TorchRuntimeError", "Unsupported"]
+from fusetorch.errors import InvalidBackend, TorchDynamoException, Unsupported
 
-
-class TorchDynamoException(RuntimeError):
-    """Any of them."""
+__all__ = ["BackendCompilerFailed", "FailOnRecompileLimitHit", "InternalTorchDynamoError", "InvalidBackend", "RecompileError",
+           "TorchDynamoException", "TorchRuntimeError", "Unsupported", "UserError"]
 
 
 class InternalTorchDynamoError(TorchDynamoException):
     """A bug of the tracer."""
-
-
-class Unsupported(TorchDynamoException):
-    """Something that the tracer cannot trace."""
 
 
 class TorchRuntimeError(TorchDynamoException):
@@ -22,3 +17,15 @@ class TorchRuntimeError(TorchDynamoException):
 
 class BackendCompilerFailed(TorchDynamoException):
     """A failure of the compiler proper."""
+
+
+class RecompileError(TorchDynamoException):
+    """A function was compiled again where that is forbidden."""
+
+
+class FailOnRecompileLimitHit(TorchDynamoException):  # noqa: N818 - PyTorch's name
+    """A function was compiled too often."""
+
+
+class UserError(Unsupported):
+    """A mistake of the program."""

@@ -3,9 +3,15 @@ from __future__ import annotations
 
 from . import config
 
-__all__ = ["config", "list_mode_options"]
+__all__ = ["config", "list_mode_options", "list_options"]
 
 
 def list_mode_options(mode: str | None = None, dynamic: bool | None = None) -> dict:
     """Empty: ``torch.compile``'s modes set no options here."""
     return {}
+
+
+def list_options() -> list[str]:
+    """The options that ``torch.compile`` takes."""
+    from fusetorch.compiler.api import WITHOUT_EFFECT
+    return sorted(WITHOUT_EFFECT | {"emulate_precision_casts"})
