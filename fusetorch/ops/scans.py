@@ -66,29 +66,21 @@ def _(decay: Any, a: Any, dim: int) -> Any:
         if n < 2:
             return y.clone()._a
         while step < n:
-            y, f = y + f * _moved(y, dim, step, 0), f * _moved(f, dim, step, 1)
+            y, f = y + f * _moved(y, dim, step), f * _moved(f, dim, step, 1)
             step *= 2
         return y.contiguous()._a
 
 
-def _moved(x: Any, d: int, by: int, fill: Any) -> Any:
-    """``x`` moved by ``by`` to later positions of ``d``, ``fill`` coming in."""
+def _moved(x: Any, d: int, by: int, fill: Any = 0) -> Any:
+    """``x`` moved by ``by`` to later positions of ``d`` (to earlier ones where it is negative), ``fill`` coming in."""
     n = x._a.shape[d]
-    at = tuple((by, n, 1) if k == d else (0, m, 1) for k, m in enumerate(x._a.shape))
-    return fn.slice_scatter_dims(x.narrow(d, 0, n - by), tuple(x._a.shape), at, fill)
-
-
-def _shifted(x: Any, d: int, by: int) -> Any:
-    """``x`` moved by one along ``d``, zeros coming in: ``by`` 1 to later positions, -1 to earlier ones."""
-    n = x._a.shape[d]
-    part = x.narrow(d, 0 if by == 1 else 1, n - 1)
-    at = tuple(((1, n, 1) if by == 1 else (0, n - 1, 1)) if k == d else (0, m, 1) for k, m in enumerate(x._a.shape))
-    return fn.slice_scatter_dims(part, tuple(x._a.shape), at, 0)
+    at = tuple((max(by, 0), n + min(by, 0), 1) if k == d else (0, m, 1) for k, m in enumerate(x._a.shape))
+    return fn.slice_scatter_dims(x.narrow(d, max(-by, 0), n - abs(by)), tuple(x._a.shape), at, fill)
 
 
 def _reverse_scan(decay: Any, g: Any, d: int) -> Any:
     """``s[k] = g[k] + decay[k + 1] * s[k + 1]``."""
-    return fn.flip(fn.linear_scan(fn.flip(_shifted(decay, d, -1), d), fn.flip(g, d), d), d)
+    return fn.flip(fn.linear_scan(fn.flip(_moved(decay, d, -1), d), fn.flip(g, d), d), d)
 
 
 @linear_scan.vjp("decay", "out")
@@ -97,7 +89,7 @@ def _(ctx: Any, g: Any) -> Any:
     if not ctx.shape(0)[d]:
         return g, g
     s = _reverse_scan(ctx["decay"].conj(), g, d)
-    return s * _shifted(ctx["out"], d, 1).conj(), s
+    return s * _moved(ctx["out"], d, 1).conj(), s
 
 
 @opaque(name="cumprod_dim", function=False, method=False)
@@ -123,7 +115,7 @@ def _(ctx: Any, g: Any) -> Any:
     if not x.ndim or not x._a.shape[d]:
         return g
     # prefix before k, times what the later positions owe to it: exact also where a factor is zero
-    x, before = x.conj(), _shifted(ctx["out"], d, 1).conj()
+    x, before = x.conj(), _moved(ctx["out"], d, 1).conj()
     first = fn.arange(x._a.shape[d], device=x.device).reshape([-1 if k == d else 1 for k in range(x.ndim)]) == 0
     return fn.where(first, fn.ones_like(before), before) * _reverse_scan(x, g, d)
 
@@ -145,7 +137,7 @@ def _(a: np.ndarray, dim: int, largest: bool) -> tuple[np.ndarray, np.ndarray]:
         if k == 0:
             where[0], best = 0, x[0].copy()
             continue
-        better = ((x[k] >= best) if largest else (x[k] <= best)) | (x[k] != x[k]) | False
+        better = ((x[k] >= best) if largest else (x[k] <= best)) | (x[k] != x[k])
         better &= ~((best != best) & (x[k] == x[k]))
         best = np.where(better, x[k], best)
         where[k] = np.where(better, k, where[k - 1])
@@ -164,7 +156,7 @@ def _(a: Any, dim: int, largest: bool) -> tuple[Any, Any]:
         index = place_of.reshape([-1 if k == dim else 1 for k in range(x.ndim)]).expand(x._a.shape).contiguous()
         best = x
         while step < n:
-            before, where = _moved(best, dim, step, 0), _moved(index, dim, step, -1)
+            before, where = _moved(best, dim, step), _moved(index, dim, step, -1)
             beats = (before > best) if largest else (before < best)
             if x.dtype.is_floating_point:
                 beats = (beats | (before != before)) & (best == best)
@@ -239,7 +231,7 @@ def _(ctx: Any, g: Any) -> Any:
         return g
     # s[k] = sum over i >= k of g[i] exp(y[k] - y[i]), whose factors are at most 1
     nothing = y == float("-inf")
-    ratio = (_shifted(y, d, 1) - y).masked_fill(nothing, 0.0).exp()
+    ratio = (_moved(y, d, 1) - y).masked_fill(nothing, 0.0).exp()
     return (x - y).masked_fill(nothing, 0.0).exp() * _reverse_scan(ratio, g, d)
 
 

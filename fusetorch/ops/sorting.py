@@ -164,12 +164,15 @@ def kthvalue(input, k, dim=-1, keepdim=False):
         raise RuntimeError("kthvalue(): selected number k out of range for dimension " + str(d))
     if not input.ndim:
         return kthvalue_result(input.clone(), fn.zeros((), dtype=int64, device=input.device))
-    values, indices = fn.sort_dim(input, d, False)
-    values, indices = values.narrow(d, k - 1, 1), indices.narrow(d, k - 1, 1)
-    return kthvalue_result(*((values, indices) if keepdim else (values.squeeze(d), indices.squeeze(d))))
+    return kthvalue_result(*_without(d, keepdim, *[t.narrow(d, k - 1, 1) for t in fn.sort_dim(input, d, False)]))
 
 
-def _median(input: Any, d: int, keepdim: bool, ignore_nan: bool) -> tuple[Any, Any]:
+def _without(d: int, keepdim: bool, *found: Any) -> tuple[Any, ...]:
+    """Results with one element along ``d``, that dimension kept or not."""
+    return found if keepdim else tuple([t.squeeze(d) for t in found])
+
+
+def _median(input: Any, d: int, keepdim: bool, ignore_nan: bool) -> tuple[Any, ...]:
     if not input.ndim:
         return input.clone(), fn.zeros((), dtype=int64, device=input.device)
     n = input._a.shape[d]
@@ -183,8 +186,7 @@ def _median(input: Any, d: int, keepdim: bool, ignore_nan: bool) -> tuple[Any, A
             at = fn.where(nans > 0, n - nans, at)
     else:
         at = fn.full([1 if k == d else m for k, m in enumerate(input._a.shape)], (n - 1) // 2, dtype=int64, device=input.device)
-    v, i = fn.gather_dim(values, at, d), fn.gather_dim(indices, at, d)
-    return (v, i) if keepdim else (v.squeeze(d), i.squeeze(d))
+    return _without(d, keepdim, fn.gather_dim(values, at, d), fn.gather_dim(indices, at, d))
 
 
 def _median_op(name: str, ignore_nan: bool, doc: str) -> None:
@@ -218,8 +220,7 @@ def mode(input, dim=-1, keepdim=False):
     end = fn.searchsorted(ordered, ordered, right=True)     # of each element's run
     longest = (end - fn.searchsorted(ordered, ordered)).argmax(-1, keepdim=True)
     index = at.gather(-1, (end.gather(-1, longest) - 1).clamp(min=0)).movedim(-1, d)
-    values = fn.gather_dim(input, index.contiguous(), d)
-    return mode_result(values, index) if keepdim else mode_result(values.squeeze(d), index.squeeze(d))
+    return mode_result(*_without(d, keepdim, fn.gather_dim(input, index.contiguous(), d), index))
 
 
 def _quantile(input: Any, q: Any, dim: Any, keepdim: bool, interpolation: str, ignore_nan: bool) -> Any:
