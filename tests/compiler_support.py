@@ -53,10 +53,11 @@ def same(a: Any, b: Any, where: str = "result", tol: float | None = None) -> Non
         assert a == b, f"{where}: {a!r} and {b!r}"
 
 
-def training_step(model: torch.nn.Module, opt: torch.optim.Optimizer, loss: Callable[..., torch.Tensor]) -> Callable[..., torch.Tensor]:
+def training_step(model: torch.nn.Module, opt: torch.optim.Optimizer, loss: Callable[..., torch.Tensor],
+                  set_to_none: bool = True) -> Callable[..., torch.Tensor]:
     """A step of training as programs write it: ``step(x, y)`` gives the loss."""
     def step(x: torch.Tensor, y: torch.Tensor) -> torch.Tensor:
-        opt.zero_grad()
+        opt.zero_grad(set_to_none=set_to_none)
         value = loss(model(x), y)
         value.backward()
         opt.step()

@@ -72,14 +72,7 @@ def ordinary(make_optimizer, set_to_none=True):
     def setup():
         model = mlp()
         opt = make_optimizer(model.parameters())
-
-        def step(x, y):
-            opt.zero_grad(set_to_none=set_to_none)
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-            opt.step()
-            return loss
-        return step, (model, opt)
+        return training_step(model, opt, F.cross_entropy, set_to_none), (model, opt)
     return setup
 
 
@@ -316,14 +309,7 @@ def test_shared_parameters():
         torch.manual_seed(0)
         model = Tied()
         opt = optim.Adam(model.parameters(), lr=0.02)
-
-        def step(i, y):
-            opt.zero_grad()
-            loss = F.cross_entropy(model(i), y)
-            loss.backward()
-            opt.step()
-            return loss
-        return step, (model, opt)
+        return training_step(model, opt, F.cross_entropy), (model, opt)
     train_both(setup, calls=15, plans=2, make_batch=lambda i: (torch.tensor([i % 7, 1, 2, 3]), torch.tensor([0, 1, (i * 3) % 7, 3])))
 
 
@@ -395,14 +381,7 @@ def test_on_the_simulated_device(name):
     def setup():
         model = mlp().to("cuda")
         opt = OPTIMIZERS[name](model.parameters())
-
-        def step(x, y):
-            opt.zero_grad()
-            loss = F.cross_entropy(F.dropout(model(x), 0.2), y)
-            loss.backward()
-            opt.step()
-            return loss
-        return step, (model, opt)
+        return training_step(model, opt, lambda out, y: F.cross_entropy(F.dropout(out, 0.2), y)), (model, opt)
     with config.override(simulate_cuda=True):
         f = train_both(setup, calls=6, plans=3, make_batch=lambda i: tuple(t.cuda() for t in batch(i)))
     assert f.cache_info()["hits"] >= 3
@@ -419,13 +398,7 @@ def test_digits():
         torch.manual_seed(0)
         model = nn.Sequential(nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 10))
         opt = optim.Adam(model.parameters(), lr=5e-3)
-
-        def step(a, b):
-            opt.zero_grad()
-            loss = F.cross_entropy(model(a), b)
-            loss.backward()
-            opt.step()
-            return loss
+        step = training_step(model, opt, F.cross_entropy)
         go = torch.compile(step) if compiled else step
         at = {}
         for i in range(200):

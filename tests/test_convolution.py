@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from compiler_support import training_step
 from vectors_support import vectors
 
 import fusetorch as torch
@@ -260,13 +261,7 @@ def test_training_step_compiles(device: str) -> None:
                                 nn.ConvTranspose2d(6, 3, 2, stride=2), nn.Flatten(), nn.Linear(3 * 36, 5)).to(device)
             x, y = torch.randn(4, 1, 8, 8).to(device), torch.tensor([0, 1, 2, 3]).to(device)
             optimizer = torch.optim.SGD(net.parameters(), lr=0.1, momentum=0.9)
-
-            def step(x: Any, y: Any, net: Any = net, optimizer: Any = optimizer) -> Any:
-                optimizer.zero_grad()
-                loss = F.cross_entropy(net(x), y)
-                loss.backward()
-                optimizer.step()
-                return loss
+            step = training_step(net, optimizer, F.cross_entropy)
             run = torch.compile(step, fullgraph=True) if compiled else step
             losses[compiled] = [run(x, y).item() for _ in range(4)]
         assert losses[True][-1] < losses[True][0]
