@@ -447,6 +447,64 @@ def test_gradients_of_gradients_are_refused_where_running_again_would_change_som
         torch.autograd.grad(y, x, create_graph=True)
 
 
+# ---- checkpoints and random states
+
+
+def test_checkpoints_draw_again_what_they_drew():
+    runs = []
+    for compiled in (False, True):
+        torch.manual_seed(0)
+        m = nn.Sequential(nn.Linear(4, 4), nn.Dropout(0.5), nn.Tanh(), nn.Linear(4, 4), nn.Dropout(0.3)).double()
+        opt = torch.optim.SGD(m.parameters(), 0.1)
+
+        def step(x, m=m, opt=opt):
+            loss = checkpoint(m, x, use_reentrant=False).square().mean() + torch.rand(()) * 0
+            opt.zero_grad()
+            loss.backward()
+            opt.step()
+            return loss.detach()
+
+        def forward(x, m=m):
+            return checkpoint(m, x, use_reentrant=False)
+        if compiled:
+            step, forward = torch.compile(step, fullgraph=True), torch.compile(forward, fullgraph=True)
+        for i in range(5):
+            torch.manual_seed(i)
+            x = rnd(3, 4, seed=i, dtype=torch.float64, requires_grad=True)
+            loss = step(x.detach())
+            y = forward(x)
+            y.square().sum().backward()
+            runs.append([loss, y.detach(), x.grad, torch.rand(1), *[v.clone() for v in m.state_dict().values()]])
+    same(runs[:5], runs[5:])
+    assert step.cache_info()["hits"] >= 3 and forward.cache_info()["hits"] >= 3
+
+
+def test_random_states_from_outside_are_absolute():
+    state = torch.get_rng_state()
+
+    def f(x):
+        torch.set_rng_state(state)
+        return x + torch.rand(3)
+    c = torch.compile(f)
+    with quiet():
+        for _ in range(3):
+            same(f(torch.zeros(3)), c(torch.zeros(3)))
+
+
+def test_forked_states():
+    def f(x):
+        a = torch.rand(3)
+        with torch.random.fork_rng():
+            b = torch.rand(3)
+        return x + a, b, torch.rand(3)
+    c = torch.compile(f, fullgraph=True)
+    for i in range(4):
+        torch.manual_seed(i)
+        a = f(torch.zeros(3)), torch.rand(1)
+        torch.manual_seed(i)
+        same(a, (c(torch.zeros(3)), torch.rand(1)))
+
+
 # ---- functions that run eagerly: their modules are compiled
 
 

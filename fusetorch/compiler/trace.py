@@ -71,6 +71,7 @@ class Tracer:
         self.broken_at = self.broken_why = ""
         self.rng_draws: list[tuple[Any, int, Storage, Storage]] = []
         self.generators: dict[int, tuple[Any, int]] = {}
+        self.states: list[bytes] = []                                   # of generators, taken during the trace
         self.numbers: dict[tuple[int, str], Tensor] = {}
         self.number_guards: list[tuple[dict, str]] = []
         self.written: list[Storage] = []                                # lifted memory that was written to
@@ -96,7 +97,7 @@ class Tracer:
         _watchers.append(self.made)
         _grad_reads.append(self.grad_reads)
         _number_hook[0] = self.number
-        Counter.on_restart = self._restarted
+        Counter.on_restart, Counter.on_state = self._restarted, self._state_taken
         self.active = True
         return self
 
@@ -112,7 +113,7 @@ class Tracer:
             _watchers.remove(self.made)
             _grad_reads.pop()
             _number_hook[0] = None
-            Counter.on_restart = None
+            Counter.on_restart = Counter.on_state = None
             one_at_a_time.release()
 
     # ---- tensors in
@@ -238,8 +239,14 @@ class Tracer:
         generator._offset = offset + n
         return pair[0], pair[1]
 
-    def _restarted(self) -> None:
+    def _state_taken(self, generator: Counter, state: bytes) -> None:
         if threading.get_ident() == self.thread:
+            self.generators.setdefault(id(generator), (generator, generator._offset))
+            self.states.append(state)
+
+    def _restarted(self, generator: Counter, state: bytes | None) -> None:
+        # back to a state of this very call, as checkpoints do, is a matter of the draws' positions
+        if threading.get_ident() == self.thread and not any(s is state for s in self.states):
             self.stop_tracing("a random generator is seeded, which a replay would not do again")
 
     def _wrap(self, v: Value) -> TracedArray:

@@ -28,8 +28,10 @@ class Counter:
 
     __slots__ = ("_seed", "_offset", "__weakref__")
 
-    #: Called when any counter is restarted: a trace cannot go on there, for its replay would not restart it.
-    on_restart: ClassVar[Callable[[], None] | None] = None
+    #: Called with a counter that is restarted, and the state if it is from :meth:`state_bytes`: a trace cannot go on there, for its replay
+    #: would not restart it, unless it took that state itself; then it saw it, too.
+    on_restart: ClassVar[Callable[[Counter, bytes | None], None] | None] = None
+    on_state: ClassVar[Callable[[Counter, bytes], None] | None] = None
 
     def __init__(self) -> None:
         self._seed, self._offset = DEFAULT_SEED, 0
@@ -40,7 +42,7 @@ class Counter:
         if not -(1 << 63) <= seed < 1 << 64:
             raise RuntimeError(f"Overflow when unpacking long: the seed {seed} is outside [-2**63, 2**64)")
         if Counter.on_restart is not None:
-            Counter.on_restart()
+            Counter.on_restart(self, None)
         self._seed, self._offset = seed % (1 << 64), 0
         return self
 
@@ -62,13 +64,16 @@ class Counter:
 
     def state_bytes(self) -> bytes:
         """Seed and position, little-endian."""
-        return self._seed.to_bytes(8, "little") + self._offset.to_bytes(8, "little")
+        state = self._seed.to_bytes(8, "little") + self._offset.to_bytes(8, "little")
+        if Counter.on_state is not None:
+            Counter.on_state(self, state)
+        return state
 
     def load_bytes(self, state: bytes) -> None:
         """Restores what :meth:`state_bytes` gave; ``RuntimeError`` for anything else."""
         if len(state) != _STATE_BYTES:
             raise RuntimeError(f"RNG state is wrong size: expected {_STATE_BYTES} bytes, got {len(state)}")
         if Counter.on_restart is not None:
-            Counter.on_restart()
+            Counter.on_restart(self, state)
         self._seed = int.from_bytes(state[:8], "little")
         self._offset = int.from_bytes(state[8:], "little")
