@@ -19,7 +19,9 @@ NATIVE_FROM = 500_000
 def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
     """``a @ b`` of arrays of two or more dimensions, plus ``bias`` (columns): by NumPy where it is small, else by native kernels."""
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
-    if a.size * n >= NATIVE_FROM and m >= 16 <= k and n >= 32 and a.dtype is b.dtype and a.dtype.char in "fd":
+    work = a.size * n
+    if (work >= NATIVE_FROM and (m >= 16 <= k and n >= 32 or work >= 8 * NATIVE_FROM and m >= 4 <= n) and a.dtype is b.dtype
+            and a.dtype.char in "fd"):
         from ..codegen.product import matmul as native
         return native(a, b, bias)
     out = blas.matmul(a, b)
