@@ -19,6 +19,7 @@ from .formats import RESULT_LAYOUTS
 from .ops.opdef import LoopSpec, OpDef, check_dtype, fn, loop_spec
 from .overlap import check_overlap
 from .recorded import LoopNode, OpNode, grad_plan
+from .runtime.batched import BatchedArray
 from .runtime.meta import MetaArray
 from .shapes import broadcast_shapes, contiguous_strides, reduced_shape, wrap_dims
 from .tensor import Meta, Tensor, active_tracer, memory_of, strides_of, tracer, version_of, wrap
@@ -54,6 +55,9 @@ def backend_for(tensors: Sequence[Tensor], op: str, target: Tensor | None = None
             _mixed(tensors, op)
         from . import meta_backend
         return meta_backend
+    if kind is BatchedArray:
+        from . import batched_backend
+        return batched_backend
     from . import cuda_backend
     if kind is not cuda_backend.DeviceArray:
         raise RuntimeError(f"{op}: a tensor traced by fusetorch.compile was used after its trace had ended; return it from "

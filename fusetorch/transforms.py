@@ -1,8 +1,8 @@
 """The transforms of ``torch.func``: derivatives of functions, and functions mapped over a dimension.
 
 A derivative is taken on the ordinary tape: the function runs on fresh tensors, and what it returns keeps its history only where something
-else that requires a gradient (an outer transform's tensor, a parameter) went into it. ``vmap`` runs the function once per slice and stacks
-the results, so anything that runs on one slice is right.
+else that requires a gradient (an outer transform's tensor, a parameter) went into it. ``vmap`` runs the function once on
+tensors of all slices where operations allow it, and else once per slice, so anything that runs on one slice is right.
 """
 from __future__ import annotations
 
@@ -10,9 +10,13 @@ import functools
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 import fusetorch as torch
 from fusetorch.autograd.functional import push_forward
-from fusetorch.tensor import Tensor
+from fusetorch.batched_backend import NotBatched
+from fusetorch.runtime.batched import BatchedArray
+from fusetorch.tensor import Tensor, tracer, wrap
 from fusetorch.utils._pytree import TreeSpec, broadcast_prefix, tree_flatten, tree_map_only, tree_unflatten
 
 __all__ = ["grad", "grad_and_value", "vjp", "jvp", "jacrev", "jacfwd", "hessian", "linearize", "vmap", "functionalize"]
@@ -221,7 +225,7 @@ def linearize(func: Callable, *primals: Any) -> tuple[Any, Callable]:
 def jacrev(func: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool = False, chunk_size: int | None = None,
            _preallocate_and_copy: bool = False) -> Callable:
     """A function that returns the Jacobian of ``func`` to its arguments ``argnums``: per output, per input, of shape
-    ``(*output, *input)``. ``chunk_size`` is accepted; rows are computed one at a time.
+    ``(*output, *input)``. ``chunk_size`` is accepted; rows are computed all at once, or one at a time.
 
     Example:
         >>> import fusetorch as torch
@@ -238,12 +242,30 @@ def jacrev(func: Callable, argnums: int | tuple[int, ...] = 0, *, has_aux: bool 
             per_output = []
             for o in outputs:
                 flat = o.reshape(-1)
-                rows = [_gradients([flat], fresh, [_unit(flat, k)]) for k in range(flat.shape[0])]
-                per_output.append(tree_unflatten([torch.stack([r[i] for r in rows]).reshape(*o.shape, *t.shape) if rows else
-                                                  o.new_zeros((*o.shape, *t.shape)) for i, t in enumerate(fresh)], spec))
+                columns = _rows_at_once(flat, fresh)
+                if columns is None:
+                    rows = [_gradients([flat], fresh, [_unit(flat, k)]) for k in range(flat.shape[0])]
+                    columns = [torch.stack([r[i] for r in rows]) if rows else None for i in range(len(fresh))]
+                per_output.append(tree_unflatten([o.new_zeros((*o.shape, *t.shape)) if c is None else c.reshape(*o.shape, *t.shape)
+                                                  for c, t in zip(columns, fresh)], spec))
         result = _release(tree_unflatten(per_output, out_spec), fresh)
         return (result, _release(aux, fresh)) if has_aux else result
     return wrapper
+
+
+def _rows_at_once(flat: Tensor, fresh: list[Tensor]) -> list[Tensor | None] | None:
+    """The gradients of each element of ``flat``, in one backward pass over all of them; ``None`` where that cannot be, or where something
+    outside wants to differentiate them."""
+    n = flat.shape[0]
+    if not n or tracer[0] is not None or type(flat._a) is not np.ndarray or not flat.requires_grad or _free(flat, fresh).requires_grad:
+        return None
+    unit = wrap(BatchedArray(np.eye(n, dtype=flat._a.dtype)))
+    try:
+        found = iter(torch.autograd.grad([flat], [t for t in fresh if t.requires_grad], [unit], retain_graph=True, allow_unused=True))
+        rows = [next(found) if t.requires_grad else None for t in fresh]
+        return [None if g is None else _gathered(g, 0, n) for g in rows]
+    except _OBSTACLES:
+        return None
 
 
 def _unit(flat: Tensor, k: int) -> Tensor:
@@ -277,7 +299,7 @@ def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 
         in_dims: the mapped dimension of each argument (or nested as the arguments are); ``None`` for one that is not mapped.
         out_dims: where the mapped dimension goes in the outputs; ``None`` for one that is the same for all.
         randomness: ``"error"`` refuses random operations, ``"different"`` lets each slice draw, ``"same"`` gives all the same draws.
-        chunk_size: accepted; slices are computed one at a time.
+        chunk_size: accepted; slices are computed all at once, or one at a time.
 
     Example:
         >>> import fusetorch as torch
@@ -301,13 +323,60 @@ def vmap(func: Callable, in_dims: Any = 0, out_dims: Any = 0, randomness: str = 
             raise ValueError("vmap: Expected all tensors to have the same size in the mapped dimension, got sizes "
                              f"{[t.shape[d] for t, d in zip(leaves, dims) if d is not None]} for the mapped dimension")
         n = sizes.pop()
-        slices = [t if d is None else t.unbind(d) for t, d in zip(leaves, dims)]
         if n == 0:
             raise ValueError("vmap: the mapped dimension has size 0, so there is no slice to run the function on")
+        if _batchable(leaves, dims):
+            done, result = _at_once(func, leaves, dims, spec, kwargs, randomness, out_dims)
+            if done:
+                return result
+        slices = [t if d is None else t.unbind(d) for t, d in zip(leaves, dims)]
         results = _each([tree_unflatten([s if d is None else s[k] for s, d in zip(slices, dims)], spec) for k in range(n)], func, kwargs,
                         randomness)
         return _stacked(results, out_dims, name)
     return wrapper
+
+
+def _batchable(leaves: list, dims: list[int | None]) -> bool:
+    """Whether all slices may be computed at once: on the CPU, outside of traces and other maps, and nothing outside wants gradients."""
+    keep = torch.is_grad_enabled()
+    return tracer[0] is None and all([d is None or (type(t) is Tensor and type(t._a) is np.ndarray and not (keep and t.requires_grad))
+                                      for t, d in zip(leaves, dims)])
+
+
+#: What stands in the way of computing all slices at once. The slices, run one by one, then say whether it is a mistake.
+_OBSTACLES = (NotBatched, RuntimeError, TypeError, ValueError, IndexError, AttributeError, NotImplementedError, AssertionError)
+
+
+def _at_once(func: Callable, leaves: list, dims: list[int | None], spec: TreeSpec, kwargs: dict, randomness: str,
+             out_dims: Any) -> tuple[bool, Any]:
+    """Runs ``func`` once on tensors of all slices (:mod:`fusetorch.batched_backend`): ``(True, result)``, or False where that cannot be."""
+    given = [t if d is None else wrap(BatchedArray(np.moveaxis(t._a, d, 0))) for t, d in zip(leaves, dims)]
+    n = next(t.shape[d] for t, d in zip(leaves, dims) if d is not None)
+    generator = torch.default_generator
+    before = generator.state_bytes()
+    try:
+        flat, made = tree_flatten(func(*tree_unflatten(given, spec), **kwargs))
+        places = broadcast_prefix(out_dims, made)
+        drawn = generator.state_bytes() != before
+        fine = not (drawn and randomness != "same") and all([type(t) is Tensor and not t.requires_grad for t in flat])
+        outs = [_gathered(t, d, n) for t, d in zip(flat, places)] if fine else []
+    except _OBSTACLES:
+        fine = False
+    if not fine:
+        generator.load_bytes(before)
+        return False, None
+    return True, tree_unflatten(outs, made)
+
+
+def _gathered(t: Tensor, d: int | None, n: int) -> Tensor:
+    """A result of all slices as one tensor, with the slices along ``d``."""
+    a = t._a
+    if d is None:
+        return wrap(a.memory[0]) if type(a) is BatchedArray else t
+    if type(a) is not BatchedArray:
+        return torch.stack([t] * n, d)
+    whole = np.moveaxis(a.memory, 0, d if d >= 0 else d + a.memory.ndim)
+    return wrap(np.array(whole, order="C"))
 
 
 def _in_dims(in_dims: Any, args: tuple, leaves: list, spec: TreeSpec, name: str) -> list[int | None]:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import int64
+from ..runtime.batched import values_of
 from ..tensor import tracing
 from . import loops
 from . import primitives as P
@@ -127,7 +128,7 @@ def _class_layout(input: Any, target: Any, name: str) -> int:
 def _check_classes(target: Any, classes: int, ignore_index: int) -> None:
     if tracing() or target.device.type != "cpu" or not target.numel():
         return
-    t = target._a
+    t = values_of(target._a)
     bad = t[((t < 0) | (t >= classes)) & (t != ignore_index)]
     if bad.size:
         raise IndexError(f"Target {bad.flat[0]} is out of bounds.")
@@ -187,6 +188,8 @@ def cross_entropy(input, target, weight=None, size_average=None, ignore_index=-1
     if not input.dtype.is_floating_point:
         raise NotImplementedError(f"cross_entropy: expected floating-point logits, got {input.dtype}")
     if target.shape == input.shape and target.dtype.is_floating_point:
+        if ignore_index >= 0:
+            raise RuntimeError("ignore_index is not supported for floating point target")
         return _soft(input, target, weight, reduction, label_smoothing)
     if target.shape == input.shape and input.ndim:
         raise RuntimeError(f"Expected floating point type for target with class probabilities, got {target.dtype}")
