@@ -83,8 +83,7 @@ def embedding_bag(input, weight, offsets=None, max_norm=None, norm_type=2, scale
     flat = input.reshape(-1)
     if input.ndim == 2:
         bags, n = input._a.shape
-        bag = fn.arange(bags, device=input.device).repeat_interleave(n) if not n else \
-            fn.arange(bags, device=input.device).unsqueeze(1).expand(bags, n).reshape(-1)
+        bag = fn.arange(bags, device=input.device).unsqueeze(1).expand(bags, n).reshape(-1)
     else:
         bag, bags = _bags(flat, offsets, include_last_offset)
     picked = fn.embedding_rows(weight, flat, pad)

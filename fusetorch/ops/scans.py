@@ -59,16 +59,14 @@ def _(decay: np.ndarray, a: np.ndarray, dim: int) -> np.ndarray:
 @linear_scan.cuda
 def _(decay: Any, a: Any, dim: int) -> Any:
     # doubling (Hillis and Steele 1986): after step s each position covers 2 s inputs
-    from ..autograd import no_grad
-    with no_grad():
-        f, y = wrap(decay), wrap(a)
-        n, step = (y._a.shape[dim] if y.ndim else 1), 1
-        if n < 2:
-            return y.clone()._a
-        while step < n:
-            y, f = y + f * _moved(y, dim, step), f * _moved(f, dim, step, 1)
-            step *= 2
-        return y.contiguous()._a
+    f, y = wrap(decay), wrap(a)
+    n, step = (y._a.shape[dim] if y.ndim else 1), 1
+    if n < 2:
+        return y.clone()._a
+    while step < n:
+        y, f = y + f * _moved(y, dim, step), f * _moved(f, dim, step, 1)
+        step *= 2
+    return y.contiguous()._a
 
 
 def _moved(x: Any, d: int, by: int, fill: Any = 0) -> Any:
@@ -146,24 +144,22 @@ def _(a: np.ndarray, dim: int, largest: bool) -> tuple[np.ndarray, np.ndarray]:
 
 @cum_extremum.cuda
 def _(a: Any, dim: int, largest: bool) -> tuple[Any, Any]:
-    from ..autograd import no_grad
-    with no_grad():
-        x = wrap(a)
-        if not x.ndim:
-            return x.clone()._a, fn.zeros((), dtype=int64, device=x.device)._a
-        n, step = x._a.shape[dim], 1
-        place_of = fn.arange(n, device=x.device)
-        index = place_of.reshape([-1 if k == dim else 1 for k in range(x.ndim)]).expand(x._a.shape).contiguous()
-        best = x
-        while step < n:
-            before, where = _moved(best, dim, step), _moved(index, dim, step, -1)
-            beats = (before > best) if largest else (before < best)
-            if x.dtype.is_floating_point:
-                beats = (beats | (before != before)) & (best == best)
-            beats = beats & (where >= 0)
-            best, index = fn.where(beats, before, best), fn.where(beats, where, index)
-            step *= 2
-        return best.contiguous()._a, index._a
+    x = wrap(a)
+    if not x.ndim:
+        return x.clone()._a, fn.zeros((), dtype=int64, device=x.device)._a
+    n, step = x._a.shape[dim], 1
+    place_of = fn.arange(n, device=x.device)
+    index = place_of.reshape([-1 if k == dim else 1 for k in range(x.ndim)]).expand(x._a.shape).contiguous()
+    best = x
+    while step < n:
+        before, where = _moved(best, dim, step), _moved(index, dim, step, -1)
+        beats = (before > best) if largest else (before < best)
+        if x.dtype.is_floating_point:
+            beats = (beats | (before != before)) & (best == best)
+        beats = beats & (where >= 0)
+        best, index = fn.where(beats, before, best), fn.where(beats, where, index)
+        step *= 2
+    return best.contiguous()._a, index._a
 
 
 cum_extremum.vjp("out1")(pick_vjp)
@@ -214,14 +210,12 @@ def _(a: np.ndarray, dim: int) -> np.ndarray:
 
 @logcumsumexp_dim.cuda
 def _(a: Any, dim: int) -> Any:
-    from ..autograd import no_grad
-    with no_grad():
-        y = wrap(a)
-        n, step = (y._a.shape[dim] if y.ndim else 1), 1
-        while step < n:
-            y = fn.logaddexp(y, _moved(y, dim, step, float("-inf")))
-            step *= 2
-        return y.clone()._a if y._a is a else y._a
+    y = wrap(a)
+    n, step = (y._a.shape[dim] if y.ndim else 1), 1
+    while step < n:
+        y = fn.logaddexp(y, _moved(y, dim, step, float("-inf")))
+        step *= 2
+    return y.clone()._a if y._a is a else y._a
 
 
 @logcumsumexp_dim.vjp("input", "out")

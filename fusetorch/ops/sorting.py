@@ -60,9 +60,7 @@ _DEVICE_SORT_LIMIT = 1 << 14
 
 @sort_dim.cuda
 def _(a: Any, dim: int, descending: bool) -> tuple[Any, Any]:
-    from ..autograd import no_grad
-    with no_grad():
-        values, order = _sort_by_rank(wrap(a), dim, descending)
+    values, order = _sort_by_rank(wrap(a), dim, descending)
     return values._a, order._a
 
 
@@ -112,11 +110,9 @@ def _(a: np.ndarray, k: int, dim: int, largest: bool) -> tuple[np.ndarray, np.nd
 
 @topk_dim.cuda
 def _(a: Any, k: int, dim: int, largest: bool) -> tuple[Any, Any]:
-    from ..autograd import no_grad
-    with no_grad():
-        values, order = _sort_by_rank(wrap(a), dim, largest)
-        if values.ndim:
-            values, order = values.narrow(dim, 0, k).contiguous(), order.narrow(dim, 0, k).contiguous()
+    values, order = _sort_by_rank(wrap(a), dim, largest)
+    if values.ndim:
+        values, order = values.narrow(dim, 0, k).contiguous(), order.narrow(dim, 0, k).contiguous()
     return values._a, order._a
 
 
