@@ -10,6 +10,7 @@ from . import cpu_backend, dispatch, functional  # noqa: F401 - functional deriv
 from .autograd import GradMode, edge_of, keep, next_order
 from .dispatch import fast_limit
 from .dtypes import uint8
+from .errors import warn
 from .ops.conversion import host_array
 from .ops.opdef import REGISTRY, OpDef, fn, op_names
 from .recorded import LoopNode, grad_plan
@@ -325,6 +326,10 @@ def _reduce(self: Tensor, protocol: int) -> tuple:
 
 
 def _transposed(self: Tensor) -> Tensor:
+    if self.ndim not in (0, 2):
+        warn("The use of `x.T` on tensors of dimension other than 2 to reverse their shape is deprecated and it will throw an error in a "
+             "future release. Consider `x.mT` to transpose batches of matrices or `x.permute(*torch.arange(x.ndim - 1, -1, -1))` to "
+             "reverse the dimensions of a tensor.")
     return fn.permute_dims(self, tuple(range(self.ndim))[::-1])
 
 

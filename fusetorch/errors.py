@@ -1,6 +1,9 @@
 """Error classes beyond Python's own. PyTorch's classes are kept: these subclass what PyTorch would raise."""
 from __future__ import annotations
 
+import os
+import sys
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -52,3 +55,14 @@ def refusal(name: str, error: type[Exception], message: str) -> Callable[..., An
     refuse.__name__ = refuse.__qualname__ = name
     refuse.__doc__ = f"Raises ``{error.__name__}``: {message}"
     return refuse
+
+
+_HERE = os.path.dirname(os.path.abspath(__file__)) + os.sep
+
+
+def warn(message: str, category: type[Warning] = UserWarning) -> None:
+    """Warns at the line of the program that called into the package, however deep inside the reason was found."""
+    level, frame = 2, sys._getframe(1)
+    while frame is not None and frame.f_code.co_filename.startswith((_HERE, "<fusetorch")):
+        level, frame = level + 1, frame.f_back
+    warnings.warn(message, category, stacklevel=level)

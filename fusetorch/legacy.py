@@ -5,6 +5,7 @@ from typing import Any
 
 from . import dtypes
 from .dtypes import dtype as dtype_class
+from .errors import warn
 from .ops.creation import set_default_device
 from .tensor import Tensor
 
@@ -68,6 +69,8 @@ def parse_type(t: Any) -> dict[str, Any]:
 
 def set_default_tensor_type(t: Any) -> None:
     """Sets the default dtype and device from an old type or its name (prefer ``set_default_dtype``, ``set_default_device``)."""
+    warn("torch.set_default_tensor_type() is deprecated as of PyTorch 2.1, please use torch.set_default_dtype() and "
+         "torch.set_default_device() as alternatives.")
     found = parse_type(t)
     dtypes.set_default_dtype(found["dtype"])
     set_default_device(None if found["device"] == "cpu" else found["device"])

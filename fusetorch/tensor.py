@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from .dtypes import FROM_NUMPY, dtype
+from .errors import warn
 from .runtime.device import CPU
 from .shapes import Size, contiguous_strides, is_contiguous
 
@@ -239,7 +240,14 @@ class Tensor:
         x = self._x
         if _grad_reads:
             _grad_reads[-1].append(self)
-        return None if x is None else x.grad
+        if x is None:
+            return None
+        if x.grad is None and x.node is not None and not x.retain:
+            warn("The .grad attribute of a Tensor that is not a leaf Tensor is being accessed. Its .grad attribute won't be populated "
+                 "during autograd.backward(). If you indeed want the .grad field to be populated for a non-leaf Tensor, use "
+                 ".retain_grad() on the non-leaf Tensor. If you access the non-leaf Tensor by mistake, make sure you access the leaf Tensor instead. See "
+                 "github.com/pytorch/pytorch/pull/30531 for more informations.")
+        return x.grad
 
     @grad.setter
     def grad(self, value: Tensor | None) -> None:
@@ -363,3 +371,6 @@ def strides_of(a: Any) -> tuple[int, ...]:
     return a.strides
 
 
+def grad_of(t: Tensor) -> Tensor | None:
+    """``t.grad``, not counted as a look by the program, and without its warning."""
+    return None if t._x is None else t._x.grad

@@ -128,7 +128,7 @@ class autocast:
         self.device = _known(device_type)
         self.fast_dtype = state.dtypes[device_type] if dtype is None else dtype
         if enabled and device_type == "cuda" and not torch.cuda.is_available():
-            warnings.warn("User provided device_type of 'cuda', but CUDA is not available. Disabling", stacklevel=2)
+            warnings.warn("CUDA is not available or torch_xla is imported. Disabling autocast.", stacklevel=2)
             enabled = False
         if enabled and self.fast_dtype not in (torch.float16, torch.bfloat16):
             warnings.warn(f"In {device_type} autocast, but the target dtype {self.fast_dtype} is not supported. Disabling autocast. It "

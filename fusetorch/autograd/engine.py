@@ -14,6 +14,7 @@ from typing import Any
 from numpy import ndarray, ones
 
 from .. import casting
+from ..errors import warn
 from ..tensor import Meta, Tensor, _watchers, meta, wrap
 from .modes import GradMode, enable_grad, no_grad
 from .nodes import AccumulateGrad, Node, edge_of, set_history
@@ -314,6 +315,10 @@ def backward(tensors: Any, grad_tensors: Any = None, retain_graph: bool | None =
     """Adds the gradients of ``tensors`` to the leaves' ``grad`` (see ``torch.autograd.backward``)."""
     roots = _listed(tensors)
     grads = _root_grads(roots, grad_tensors)
+    if create_graph:
+        warn("Using backward() with create_graph=True will create a reference cycle between the parameter and its gradient which can cause "
+             "a memory leak. We recommend using autograd.grad when creating the graph to avoid this. If you have to use this function, "
+             "make sure to reset the .grad fields of your parameters to None after use to break the cycle and avoid the leak.")
     retain = create_graph if retain_graph is None else retain_graph
     if inputs is None:
         run_backward(roots, grads, retain, create_graph)

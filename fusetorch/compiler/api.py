@@ -9,7 +9,7 @@ from typing import Any
 
 from .. import config, dispatch
 from ..errors import DataDependentError, InvalidBackend
-from ..tensor import Tensor
+from ..tensor import Tensor, grad_of
 from . import aot, stance
 from .alias import find_spans
 from .effects import Effects
@@ -229,7 +229,7 @@ class CompiledFunction:
             tracer.sources[id(t)] = Source("arg", i, t)
         tracer.spans = find_spans((*leaves, *guard.tensors.values()))
         for t in (*guard.tensors.values(), *leaves):
-            tracer.grads_before[id(t)] = t.grad
+            tracer.grads_before[id(t)] = grad_of(t)
             tracer.holders[id(t._a)] = t
         try:
             with Effects(guard.clocks, guard.generators) as effects, tracer:
@@ -266,8 +266,8 @@ class CompiledFunction:
             raise
         for t in leaves:  # an entry must not keep the first call's arguments alive
             guard.tensors.pop(id(t), None)
-            if t.grad is not None:
-                guard.tensors.pop(id(t.grad), None)
+            if (g := grad_of(t)) is not None:
+                guard.tensors.pop(id(g), None)
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)

@@ -15,7 +15,7 @@ from .. import casting, dispatch
 from ..autograd import GradMode, enable_grad, set_history
 from ..ops.opdef import REGISTRY
 from ..shapes import contiguous_strides
-from ..tensor import Tensor, memory_of, meta, version_of, wrap
+from ..tensor import Tensor, grad_of, memory_of, meta, version_of, wrap
 from . import aot
 from .alias import overlap, start_of
 from .custom import CustomPlan
@@ -106,7 +106,7 @@ class Entry:
             if leaves[i] is not t:
                 return "an argument is another tensor than the one that the function reaches by itself"
         for source, i in self.same_grads:
-            if (t := self.tensor_of(source, leaves)) is None or t.grad is not leaves[i]:
+            if (t := self.tensor_of(source, leaves)) is None or grad_of(t) is not leaves[i]:
                 return "an argument is no longer the gradient of a tensor that the function reads"
         for source, had in self.grad_state:
             t = self.tensor_of(source, leaves)
@@ -317,7 +317,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stor
     needs = [t for t in found if t._req and t.grad_fn is not None and id(t) not in everything]
     joint = aot.trace_backward(tracer, needs, entry.guard) if needs else None
     ties = view_ties(found, tracer, joint)
-    for t in (*found, *[t.grad for t in tracked if t.grad is not None]):
+    for t in (*found, *[g for t in tracked if (g := grad_of(t)) is not None]):
         if id(t) not in tracer.lifted and t._x is not None:
             t._x.base, t._x.chain = None, ()  # a view must not keep alive what it was cut from: a replay could not
     wanted: list[Value] = []
@@ -352,7 +352,7 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stor
     entry.outputs = [result_of(t) for t in found]
     read = set(map(id, tracer.grad_reads))
     for t in everything.values():
-        before, now = tracer.grads_before[id(t)], t.grad
+        before, now = tracer.grads_before[id(t)], grad_of(t)
         source = source_for(t)
         if now is not before:
             at = next((i for i, u in enumerate(found) if u is now), None)

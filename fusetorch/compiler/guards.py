@@ -27,7 +27,7 @@ import numpy as np
 
 from .. import casting, config, dtypes
 from ..autograd import GradMode
-from ..tensor import Tensor, structure_version
+from ..tensor import Tensor, grad_of, structure_version
 from .effects import CLOCKS, IMPURE
 from .places import MISSING as _MISSING
 from .places import Place
@@ -326,8 +326,8 @@ class StateGuard:
             self.shapeless = True
             return
         self.tensors[id(t)] = t
-        if t.grad is not None:
-            self.tensors[id(t.grad)] = t.grad
+        if (g := grad_of(t)) is not None:
+            self.tensors[id(g)] = g
         if t._req:
             if t._x is not None and t._x.hooks:
                 self._todo.append(t._x.hooks)

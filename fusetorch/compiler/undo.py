@@ -5,7 +5,7 @@ import collections
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
-from ..tensor import Tensor, meta
+from ..tensor import Tensor, grad_of, meta
 from .aot import restore_history
 from .places import MISSING
 from .trace import Tracer
@@ -59,7 +59,7 @@ def undo(tracer: Tracer, snapshot: Snapshot, tensors: Iterable[Tensor]) -> None:
     restore_history(tracer)
     for t in everything.values():
         before = tracer.grads_before.get(id(t))
-        if t.grad is not before:
+        if grad_of(t) is not before:
             meta(t).grad = before
     for generator, offset in tracer.generators.values():
         generator._offset = offset

@@ -62,7 +62,8 @@ class Tracer(TracerBase):
 
     def is_leaf_module(self, m: Module, module_qualified_name: str) -> bool:
         """Whether a call of ``m`` is one node: the library's own modules, except Sequential."""
-        return type(m).__module__.startswith(("fusetorch.nn", "fusetorch.ao.nn", "torch.nn", "torch.ao.nn")) and not isinstance(m, torch.nn.Sequential)
+        places = ("fusetorch.nn", "fusetorch.ao.nn", "torch.nn", "torch.ao.nn")
+        return type(m).__module__.startswith(places) and not isinstance(m, torch.nn.Sequential)
 
     def path_of_module(self, mod: Module) -> str:
         """The dotted name of a submodule of the root."""

@@ -6,8 +6,10 @@ from collections.abc import Callable
 from typing import Any
 
 import fusetorch as torch
+from fusetorch.errors import warn
 from fusetorch.nn import functional as F
 from fusetorch.nn import init
+from fusetorch.nn.activation import GELU, ReLU
 from fusetorch.nn.container import ModuleList
 from fusetorch.nn.dropout import Dropout
 from fusetorch.nn.linear import Linear
@@ -119,6 +121,23 @@ class TransformerDecoderLayer(_Layer):
         return self._block(x, self.norm3, self.dropout3, self._feed_forward)
 
 
+def _not_nested(layer: Module) -> str | None:
+    """Why PyTorch would not leave padding out of an encoder's computation, which it warns of; ``None`` if it would."""
+    if not isinstance(layer, TransformerEncoderLayer):
+        return "encoder_layer was not TransformerEncoderLayer"
+    if layer.norm_first:
+        return "encoder_layer.norm_first was True"
+    if not layer.self_attn.batch_first:
+        return "encoder_layer.self_attn.batch_first was not True(use batch_first for better inference performance)"
+    if layer.self_attn.in_proj_bias is None:
+        return "encoder_layer.self_attn was passed bias=False"
+    if layer.activation not in (F.relu, F.gelu) and not isinstance(layer.activation, (ReLU, GELU)):
+        return "encoder_layer.activation_relu_or_gelu was not True"
+    if layer.norm1.eps != layer.norm2.eps:
+        return "encoder_layer.norm1.eps was not equal to encoder_layer.norm2.eps"
+    return "encoder_layer.self_attn.num_heads is odd" if layer.self_attn.num_heads % 2 else None
+
+
 class TransformerEncoder(Module):
     """``num_layers`` copies of ``encoder_layer``, then ``norm`` if given.
 
@@ -131,6 +150,9 @@ class TransformerEncoder(Module):
         self.layers = ModuleList([copy.deepcopy(encoder_layer) for _ in range(num_layers)])
         self.num_layers, self.norm = num_layers, norm
         self.enable_nested_tensor, self.mask_check = enable_nested_tensor, mask_check
+        reason = enable_nested_tensor and _not_nested(encoder_layer)
+        if reason:
+            warn(f"enable_nested_tensor is True, but self.use_nested_tensor is False because {reason}")
 
     def forward(self, src: Tensor, mask: Tensor | None = None, src_key_padding_mask: Tensor | None = None,
                 is_causal: bool | None = None) -> Tensor:

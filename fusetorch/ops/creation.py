@@ -10,6 +10,7 @@ import numpy as np
 from .. import dtypes
 from ..dtypes import dtype, float64, get_default_dtype, int64
 from ..dtypes import from_numpy as dtype_from_numpy
+from ..errors import warn
 from ..formats import preserve_format
 from ..runtime import meta
 from ..runtime.device import default_devices
@@ -118,6 +119,9 @@ def _array_of(data: Any, d: dtype | None) -> np.ndarray:
     if isinstance(data, (list, tuple, range)):
         if any(isinstance(x, Tensor) for x in data):
             data = [x.detach().cpu().numpy() if isinstance(x, Tensor) else x for x in data]
+        elif len(data) and isinstance(data[0], np.ndarray) and data[0].ndim:
+            warn("Creating a tensor from a list of numpy.ndarrays is extremely slow. Please consider converting the list to a single "
+                 "numpy.ndarray with numpy.array() before converting to a tensor.")
         try:
             a = np.array(data, dtype=d.np if d else None)
         except ValueError as e:
@@ -148,6 +152,18 @@ def _has_numpy(data: Any) -> bool:
 def tensor(data, *, dtype=None, device=None, requires_grad=False, pin_memory=False):
     """A new tensor with a copy of ``data`` (numbers, nested sequences, NumPy arrays, tensors)."""
     if isinstance(data, Tensor):
+        _advise_clone("torch.tensor")
+    return copied(data, dtype, device, requires_grad)
+
+
+def _advise_clone(called: str) -> None:
+    warn("To copy construct from a tensor, it is recommended to use sourceTensor.detach().clone() or "
+         f"sourceTensor.detach().clone().requires_grad_(True), rather than {called}(sourceTensor).")
+
+
+def copied(data: Any, dtype: Any = None, device: Any = None, requires_grad: bool = False) -> Tensor:
+    """What ``torch.tensor`` makes."""
+    if isinstance(data, Tensor):
         t = data.detach().clone()
         t = t.to(device=device, dtype=dtype) if dtype is not None or device is not None else t
         return t.requires_grad_() if requires_grad else t
@@ -175,7 +191,7 @@ def asarray(obj, *, dtype=None, device=None, copy=None, requires_grad=False):
     elif not shares and hasattr(obj, "__dlpack__"):
         obj, shares = fn.from_dlpack(obj), True
     if copy:
-        t = tensor.body(obj, dtype=dtype, device=device)
+        t = copied(obj, dtype, device)
     else:
         t = as_tensor.body(obj, dtype, device)
         kept = shares and (t is obj if isinstance(obj, Tensor) else t.dtype is dtype_from_numpy(obj.dtype) and t.device.type == "cpu")
@@ -196,6 +212,10 @@ def from_numpy(ndarray):
         raise ValueError("At least one stride in the given numpy array is negative, and tensors with negative strides are not "
                          "currently supported. (You can probably work around this by making a copy of your array with "
                          "array.copy().)")
+    if not ndarray.flags.writeable:
+        warn("The given NumPy array is not writable, and PyTorch does not support non-writable tensors. This means writing to this tensor "
+             "will result in undefined behavior. You may want to copy the array to protect its data or make it writable before converting "
+             "it to a tensor. This type of warning will be suppressed for the rest of this program.")
     return wrap(ndarray.view(np.ndarray))
 
 
@@ -299,7 +319,9 @@ def new_full(input, size, fill_value, *, dtype=None, device=None, requires_grad=
 @composite(function=False)
 def new_tensor(input, data, *, dtype=None, device=None, requires_grad=False):
     """``tensor(data)`` with the dtype and device of ``input``."""
-    return tensor.body(data, dtype=dtype or input.dtype, device=device or input.device, requires_grad=requires_grad)
+    if isinstance(data, Tensor):
+        _advise_clone("tensor.new_tensor")
+    return copied(data, dtype or input.dtype, device or input.device, requires_grad)
 
 
 # ---- ranges

@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from ..dtypes import float32, int64
+from ..errors import warn
 from .opdef import composite, fn
 
 
@@ -104,6 +105,11 @@ def _check(input: Any, grid: Any) -> None:
         raise RuntimeError(f"grid_sampler(): expected input to have non-empty spatial dimensions, but input has sizes {list(input.shape)}")
 
 
+def _advise_corners() -> None:
+    warn("Default grid_sample and affine_grid behavior has changed to align_corners=False since 1.3.0. Please specify "
+         "align_corners=True if the old behavior is desired. See the documentation of grid_sample for details.")
+
+
 @composite(nn=True, function=False, method=False, autocast="float32:cpu promote:cuda")
 def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corners=None):
     """The values of ``input`` (N, C, H, W) at the places ``grid`` (N, h, w, 2), (x, y) each in [-1, 1]: (N, C, h, w).
@@ -124,6 +130,8 @@ def grid_sample(input, grid, mode="bilinear", padding_mode="zeros", align_corner
         raise ValueError(f"nn.functional.grid_sample(): expected padding_mode to be 'zeros', 'border', or 'reflection', but got: "
                          f"'{padding_mode}'")
     _check(input, grid)
+    if align_corners is None:
+        _advise_corners()
     align = bool(align_corners)
     if input.ndim == 5 and mode == "bicubic":
         raise RuntimeError("grid_sampler(): bicubic interpolation only supports 4D input")
@@ -165,6 +173,8 @@ def affine_grid(theta, size, align_corners=None):
     (N, C, H, W) or (N, C, D, H, W)."""
     if not theta.dtype.is_floating_point:
         raise ValueError(f"Expected theta to have floating point type, but got {theta.dtype}")
+    if align_corners is None:
+        _advise_corners()
     n = len(size) - 2
     if n not in (2, 3):
         raise NotImplementedError(f"affine_grid only supports 4D and 5D sizes, for 2D and 3D affine transforms, respectively. Got size "

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import bool_, int64, uint8
+from ..errors import warn
 from ..shapes import broadcast_shapes
 from ..tensor import Tensor, tracing
 from .creation import place
@@ -179,6 +180,8 @@ def normalised_slice(s: slice, n: int) -> tuple[int, int, int]:
 
 def index_tensors(i: Tensor, shape: Sequence[int], d: int) -> list[Tensor]:
     """The integer tensors that an index tensor stands for: itself, or the positions where a mask is true."""
+    if i.dtype is uint8:
+        warn("indexing with dtype torch.uint8 is now deprecated, please use a dtype torch.bool instead.")
     if i.dtype in (bool_, uint8):
         for k, n in enumerate(i._a.shape):
             if n != shape[d + k]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import dtype, float32, uint8
+from ..errors import warn
 from .opdef import composite, fn
 from .pooling import resample
 from .resampling import taps
@@ -121,6 +122,7 @@ def _weighted(input: Any, rules: Sequence[tuple]) -> Any:
 @composite(nn=True, function=False, method=False, layout="images")
 def upsample(input, size=None, scale_factor=None, mode="nearest", align_corners=None):
     """``interpolate`` by its old name."""
+    warn("`nn.functional.upsample` is deprecated. Use `nn.functional.interpolate` instead.")
     return interpolate.body(input, size, scale_factor, mode, align_corners)
 
 

@@ -5,6 +5,7 @@ from math import prod
 from typing import Any
 
 from ..dtypes import bool_
+from ..errors import warn
 from ..runtime import solver
 from ..shapes import broadcast_shapes, wrap_dim
 from .linalg_rules import H, floating, kernel, same_dtype, sizes, square
@@ -251,6 +252,8 @@ def cross(input, other, dim=None):
     if dim is None:
         if 3 not in shape:
             raise RuntimeError("no dimension of size 3 in input")
+        warn("Using torch.cross without specifying the dim arg is deprecated.\nPlease either pass the dim explicitly or simply use "
+             "torch.linalg.cross.\nThe default value of dim will change to agree with that of linalg.cross in a future release.")
         d = shape.index(3)
     else:
         d = wrap_dim(dim, len(shape))

@@ -220,7 +220,7 @@ def kl_div(input, target, size_average=None, reduce=None, reduction="mean", log_
     else:
         how = loss_reduction(reduction, size_average, reduce)
         if how == "mean":
-            warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size. "
+            warnings.warn("reduction: 'mean' divides the total loss by both the batch size and the support size."
                           "'batchmean' divides only by "
                           "the batch size, and aligns with the KL div math definition.", stacklevel=2)
     r = target.exp() * (target - input) if log_target else fn.kl_div_elementwise(input, target)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import dtype, finfo, float32
+from ..errors import warn
 from ..shapes import contiguous_strides, numel, wrap_dim
 from . import loops
 from . import primitives as P
@@ -104,9 +105,10 @@ def _log_softmax_oracle(a: np.ndarray, dim: int) -> np.ndarray:
     return scipy_special("log_softmax")(a, axis=dim)
 
 
-def _over(input: Any, dim: Any, dtype: dtype | None, op: Any) -> Any:
+def _over(input: Any, dim: Any, dtype: dtype | None, op: Any, name: str) -> Any:
     x = input if dtype is None else input.to(dtype)
     if dim is None:
+        warn(f"Implicit dimension choice for {name} has been deprecated. Change the call to include dim=X as an argument.")
         dim = 0 if x.ndim in (0, 1, 3) else 1  # PyTorch's legacy default
     return op(x, wrap_dim(dim, x.ndim), True)
 
@@ -114,19 +116,19 @@ def _over(input: Any, dim: Any, dtype: dtype | None, op: Any) -> Any:
 @composite(nn=True, out="exact", oracle=_softmax_oracle, autocast="float32:cuda", aliases=("special.softmax",))
 def softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``exp(x) / sum(exp(x))`` along ``dim``, without overflow."""
-    return _over(input, dim, dtype, fn.softmax_dims)
+    return _over(input, dim, dtype, fn.softmax_dims, "softmax")
 
 
 @composite(nn=True, out="exact", oracle=_log_softmax_oracle, autocast="float32:cuda", aliases=("special.log_softmax",))
 def log_softmax(input, dim=None, dtype=None, *, _stacklevel=3):
     """``log(softmax(x))`` along ``dim``, accurately."""
-    return _over(input, dim, dtype, fn.log_softmax_dims)
+    return _over(input, dim, dtype, fn.log_softmax_dims, "log_softmax")
 
 
 @composite(nn=True, function=False, method=False)
 def softmin(input, dim=None, dtype=None, *, _stacklevel=3):
     """``softmax(-x)`` along ``dim``."""
-    return _over(-input, dim, dtype, fn.softmax_dims)
+    return _over(-input, dim, dtype, fn.softmax_dims, "softmin")
 
 
 # ---- layer normalisation: the affine part is optional

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import int64
+from ..errors import warn
 from ..shapes import broadcast_shapes, wrap_dim
 from ..tensor import tracing
 from . import primitives as P
@@ -110,6 +111,8 @@ def broadcast_shapes_(*shapes):
 def meshgrid(*tensors, indexing=None):
     """Views of vectors as coordinates of a grid; ``indexing`` is ``"ij"`` (default) or ``"xy"``."""
     ts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    if indexing is None:
+        warn("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.")
     if indexing not in (None, "ij", "xy"):
         raise RuntimeError(f'torch.meshgrid: indexing must be one of "xy" or "ij", but received: {indexing}')
     if not ts:

@@ -3,6 +3,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ..errors import warn
 from ..return_types import result
 from ..shapes import broadcast_shapes, numel, wrap_dim, wrap_dims
 from ..tensor import Tensor
@@ -111,30 +112,38 @@ def _spread_args(dim: Any, unbiased: Any) -> tuple[Any, Any]:
     return (None, dim) if isinstance(dim, bool) else (dim, unbiased)
 
 
+def _moments(name: str, input: Tensor, dim: Any, unbiased: Any, keepdim: bool, correction: Any) -> tuple[Tensor, Tensor]:
+    dim, unbiased = _spread_args(dim, unbiased)
+    correction = _correction(unbiased, correction)
+    v, m = fn.var_mean_dims(input, dim, keepdim, correction=correction)
+    if v.numel() and input.numel() // v.numel() <= correction:
+        warn(f"{name}(): degrees of freedom is <= 0. Correction should be strictly less than the reduction factor (input numel divided by "
+             "output numel).")
+    return v, m
+
+
 @composite(out=True)
 def var(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """The variance over ``dim``, dividing by the count less ``correction`` (1 unless given)."""
-    dim, unbiased = _spread_args(dim, unbiased)
-    return fn.var_mean_dims(input, dim, keepdim, correction=_correction(unbiased, correction))[0]
+    return _moments("var", input, dim, unbiased, keepdim, correction)[0]
 
 
 @composite(out=True)
 def std(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """The square root of the variance."""
-    return var.body(input, dim, unbiased, keepdim, correction=correction).sqrt()
+    return _moments("std", input, dim, unbiased, keepdim, correction)[0].sqrt()
 
 
 @composite(method=False)
 def var_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """Variance and mean."""
-    dim, unbiased = _spread_args(dim, unbiased)
-    return fn.var_mean_dims(input, dim, keepdim, correction=_correction(unbiased, correction))
+    return _moments("var_mean", input, dim, unbiased, keepdim, correction)
 
 
 @composite(method=False)
 def std_mean(input, dim=None, unbiased=None, keepdim=False, *, correction=None):
     """Standard deviation and mean."""
-    v, m = var_mean.body(input, dim, unbiased, keepdim, correction=correction)
+    v, m = _moments("std_mean", input, dim, unbiased, keepdim, correction)
     return v.sqrt(), m
 
 

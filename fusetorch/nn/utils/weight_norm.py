@@ -6,6 +6,7 @@ from __future__ import annotations
 
 from typing import Any, TypeVar
 
+from fusetorch.errors import warn
 from fusetorch.nn.module import Module
 from fusetorch.nn.parameter import Parameter
 from fusetorch.nn.utils.parameter_hooks import ParameterHook
@@ -74,6 +75,7 @@ def weight_norm(module: M, name: str = "weight", dim: int | None = 0) -> M:
         >>> m.weight_g.shape, m.weight_v.shape
         (torch.Size([40, 1]), torch.Size([40, 20]))
     """
+    warn("`torch.nn.utils.weight_norm` is deprecated in favor of `torch.nn.utils.parametrizations.weight_norm`.", FutureWarning)
     WeightNorm.apply(module, name, dim)
     return module
 

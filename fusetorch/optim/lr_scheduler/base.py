@@ -104,9 +104,10 @@ class LRScheduler:
                               "initialization. Please, make sure to call `optimizer.step()` before `lr_scheduler.step()`.",
                               stacklevel=2)
             elif not self.optimizer.step.called:
-                warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. You should call them in the "
-                              "opposite order: `optimizer.step()` before `lr_scheduler.step()`. Failure to do this will "
-                              "result in skipping the first value of the learning rate schedule.", stacklevel=2)
+                warnings.warn("Detected call of `lr_scheduler.step()` before `optimizer.step()`. In PyTorch 1.1.0 and later, you "
+                              "should call them in the opposite order: `optimizer.step()` before `lr_scheduler.step()`.  Failure to do "
+                              "this will result in PyTorch skipping the first value of the learning rate schedule. See more details at "
+                              "https://pytorch.org/docs/stable/optim.html#how-to-adjust-learning-rate", stacklevel=2)
         self._step_count += 1
         if epoch is not None:
             warnings.warn("The epoch parameter in `scheduler.step()` was not necessary and is being deprecated where possible. "

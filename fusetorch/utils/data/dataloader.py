@@ -1,6 +1,7 @@
 """DataLoader: batches of a dataset, in order, prefetched by threads if wanted."""
 from __future__ import annotations
 
+import os
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from itertools import cycle, islice
 from typing import Any, Generic, TypeVar
 
 import fusetorch as torch
+from fusetorch.errors import warn
 from fusetorch.tensor import Tensor
 from fusetorch.utils.data.collate import default_collate, default_convert
 from fusetorch.utils.data.dataset import Dataset, IterableDataset, Subset, TensorDataset
@@ -102,6 +104,12 @@ class DataLoader(Generic[T]):
         if batch_size is not None and batch_sampler is None:
             # a stream has no indices: its batches are cut by count
             batch_sampler = BatchSampler(cycle([None]) if self._iterable else sampler, batch_size, drop_last)
+        cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+        if num_workers > cores:
+            warn(f"This DataLoader will create {num_workers} worker processes in total. Our suggested max number of worker in current "
+                 f"system is {cores}, which is smaller than what this DataLoader is going to create. Please be aware that excessive worker "
+                 "creation might get DataLoader running slow or even freeze, lower the worker number to avoid potential slowness/freeze if "
+                 "necessary.")
         self.dataset = dataset
         self.batch_size = batch_size
         self.drop_last = drop_last
