@@ -195,10 +195,12 @@ def batch_norm(input, running_mean, running_var, weight=None, bias=None, trainin
 
     Example:
         >>> import fusetorch as torch
-        >>> torch.nn.functional.batch_norm(torch.tensor([[1.0], [3.0]]), None, None, training=True, eps=0.0)
-        tensor([[-1.],
-                [ 1.]])
+        >>> torch.nn.functional.batch_norm(torch.tensor([[1.0], [3.0]]), None, None, training=True)
+        tensor([[-1.0000],
+                [ 1.0000]])
     """
+    if training and eps <= 0:
+        raise ValueError(f"batch_norm eps must be positive during training, but got {eps}")
     if training and input.ndim:
         more_than_one((input._a.shape[0], *input._a.shape[2:]), "value per channel", input.shape)
     return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)[0]
@@ -230,6 +232,7 @@ def instance_norm(input, running_mean=None, running_var=None, weight=None, bias=
     ``running_mean`` and ``running_var`` (C,) move towards the samples' average statistics, or with ``use_input_stats=False`` replace them.
     ``ValueError`` for a single spatial element.
     """
+    input = input.contiguous()
     if use_input_stats:
         more_than_one(input._a.shape[2:], "spatial element", input.shape)
     elif running_mean is None or running_var is None:

@@ -275,7 +275,7 @@ def tile(input, *args, dims=None):
     return repeat.body(input, (1,) * (input.ndim - len(reps)) + tuple(reps))
 
 
-@composite()
+@composite(layout="row-major")
 def repeat_interleave(input, repeats=None, dim=None, *, output_size=None):
     """Each slice of ``dim`` (each element if ``None``) repeated ``repeats`` times, a number or one per slice."""
     if repeats is None:

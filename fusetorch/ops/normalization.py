@@ -310,7 +310,7 @@ def _(input, normalized_shape, weight=None, bias=None, eps=1e-5, cudnn_enable=Tr
     return Short(out.reshape(input._a.shape), (input, weight, bias), (input,) if weight is None else (input, weight), backward)
 
 
-@composite(nn=True, autocast="float32:cuda")
+@composite(nn=True, autocast="float32:cuda", layout="like")
 def rms_norm(input, normalized_shape, weight=None, eps=None):
     """Divides by the root of the mean square over the last dimensions; then scales."""
     size = (normalized_shape,) if isinstance(normalized_shape, int) else tuple(normalized_shape)

@@ -7,7 +7,7 @@ from ..dtypes import bool_
 from .opdef import composite, fn, not_implemented
 
 
-@composite(nn=True, function=False, method=False, layout="images")
+@composite(nn=True, function=False, method=False)
 def pad(input, pad, mode="constant", value=None):
     """``input`` with ``pad[2k]`` elements before and ``pad[2k+1]`` after dimension ``-1-k``. ``mode``: ``constant`` (with ``value``),
     ``reflect``, ``replicate`` or ``circular``; negative amounts cut off."""
@@ -17,9 +17,10 @@ def pad(input, pad, mode="constant", value=None):
         raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got "
                            f"padding length {len(pad)} "
                            f"and input of dimension {input.ndim}")
+    from ..dispatch import lay_out
     amounts = {input.ndim - 1 - k: (int(pad[2 * k]), int(pad[2 * k + 1])) for k in range(len(pad) // 2)}
     if mode == "constant":
-        return _pad_constant(input, amounts, 0 if value is None else value)
+        return lay_out("images", _pad_constant(input, amounts, 0 if value is None else value), (input,))
     if mode not in ("reflect", "replicate", "circular"):
         raise NotImplementedError(f"Unrecognised padding mode {mode}")
     if value:
@@ -44,7 +45,7 @@ def pad(input, pad, mode="constant", value=None):
         if before == after == 0:
             continue
         out = fn.resample_dim(out, d, (mode, n, before + n + after, before), False)
-    return out
+    return lay_out("row-major" if mode == "circular" else "images", out, (input,))
 
 
 @composite(method=False)

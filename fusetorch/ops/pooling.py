@@ -305,7 +305,7 @@ def _define_lp_pool(n: int) -> None:
     def pool(input, norm_type, kernel_size, stride=None, ceil_mode=False):  # noqa: ANN001, ANN202
         return _lp_pool(n, input, norm_type, kernel_size, stride, ceil_mode)
     pool.__doc__ = f"``sum(x ** norm_type) ** (1 / norm_type)`` of each window over the last {n} dimensions."
-    composite(name=f"lp_pool{n}d", nn=True, function=False, method=False)(pool)
+    composite(name=f"lp_pool{n}d", nn=True, function=False, method=False, layout=("signals", "images", "row-major")[n - 1])(pool)
 
 
 for _n in (1, 2, 3):

@@ -1,4 +1,4 @@
-"""Parameters by PyTorch's other names, and dtypes that operations refuse."""
+"""Parameters by PyTorch's other names, and arguments and dtypes that operations refuse."""
 
 from __future__ import annotations
 
@@ -108,3 +108,13 @@ def test_what_is_not_refused() -> None:
     assert ft.clamp(ft.tensor([True, False]), min=0.5).dtype is ft.float32
     assert ft.nn.functional.dropout2d(ft.ones(1, 2, 2, 2, dtype=ft.int64), training=False).dtype is ft.int64
     np.testing.assert_allclose(ft.lerp(ft.zeros(2), ft.ones(2), 0.25).numpy(), 0.25)
+
+
+def test_bad_arguments() -> None:
+    f = ft.nn.functional
+    with pytest.raises(ValueError, match="eps must be positive"):
+        f.batch_norm(ft.ones(2, 2), None, None, training=True, eps=0.0)
+    with pytest.raises(RuntimeError, match="ignore_index is not supported"):
+        f.cross_entropy(ft.ones(2, 3), ft.ones(2, 3), ignore_index=1)
+    with pytest.raises(TypeError, match="delta must be"):
+        ft.nn.HuberLoss(delta=1j)
