@@ -301,6 +301,35 @@ def test_shapes_changed_in_place_and_recorded():
         same(x, y)
 
 
+@dataclasses.dataclass
+class _Batch:
+    x: object
+    scale: float = 1.0
+    mask: object = None
+
+    def scaled(self):
+        return self.x * self.scale
+
+
+def test_dataclasses_as_arguments_are_known_by_their_fields():
+    def f(b):
+        y = b.scaled()
+        return y if b.mask is None else y.masked_fill(b.mask, 0)
+    c = torch.compile(f)
+    for i in range(3):
+        for b in (_Batch(rnd(3, seed=i)), _Batch(rnd(3, seed=i), 2.0), _Batch(rnd(3, seed=i), mask=rnd(3) > 0)):
+            same(f(b), c(b))
+    assert c.cache_info()["plans"] == 3 and c.cache_info()["hits"] == 6
+    b = _Batch(rnd(3))
+
+    def g(b):
+        b.scale += 1
+        return b.x * b.scale
+    c = torch.compile(g)
+    with quiet():
+        assert [round((c(b) / b.x)[0].item()) for _ in range(5)] == [2, 3, 4, 5, 6]
+
+
 # ---- results
 
 
@@ -624,3 +653,17 @@ def test_second_gradients_in_a_function_that_runs_eagerly():
     with quiet():
         for i in range(3):
             assert abs(f(rnd(5, 3, seed=i)) - c(rnd(5, 3, seed=i))) < 1e-6
+
+
+def test_modules_are_compiled_where_only_a_number_is_new_each_time():
+    m = nn.Sequential(nn.Linear(4, 4), nn.Tanh())
+
+    def f(x, tau):
+        return m(x) / tau
+    c = torch.compile(f)
+    with quiet():
+        for i in range(40):
+            same(f(rnd(3, 4), 1.0 + i), c(rnd(3, 4), 1.0 + i))
+    assert c.cache_info()["plans"] <= 12 and c.cache_info()["eager"] is None
+    inside, = [p for _, p in c._parts._made.values()]
+    assert inside.cache_info()["plans"] == 1 and inside.cache_info()["hits"] >= 20

@@ -14,7 +14,7 @@ from . import aot, stance
 from .alias import find_spans
 from .effects import Effects
 from .entry import Busy, Entry, finish
-from .guards import StateGuard, Unguardable, explain_miss, signature
+from .guards import StateGuard, Unguardable, explain_miss, signature, without_numbers
 from .parts import Parts
 from .places import Filled, Place, moved
 from .symbolic import Source
@@ -118,6 +118,7 @@ class CompiledFunction:
         self._misses: list[str] = []
         self._places: list[Place] = []      # what it fills anew at each call
         self._sightings: dict[tuple, tuple[int, int]] = {}  # by signature: calls without a plan since the last one, and how many it takes
+        self._shapes: set[tuple] = set()    # signatures without numbers that were compiled
         self._made = 0
         self._seconds = 0.0
         self._warned = False
@@ -154,6 +155,9 @@ class CompiledFunction:
                 raise RuntimeError("Detected recompile when torch.compile stance is 'fail_on_recompile': "
                                    f"{self.__name__} has no plan for this call ({explain_miss(self._entries, key)})")
         if not (busy or self._worth_it(key)):
+            if key in self._entries or without_numbers(key) in self._shapes:  # only numbers are new, and its modules may not care
+                self._take_apart()
+                return self._run_eagerly(*args, **kwargs)
             return self._fn(*args, **kwargs)
         with one_at_a_time:  # another thread's trace may hold tensors that this call reads, or make the plan that it needs
             reason = None
@@ -189,12 +193,15 @@ class CompiledFunction:
 
     def _give_up(self, why: str) -> Any:
         self._eager = why
-        if not self._second_order:  # which a compiled module may refuse
-            self._parts = Parts(self._fn, lambda call: CompiledFunction(call, False, self._backend, self._options, self))
+        self._take_apart()
         if self._within is None:  # else that has been said of the whole
             warnings.warn(f"fusetorch.compile: {self.__name__} runs eagerly from now on, its modules compiled one by one: {why}",
                           RuntimeWarning, stacklevel=3)
         return self._run_eagerly
+
+    def _take_apart(self) -> None:
+        if self._parts is None and not self._second_order:  # which a compiled module may refuse
+            self._parts = Parts(self._fn, lambda call: CompiledFunction(call, False, self._backend, self._options, self))
 
     def _run_eagerly(self, *args: Any, **kwargs: Any) -> Any:
         if self._parts is None:
@@ -316,6 +323,7 @@ class CompiledFunction:
         if key is None:
             return
         entry.key, entry.used = key, self._hits
+        self._shapes.add(without_numbers(key))
         self._entries.setdefault(key, []).insert(0, entry)
         if len(self._order) > 8 * max(config.recompile_limit, 1):
             old = min(self._order[:-1], key=lambda e: e.used)

@@ -97,9 +97,25 @@ def _other_summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
         return (range, a.start, a.stop, a.step)
     if isinstance(a, types.MethodType):
         return (types.MethodType, id(a.__self__), id(a.__func__))
+    if is_record(a):
+        return (type(a), *[(k, _summary(v, leaves, grad)) for k, v in vars(a).items()])
     if isinstance(a, Iterator):
         raise Unguardable(f"it is given an iterator ({type(a).__name__}), which each call advances")
     return (type(a), id(a))
+
+
+def is_record(x: Any) -> bool:
+    """Whether an argument is known by what its fields hold, as an instance of a dataclass is, and not by its identity."""
+    return hasattr(type(x), "__dataclass_fields__") and type(getattr(x, "__dict__", None)) is dict and not isinstance(x, dict)
+
+
+def without_numbers(key: Any) -> Any:
+    """A signature in which numbers and strings are nothing but their types."""
+    if type(key) is not tuple:
+        return key
+    if len(key) == 2 and type(key[0]) is type and key[0] in SIMPLE:
+        return key[:1]
+    return tuple([without_numbers(k) for k in key])
 
 
 def contents(a: np.ndarray) -> tuple:
@@ -123,6 +139,10 @@ def _by_identity(x: Any) -> Iterator[Any]:
     elif isinstance(x, types.MethodType):
         yield x.__self__
         yield x.__func__
+    elif is_record(x):
+        yield type(x)
+        for v in vars(x).values():
+            yield from _by_identity(v)
     elif not isinstance(x, (Tensor, *SIMPLE, np.ndarray, np.generic)):
         yield x
 
@@ -216,6 +236,10 @@ class StateGuard:
                 self._argument(v)
         elif type(x) is dict:
             for v in x.values():
+                self._argument(v)
+        elif is_record(x):
+            self._class(type(x), None)
+            for v in vars(x).values():
                 self._argument(v)
         else:
             self._todo.append(x)
