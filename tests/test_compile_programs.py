@@ -667,3 +667,15 @@ def test_modules_are_compiled_where_only_a_number_is_new_each_time():
     assert c.cache_info()["plans"] <= 12 and c.cache_info()["eager"] is None
     inside, = [p for _, p in c._parts._made.values()]
     assert inside.cache_info()["plans"] == 1 and inside.cache_info()["hits"] >= 20
+
+
+def test_indices_in_host_memory():
+    pytest.importorskip("triton")
+
+    def f(x):
+        y = x.clone()
+        y[torch.tensor([1, 3])] = 0
+        return x[torch.tensor([0, 2]), 1:3] + x[[1, 0]][:, 0:2], y
+    with torch.config.override(simulate_cuda=True):
+        x = rnd(4, 5, device="cuda")
+        same(f(x), torch.compile(f, fullgraph=True)(x))

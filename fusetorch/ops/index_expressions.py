@@ -213,7 +213,9 @@ def broadcastable(indices: Sequence[Tensor]) -> None:
 
 def on_device(indices: list[Tensor], x: Any) -> list[Tensor]:
     """Index tensors moved to where ``x`` is."""
-    return [i if type(i._a) is type(x._a) or tracing() else i.to(device=x.device) for i in indices]
+    if not tracing():
+        return [i if type(i._a) is type(x._a) else i.to(device=x.device) for i in indices]
+    return [i if i.device == x.device else i.to(device=x.device) for i in indices]
 
 
 def check_mask(mask: Tensor, shape: Sequence[int]) -> None:
