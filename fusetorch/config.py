@@ -22,12 +22,13 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "cache": (True, "keep compiled kernels on disk"),
     "num_threads": (0, "CPU threads for native loops; 0 means all cores this process may use"),
     "simulate_cuda": (False, "make 'cuda' tensors live in NumPy memory and run Triton kernels in its interpreter"),
-    "native_threshold": (256, "elements times steps from which a multi-step op on the CPU runs as a native loop instead of NumPy calls"),
+    "native_threshold": (64, "elements times steps from which a multi-step op on the CPU runs as a native loop instead of NumPy calls"),
     "parallel_threshold": (32768, "CPU elements from which a native loop uses several threads"),
     "fuse_limit": (-1, "fusion fuel: at most this many fusions are made; -1 means no limit"),
     "dump_dir": ("", "folder that receives IR and generated code of each compilation; empty means none"),
     "verify_ir": (False, "check every IR graph after tracing and after each pass (debug 4 does so too)"),
-    "recompile_limit": (8, "compilations of one function after which a warning names the failing guard"),
+    "recompile_limit": (8, "compilations of one function after which a warning names the failing guard and only calls that recur are compiled; "
+                           "eight times as many plans are kept"),
 }
 
 _values: dict[str, Any] = {}

@@ -329,7 +329,7 @@ def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ())
     target = operands[0]
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     name = op.name + "_"
-    if not can_cast(spec.out_dtypes[0], target.dtype):
+    if spec.out_dtypes[0] is not target.dtype and not can_cast(spec.out_dtypes[0], target.dtype):
         raise RuntimeError(f"{name}: result type {spec.out_dtypes[0]} can't be cast to the desired output type {target.dtype}")
     check_inplace(target, name)
     recorded = GradMode.enabled and any([t._req for t in tensors])

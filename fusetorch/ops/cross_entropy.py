@@ -270,6 +270,25 @@ def nll_loss(input, target, weight=None, size_average=None, ignore_index=-100, r
     return _rows(fn.nll_rows, input, target, weight, ignore_index, {}, "nll_loss", reduction)
 
 
+@nll_loss.short
+def _(input, target, weight=None, size_average=None, ignore_index=-100, reduce=None, reduction="mean"):
+    x, t = input._a, target._a
+    if not (type(x) is type(t) is np.ndarray and x.dtype.char in "fd" and t.dtype == np.int64 and x.ndim == 2 and t.shape == x.shape[:1]
+            and 0 < x.size <= SMALL and weight is size_average is reduce is None and reduction in ("mean", "sum")):
+        return None
+    n, classes = x.shape
+    if np.minimum.reduce(t) < 0 or np.maximum.reduce(t) >= classes or (ignore_index >= 0 and (t == ignore_index).any()):
+        return None  # ignored rows, or an error
+    at = np.arange(n) * classes + t
+    scale = x.dtype.type(-1 / n if reduction == "mean" else -1.0)
+
+    def backward(g: np.ndarray) -> tuple:
+        gx = np.zeros(x.shape, x.dtype)
+        gx.reshape(-1)[at] = g * scale
+        return (gx,)
+    return Short(np.asarray(np.add.reduce(x.reshape(-1).take(at)) * scale), (input,), (), backward)
+
+
 @composite(nn=True, function=False, method=False)
 def linear_cross_entropy(input, linear_weight, target, *, linear_bias=None, weight=None, reduction="mean", ignore_index=None,
                          label_smoothing=0.0, options=None):

@@ -1,6 +1,7 @@
 """Joining, repeating and rearranging tensors; triangles and diagonals; grids."""
 from __future__ import annotations
 
+from functools import reduce
 from typing import Any
 
 import numpy as np
@@ -24,6 +25,11 @@ def _tensors(name: str, tensors: Any) -> list[Tensor]:
         if not isinstance(t, Tensor):
             raise TypeError(f"expected Tensor as element {k} in argument 0, but got {type(t).__name__}")
     return out
+
+
+def one_by_one(tensors: tuple[Any, ...]) -> list[Tensor]:
+    """Tensors that were given as arguments each, or as one sequence."""
+    return list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
 
 
 #: Elements up to which tensors are joined in one step.
@@ -83,9 +89,7 @@ def cat(tensors, dim=0):
     real = [t for t in ts if t._a.shape != (0,)]
     kept = real or ts[:1]
     d = wrap_dim(dim, kept[0].ndim)
-    want = ts[0].dtype
-    for t in ts[1:]:
-        want = promote_types(want, t.dtype)
+    want = reduce(promote_types, [t.dtype for t in ts])
     first = kept[0]._a.shape
     for k, t in enumerate(ts):
         shape = t._a.shape
@@ -116,8 +120,8 @@ def stack(tensors, dim=0):
     return cat.body([t.unsqueeze(d) for t in ts], d)
 
 
-def _alike(tensors: Any) -> list[np.ndarray] | None:
-    """The arrays of a list of small CPU tensors of one dtype and rank, not empty; ``None`` where they are not that."""
+def _alike(tensors: Any, least: int) -> list[np.ndarray] | None:
+    """The arrays of a list of small CPU tensors of one dtype and rank (at least ``least``), not empty; ``None`` where they are not that."""
     if type(tensors) not in (list, tuple) or not tensors:
         return None
     arrays, first = [], None
@@ -125,7 +129,7 @@ def _alike(tensors: Any) -> list[np.ndarray] | None:
         if not isinstance(t, Tensor):
             return None
         a = t._a
-        if type(a) is not np.ndarray or not a.ndim or not 0 < a.size <= SMALL or not a.flags.c_contiguous:
+        if type(a) is not np.ndarray or a.ndim < least or not 0 < a.size <= SMALL or not a.flags.c_contiguous:
             return None
         if first is None:
             first = a
@@ -137,7 +141,7 @@ def _alike(tensors: Any) -> list[np.ndarray] | None:
 
 @cat.short
 def _(tensors, dim=0):
-    arrays = _alike(tensors)
+    arrays = _alike(tensors, 1)
     if arrays is None or not -arrays[0].ndim <= dim < arrays[0].ndim:
         return None
     d = dim % arrays[0].ndim
@@ -158,7 +162,7 @@ def _(tensors, dim=0):
 
 @stack.short
 def _(tensors, dim=0):
-    arrays = _alike(tensors)
+    arrays = _alike(tensors, 0)
     if arrays is None or not -arrays[0].ndim - 1 <= dim <= arrays[0].ndim:
         return None
     shape = arrays[0].shape
@@ -187,8 +191,7 @@ def _at_least(rank: int, t: Tensor) -> Tensor:
 
 def _atleast(rank: int) -> None:
     def f(*tensors):  # noqa: ANN002, ANN202
-        given = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
-        made = tuple(_at_least(rank, t) for t in given)
+        made = tuple(_at_least(rank, t) for t in one_by_one(tensors))
         return made[0] if len(tensors) == 1 and isinstance(tensors[0], Tensor) else made
     f.__doc__ = f"Views with at least {rank} dimension{'s' if rank > 1 else ''}."
     composite(name=f"atleast_{rank}d", method=False)(f)
@@ -236,9 +239,7 @@ def block_diag(*tensors):
     """The matrices as blocks on the diagonal of a matrix of zeros."""
     ts = [_at_least(2, t) for t in tensors]
     rows, cols = sum(t._a.shape[0] for t in ts), sum(t._a.shape[1] for t in ts)
-    want = ts[0].dtype
-    for t in ts[1:]:
-        want = promote_types(want, t.dtype)
+    want = reduce(promote_types, [t.dtype for t in ts])
     r = c = 0
     out = fn.zeros((rows, cols), dtype=want, device=ts[0].device)
     for t in ts:

@@ -39,7 +39,8 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     if input.shape != target.shape:
         warnings.warn(f"Using a target size ({target.shape}) that is different to the input size ({input.shape}). This will likely lead to "
                       "incorrect results due to broadcasting. Please ensure they have the same size.", stacklevel=4)
-    return fn.broadcast_tensors(input, target)
+        return fn.broadcast_tensors(input, target)
+    return input, target
 
 
 @elementwise(refuses="bool integer complex", name="squared_difference", function=False, method=False, oracle=lambda a, b: (a - b) ** 2)

@@ -8,12 +8,13 @@ import numpy as np
 
 from ..dtypes import int64
 from ..errors import warn
-from ..shapes import broadcast_shapes, wrap_dim
-from ..tensor import tracing
+from ..runtime.batched import values_of
+from ..shapes import broadcast_shapes, distinct_dims, wrap_dim
+from ..tensor import tracing, wrap
 from . import primitives as P
 from .creation import place
 from .expr import const, iota
-from .joining import stack
+from .joining import one_by_one, stack
 from .opdef import composite, elementwise, fn
 from .reshaping import variadic
 
@@ -21,10 +22,7 @@ from .reshaping import variadic
 @composite(layout="like")
 def flip(input, *args, dims=None):
     """The order of the elements reversed along ``dims``, as a copy."""
-    given = variadic("flip", args, dims)
-    chosen = [wrap_dim(d, input.ndim) for d in given]
-    if len(set(chosen)) != len(chosen):
-        raise RuntimeError(f"dim {chosen[0]} appears multiple times in the list of dims")
+    chosen = distinct_dims(variadic("flip", args, dims), input.ndim)
     at = tuple((n - 1, -1, -1) if d in chosen else (0, n, 1) for d, n in enumerate(input._a.shape))
     return fn.clone_contiguous(fn.slice_dims(input, at))
 
@@ -96,7 +94,7 @@ def rot90(input, k=1, dims=(0, 1)):
 @composite(method=False)
 def broadcast_tensors(*tensors):
     """Views of the tensors, all of the shape they broadcast to."""
-    ts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    ts = one_by_one(tensors)
     shape = tuple(broadcast_shapes(*[t.shape for t in ts])) if ts else ()
     return tuple(t.expand(shape) for t in ts)
 
@@ -104,13 +102,13 @@ def broadcast_tensors(*tensors):
 @composite(name="broadcast_shapes", method=False)
 def broadcast_shapes_(*shapes):
     """The shape that all ``shapes`` broadcast to."""
-    return broadcast_shapes(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes]) if shapes else broadcast_shapes(())
+    return broadcast_shapes(*[(s,) if isinstance(s, int) else tuple(s) for s in shapes or [()]])
 
 
 @composite(method=False)
 def meshgrid(*tensors, indexing=None):
     """Views of vectors as coordinates of a grid; ``indexing`` is ``"ij"`` (default) or ``"xy"``."""
-    ts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    ts = one_by_one(tensors)
     if indexing is None:
         warn("torch.meshgrid: in an upcoming release, it will be required to pass the indexing argument.")
     if indexing not in (None, "ij", "xy"):
@@ -135,7 +133,7 @@ def meshgrid(*tensors, indexing=None):
 @composite(method=False)
 def cartesian_prod(*tensors):
     """All combinations of the vectors' elements, as rows."""
-    ts = list(tensors[0]) if len(tensors) == 1 and isinstance(tensors[0], (list, tuple)) else list(tensors)
+    ts = one_by_one(tensors)
     if len(ts) == 1:
         return ts[0]
     return stack.body([g.reshape(-1) for g in meshgrid.body(*ts)], 1)
@@ -222,10 +220,16 @@ def one_hot(tensor, num_classes=-1):
             raise RuntimeError("Class values must be non-negative.")
         num_classes = int(tensor.max()) + 1
     elif tensor.numel() and tensor.device.type == "cpu" and not tracing():
-        if int(tensor.min()) < 0:
+        values = values_of(tensor._a)
+        if values.min() < 0:
             raise RuntimeError("Class values must be non-negative.")
-        if int(tensor.max()) >= num_classes:
+        if values.max() >= num_classes:
             raise RuntimeError("Class values must be smaller than num_classes.")
+    a = tensor._a
+    if type(a) is np.ndarray and not tracing():
+        out = np.zeros((a.size, num_classes), np.int64)
+        out[np.arange(a.size), a.reshape(-1)] = 1
+        return wrap(out.reshape(*a.shape, num_classes))
     classes = fn.arange(num_classes, device=tensor.device)
     return (tensor.unsqueeze(-1) == classes).to(int64)
 

@@ -17,7 +17,7 @@ def _grads(parameters: Tensor | Iterable[Tensor]) -> list[Tensor]:
 def _norm(t: Tensor, norm_type: float) -> Tensor:
     t = t.detach()
     if norm_type == 2.0:
-        return (t * t).sum().sqrt()
+        return torch.linalg.vector_norm(t)
     if norm_type == math.inf:
         return t.abs().max()
     if norm_type == -math.inf:
@@ -39,7 +39,8 @@ def get_total_norm(tensors: Tensor | Iterable[Tensor], norm_type: float = 2.0, e
         return torch.tensor(0.0)
     with torch.no_grad():
         device = tensors[0].device
-        total = _norm(torch.stack([_norm(t, norm_type).to(device) for t in tensors]), norm_type)
+        norms = [_norm(t, norm_type) for t in tensors]
+        total = _norm(torch.stack([n if n.device == device else n.to(device) for n in norms]), norm_type)
         if error_if_nonfinite and not torch.isfinite(total):
             raise RuntimeError(f"The total norm of order {norm_type} for gradients from `parameters` is non-finite, so it "
                                "cannot be clipped. To disable this error and scale the gradients by the non-finite norm "
@@ -57,7 +58,7 @@ def clip_grads_with_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float
         # multiplying by one rather than asking whether to: a question would make the GPU wait
         scale = torch.clamp(float(max_norm) / (total_norm + 1e-6), max=1.0)
         for grad in grads:
-            grad.mul_(scale.to(grad.device))
+            grad.mul_(scale if grad.device == scale.device else scale.to(grad.device))
 
 
 def clip_grad_norm_(parameters: Tensor | Iterable[Tensor], max_norm: float, norm_type: float = 2.0,
