@@ -27,8 +27,8 @@ SETTINGS: dict[str, tuple[Any, str]] = {
     "fuse_limit": (-1, "fusion fuel: at most this many fusions are made; -1 means no limit"),
     "dump_dir": ("", "folder that receives IR and generated code of each compilation; empty means none"),
     "verify_ir": (False, "check every IR graph after tracing and after each pass (debug 4 does so too)"),
-    "recompile_limit": (8, "compilations of one function after which a warning names the failing guard and only calls that recur are compiled; "
-                           "eight times as many plans are kept"),
+    "recompile_limit": (8, "compilations of one function after which a warning names the failing guard and only calls that recur are "
+                           "compiled; eight times as many plans are kept"),
 }
 
 _values: dict[str, Any] = {}
