@@ -104,12 +104,13 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
          "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "sparse", "fx", "library",
-         "_custom_ops", "_C", "__config__", "futures",
+         "_custom_ops", "_C", "_utils", "__config__", "futures",
          "_dynamo", "_inductor", "ao", "quantization")
 
 #: Names that live in modules loaded when first asked for.
 _LAZY_NAMES = {name: module for module, names in {
     "serialization": "save load",
+    "_C": "PyTorchFileReader",
     "storage": "UntypedStorage TypedStorage is_storage FloatStorage DoubleStorage HalfStorage BFloat16Storage LongStorage IntStorage "
                "ShortStorage CharStorage ByteStorage BoolStorage ComplexFloatStorage ComplexDoubleStorage",
     "legacy": "FloatTensor DoubleTensor HalfTensor BFloat16Tensor LongTensor IntTensor ShortTensor CharTensor ByteTensor BoolTensor "

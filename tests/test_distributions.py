@@ -53,6 +53,7 @@ MADE = {
     "Geometric": lambda t, d: d.Geometric(double(t, PROB)),
     "NegativeBinomial": lambda t, d: d.NegativeBinomial(double(t, POS), double(t, PROB)),
     "Pareto": lambda t, d: d.Pareto(double(t, POS), double(t, POS2 + 2)),
+    "GeneralizedPareto": lambda t, d: d.GeneralizedPareto(double(t, LOC), double(t, POS), double(t, PROB / 2.5 - 0.1)),
     "Poisson": lambda t, d: d.Poisson(double(t, POS)),
     "StudentT": lambda t, d: d.StudentT(double(t, POS + 2), double(t, LOC), double(t, POS2)),
     "FisherSnedecor": lambda t, d: d.FisherSnedecor(double(t, POS + 2), double(t, POS2 + 4)),
@@ -86,7 +87,8 @@ SCIPY = {
     "Gamma": stats.gamma(POS, scale=1 / POS2), "InverseGamma": stats.invgamma(POS, scale=POS2), "Chi2": stats.chi2(POS),
     "Exponential": stats.expon(scale=1 / POS), "Laplace": stats.laplace(LOC, POS), "Cauchy": stats.cauchy(LOC, POS),
     "HalfCauchy": stats.halfcauchy(scale=POS), "Gumbel": stats.gumbel_r(LOC, POS), "Geometric": stats.geom(PROB, loc=-1),
-    "NegativeBinomial": stats.nbinom(POS, 1 - PROB), "Pareto": stats.pareto(POS2 + 2, scale=POS), "Poisson": stats.poisson(POS),
+    "NegativeBinomial": stats.nbinom(POS, 1 - PROB), "Pareto": stats.pareto(POS2 + 2, scale=POS),
+    "GeneralizedPareto": stats.genpareto(PROB / 2.5 - 0.1, LOC, POS), "Poisson": stats.poisson(POS),
     "StudentT": stats.t(POS + 2, LOC, POS2), "FisherSnedecor": stats.f(POS + 2, POS2 + 4),
     "Weibull": stats.weibull_min(POS2 + 1, scale=POS),
 }
@@ -343,7 +345,7 @@ def test_pytorchs_divergences():
 def test_pytorchs_names():
     peer = pytest.importorskip("torch")
     missing = sorted(set(peer.distributions.__all__) - set(distributions.__all__))
-    assert missing == ["GeneralizedPareto"]
+    assert not missing
 
 
 def test_lgamma_is_scipys():

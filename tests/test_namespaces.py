@@ -38,16 +38,6 @@ def test_switches_are_kept():
     torch.backends.cuda.enable_flash_sdp(True)
 
 
-def test_one_process():
-    dist = torch.distributed
-    for name in ("get_rank", "get_world_size", "all_reduce", "barrier"):
-        with pytest.raises(ValueError, match="has not been initialized"):
-            getattr(dist, name)()
-    with pytest.raises(RuntimeError, match="one process"):
-        dist.init_process_group("gloo")
-    assert dist.ReduceOp.SUM is not dist.ReduceOp.MAX
-
-
 def double(i, queue):
     queue.put((i, torch.ones(2) * 2))
 
@@ -215,3 +205,28 @@ def test_private_modules_answer():
     assert not importlib.import_module("fusetorch._subclasses.fake_tensor").is_fake(torch.ones(1))
     with pytest.raises(ValueError, match="has not been initialized"):
         importlib.import_module("fusetorch.distributed.nn").all_reduce(torch.ones(1))
+    assert importlib.import_module("fusetorch.distributed.distributed_c10d").get_rank is torch.distributed.get_rank
+    utils = importlib.import_module("fusetorch._utils")
+    parts = [torch.ones(2, 2), torch.zeros(3)]
+    assert [t.shape for t in utils._unflatten_dense_tensors(utils._flatten_dense_tensors(parts), parts)] == [(2, 2), (3,)]
+    assert [len(g) for g in utils._take_tensors([torch.ones(4), torch.ones(4), torch.ones(4)], 32)] == [2, 1]
+    collate = importlib.import_module("fusetorch.utils.data._utils.collate")
+    joined = collate.collate([{"a": (1, "x")}, {"a": (2, "y")}], collate_fn_map={str: lambda batch, collate_fn_map: "".join(batch)})
+    assert joined["a"][0].tolist() == [1, 2] and joined["a"][1] == "xy"
+    assert collate.collate([torch.ones(2)] * 3, collate_fn_map=collate.default_collate_fn_map).shape == (3, 2)
+    with pytest.raises(RuntimeError, match="cannot compile or load extensions"):
+        importlib.import_module("fusetorch.utils.cpp_extension").load(name="x", sources=[])
+    bias = importlib.import_module("fusetorch.nn.attention.bias")
+    q, k = torch.randn(1, 2, 4), torch.randn(1, 3, 4)
+    assert torch.allclose(torch.nn.functional.scaled_dot_product_attention(q, k, k, bias.causal_upper_left(2, 3)),
+                          torch.nn.functional.scaled_dot_product_attention(q, k, k, is_causal=True))
+    assert bias.causal_lower_right(2, 3).tolist() == [[True, True, False], [True, True, True]]
+
+
+def test_parts_of_a_repr():
+    parts = importlib.import_module("fusetorch._tensor_str")
+    x = torch.tensor([1.0, 2.5])
+    assert parts._tensor_str(x, 0) == "[1.0000, 2.5000]" and parts._tensor_str(torch.empty(0), 0) == "[]"
+    assert parts._add_suffixes("My([1.0000]", ["a=1", "b=2"], 3) == "My([1.0000], a=1, b=2)"
+    assert parts._add_suffixes("My([1.0000]", ["a=1", "b=2"], 3, force_newline=True) == "My([1.0000],\n   a=1, b=2)"
+    assert parts.PRINT_OPTS.linewidth == 80

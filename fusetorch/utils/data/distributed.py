@@ -5,19 +5,23 @@ import math
 from collections.abc import Iterator, Sized
 
 import fusetorch as torch
+from fusetorch import distributed
 from fusetorch.utils.data.sampler import Sampler
 
 
 class DistributedSampler(Sampler[int]):
     """Every ``num_replicas``-th index, from ``rank``; the dataset is padded by its first samples, or cut with ``drop_last``.
 
-    ``set_epoch`` makes the order of ``shuffle`` that of another epoch. Both numbers must be given: there is no process group to ask.
+    ``set_epoch`` makes the order of ``shuffle`` that of another epoch. Both numbers are the process group's if they are not given.
     """
 
     def __init__(self, dataset: Sized, num_replicas: int | None = None, rank: int | None = None, shuffle: bool = True, seed: int = 0,
                  drop_last: bool = False) -> None:
         if num_replicas is None or rank is None:
-            raise RuntimeError("Requires distributed package to be available: give DistributedSampler num_replicas and rank")
+            if not distributed.is_available():
+                raise RuntimeError("Requires distributed package to be available: give DistributedSampler num_replicas and rank")
+            num_replicas = distributed.get_world_size() if num_replicas is None else num_replicas
+            rank = distributed.get_rank() if rank is None else rank
         if not 0 <= rank < num_replicas:
             raise ValueError(f"Invalid rank {rank}, rank should be in the interval [0, {num_replicas - 1}]")
         self.dataset, self.num_replicas, self.rank = dataset, num_replicas, rank

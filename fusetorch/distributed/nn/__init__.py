@@ -1,4 +1,4 @@
-"""``torch.distributed.nn``: collectives with gradients. Each raises ``ValueError``: there is one process."""
+"""``torch.distributed.nn``: collectives that are differentiated."""
 from __future__ import annotations
 
 from . import functional

@@ -1,0 +1,1 @@
+"""Processes of PyTorch's launcher: only the mark for their entry points."""

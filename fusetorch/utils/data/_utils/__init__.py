@@ -1,0 +1,4 @@
+"""``torch.utils.data._utils``: what programs import from inside PyTorch's loader."""
+from fusetorch.utils.data._utils import collate
+
+__all__ = ["collate"]
