@@ -144,7 +144,7 @@ class CompiledFunction:
                 if e.fits(leaves) is None:
                     e.used = self._hits = self._hits + 1
                     try:
-                        return e.run(leaves, functools.partial(self._fn, *args, **kwargs))
+                        return e.run(leaves, self._fn, args, kwargs)
                     except Busy:
                         busy = True
                         break
@@ -165,7 +165,7 @@ class CompiledFunction:
                 failure = e.fits(leaves)
                 if failure is None:
                     e.used = self._hits = self._hits + 1
-                    return e.run(leaves, functools.partial(self._fn, *args, **kwargs))
+                    return e.run(leaves, self._fn, args, kwargs)
                 reason = reason or failure  # the newest plan's
             return self._compile(args, kwargs, key, leaves, reason)
 

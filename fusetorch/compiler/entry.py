@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import gc
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -180,8 +181,8 @@ class Entry:
                 out.append(a if a.shape == shape and type(a) is np.ndarray and a.flags.c_contiguous else span_array(a, shape))
         return out
 
-    def run(self, leaves: list[Tensor], call: Callable[[], Any]) -> Any:
-        """Executes the plan and rebuilds the function's result. ``call`` runs the function itself on the same arguments."""
+    def run(self, leaves: list[Tensor], fn: Callable, args: tuple, kwargs: dict[str, Any]) -> Any:
+        """Executes the plan and rebuilds the function's result. ``fn``, ``args`` and ``kwargs``: the call that this stands for."""
         arrays = self.arrays(leaves)
         results = self.plan.run(arrays)
         for i, req in self.flags:
@@ -201,9 +202,10 @@ class Entry:
             g = None if o is None else self._rebuild(o, results, arrays, leaves) if at is None else tensors[at]
             meta(self.tensor_of(source, leaves)).grad = g
         if self.backward is not None:
+            read = [self.tensor_of(s, leaves) for s in self.sources if s.kind in ("arg", "object")]
             self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
                                  [self.tensor_of(s, leaves) for s in self.backward.saved_sources],
-                                 self.rerun(call, [self.tensor_of(s, leaves) for s in self.sources if s.kind in ("arg", "object")]))
+                                 self.rerun(partial(fn, *args, **kwargs), read))
         for place, template, refill in self.stores:
             place.set(fill(template, tensors), refill)
         return fill(self.template, tensors)
