@@ -432,6 +432,27 @@ def assign(target: Tensor, result: Tensor, name: str) -> None:
 # ---------------------------------------------------------------------------------------------------- reductions
 
 
+def _reduced(op: OpDef, t: Any, dim: int | None, keepdim: bool) -> Any:
+    """:func:`reduction` of one CPU tensor with elements, of a kind that was seen before; ``None`` for all others."""
+    if not isinstance(t, Tensor) or type(t._a) is not ndarray:
+        return None
+    a = t._a
+    rank = a.ndim
+    spec = op.specs.get((a.dtype.num << 2 | 2, *op.unset_key))
+    if spec is None or not rank or not a.size or (dim is not None and not -rank <= dim < rank):
+        return None
+    axes = _AXES[rank] if dim is None else (dim % rank,)
+    results = cpu_backend.reduced(spec, (a,), (), axes, keepdim)
+    outs = [wrap(r) for r in results]
+    if t._req and GradMode.enabled and op.differentiable:
+        attrs = {"dim": axes, "keepdim": keepdim}
+        if len(outs) > 1 or not spec.differentiable[0]:
+            _record(op, (t,), (t,), _attrs(op, op.unset) | attrs, outs)
+        else:
+            OpNode.of_one(op, t, _attrs(op, op.unset) | attrs if op.unset else attrs, outs[0])
+    return outs[0] if len(outs) == 1 else tuple(outs)
+
+
 #: The dimensions of a tensor, by how many they are.
 _AXES = [tuple(range(rank)) for rank in range(65)]
 
@@ -439,6 +460,10 @@ _AXES = [tuple(range(rank)) for rank in range(65)]
 def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: Any, keepdim: bool = False,
               out: Any = None) -> Any:
     """Calls a reduction over ``dim`` (``None``: all dimensions)."""
+    if out is None and len(operands) == 1 and params == op.unset and (dim is None or type(dim) is int) and fast_limit[0] >= 0:
+        made = _reduced(op, operands[0], dim, keepdim)
+        if made is not None:
+            return made
     spec, tensors, scalars = _spec_and_args(op, operands, params)
     shape = tensors[0]._a.shape if len(tensors) == 1 else broadcast_shapes(*[t._a.shape for t in tensors])
     axes = _AXES[len(shape)] if dim is None else wrap_dims(dim, len(shape))
