@@ -104,7 +104,7 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
          "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "sparse", "fx", "library",
-         "_custom_ops", "_C", "_utils", "__config__", "futures",
+         "_custom_ops", "_C", "_utils", "_higher_order_ops", "__config__", "futures",
          "_dynamo", "_inductor", "ao", "quantization")
 
 #: Names that live in modules loaded when first asked for.
@@ -127,6 +127,7 @@ _LAZY_NAMES = {name: module for module, names in {
                     "from_file view_as_real_copy view_as_complex_copy is_inference is_distributed cudnn_is_acceptable "
                     "get_device_module has_lapack has_mkl has_openmp has_spectral SymInt SymFloat SymBool sym_int sym_float sym_not "
                     "sym_max sym_min sym_sqrt sym_sum sym_ite matrix_rank lstsq eig symeig solve",
+    "_higher_order_ops": "cond while_loop",
     "cuda": "Stream Event OutOfMemoryError",
     "amp.grad_scaler": "GradScaler",
     "jit": "fork wait",

@@ -13,6 +13,7 @@ from . import casting, dispatch, short
 from .autograd.names import labels
 from .autograd.nodes import packers
 from .dtypes import PYTHON_TYPES, dtype
+from .formats import strided
 from .ops import load_all
 from .ops.opdef import REGISTRY, Namespace, OpDef, check_dtype, fn, op_names
 from .tensor import Tensor
@@ -196,10 +197,12 @@ _OTHER_NAMES = {"axis": "dim", "keepdims": "keepdim", "input": "A"}
 
 
 def _other_names(op: OpDef) -> list[tuple[str, str]]:
-    """``(another name, ours)`` of the parameters that PyTorch's functions know by both; and ``dtype``, which may be a type of Python."""
+    """``(another name, ours)`` of the parameters that PyTorch's functions know by both; ``dtype``, which may be a type of Python; and
+    ``layout``, where the operation makes strided tensors alone (and does not look at it itself: then its default is not ``None``)."""
     own = {p.name for p in op.params}
     names = [(theirs, ours) for theirs, ours in (*_OTHER_NAMES.items(), *op.also.items()) if ours in own and theirs not in own]
-    return names + [("dtype", "dtype")] * ("dtype" in own)
+    strided_only = any(p.name == "layout" and p.default is None for p in op.params)
+    return names + [("dtype", "dtype")] * ("dtype" in own) + [("layout", "layout")] * strided_only
 
 
 def _rename(op: OpDef, names: list[tuple[str, str]], kwargs: dict[str, Any]) -> None:
@@ -211,6 +214,10 @@ def _rename(op: OpDef, names: list[tuple[str, str]], kwargs: dict[str, Any]) -> 
                     if not isinstance(given, type) or given not in PYTHON_TYPES:
                         raise TypeError(f"{op.name}(): argument 'dtype' must be torch.dtype, not {type(given).__name__}")
                     kwargs["dtype"] = PYTHON_TYPES[given]
+            elif theirs == "layout":
+                if kwargs["layout"] not in (None, strided):
+                    raise NotImplementedError(f"{op.name}() is not implemented for the layout {kwargs['layout']}: it makes strided "
+                                              "tensors; to_sparse() turns them into sparse ones")
             elif ours in kwargs:
                 raise TypeError(f"{op.name}() got both {ours!r} and {theirs!r}, which mean the same")
             else:
@@ -284,3 +291,10 @@ def namespace(module: str) -> dict[str, Callable[..., Any]]:
     """The functions of ``fusetorch.<module>``: those with an alias such as ``linalg.inv``, under its last part."""
     return {alias.rpartition(".")[2]: getattr(fn, op.name) for op in REGISTRY.values() for alias in op.aliases
             if alias.rpartition(".")[0] == module}
+
+
+def __getattr__(name: str) -> Callable[..., Any]:
+    """The public functions are attributes here too, as some are of ``torch.functional``."""
+    if name not in _NAMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(fn, name)

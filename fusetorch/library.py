@@ -13,6 +13,7 @@ from typing import Any
 
 import fusetorch as torch
 from fusetorch.autograd import Function
+from fusetorch.errors import refusal
 from fusetorch.tensor import Tensor
 
 __all__ = ["CustomOpDef", "Library", "custom_op", "define", "impl", "infer_schema", "register_autocast", "register_autograd",
@@ -357,6 +358,15 @@ _ATEN: dict[str, Callable] = {
     "_conj": Tensor.conj, "_local_scalar_dense": Tensor.item, "_pin_memory": Tensor.pin_memory, "_to_copy": _to_copy,
     "_unsafe_view": Tensor.view, "alias": lambda self: self.view(self.shape), "index": _index, "slice": _slice,
     "sym_numel": Tensor.numel, "sym_size": Tensor.size, "sym_stride": Tensor.stride}
+
+
+def _absent(name: str) -> Callable:
+    return refusal(name, NotImplementedError, f"torch.ops.aten.{name} is not supported; use the functions and methods of tensors")
+
+
+#: Kernels of PyTorch's that libraries of tensor subclasses name in tables of what they override.
+_ATEN |= {name: _absent(name) for name in ("_sparse_addmm", "_sparse_mm_reduce_impl", "_grouped_mm", "_fft_c2c", "_assert_async",
+                                           "_assert_scalar", "_assert_tensor_metadata", "sym_constrain_range_for_size")}
 
 
 class _Packet:

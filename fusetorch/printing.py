@@ -126,6 +126,16 @@ def elements(t: Tensor, indent: int) -> str:
     return _rows(a, indent, summarize, _formatter(_shown(a, summarize)))
 
 
+def with_suffixes(text: str, suffixes: list[str], indent: int, force_newline: bool = False) -> str:
+    """``text`` and what is said after the elements, on new lines where it would get too long, and the closing bracket."""
+    for s in suffixes:
+        line = text[text.rfind("\n") + 1:]
+        long = len(line) + len(s) + 3 > _OPTIONS["linewidth"]
+        text += (",\n" + " " * indent if long or force_newline else ", ") + s
+        force_newline = False
+    return text + ")"
+
+
 def tensor_repr(t: Tensor) -> str:
     """What ``print(t)`` shows."""
     from .dtypes import bool_, complex64, complex128, float64, get_default_dtype, int64
@@ -154,11 +164,7 @@ def tensor_repr(t: Tensor) -> str:
         suffix.append(f"grad_fn=<{t.grad_fn.name()}>")
     elif t.requires_grad:
         suffix.append("requires_grad=True")
-    out = prefix + body
-    for s in suffix:
-        line = out[out.rfind("\n") + 1:]
-        out += (",\n" + " " * len(prefix) if len(line) + len(s) + 3 > _OPTIONS["linewidth"] else ", ") + s
-    text = out + ")"
+    text = with_suffixes(prefix + body, suffix, len(prefix))
     if type(t) is not Tensor and type(t).__name__ == "Parameter":
         return "Parameter containing:\n" + text
     return text

@@ -131,6 +131,8 @@ def relocate(module: ModuleType) -> None:
         if parts[0] == "nn" and len(parts) == 2:
             parts.insert(1, "modules")
         place = ".".join(["torch", *(parts[:2] if parts[1] == "lr_scheduler" else parts)])
+        if place.replace(".nn.modules", ".nn") == "torch" + module.__name__[9:]:
+            sys.modules.setdefault(place, module)  # typing.get_type_hints looks there
     public = place in ("torch", "torch._C")
     for name, value in list(vars(module).items()):
         if isinstance(value, type) and value.__module__ == module.__name__ and not (public and getattr(fusetorch, name, None) is not value):

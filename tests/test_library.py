@@ -250,3 +250,12 @@ def test_names_of_aten():
     assert aten.sym_size.int(x, 1) == 3 and aten._local_scalar_dense(x.sum()) == 15
     with pytest.raises(AttributeError, match="no_such"):
         aten.no_such  # noqa: B018
+
+
+def test_names_of_aten_that_are_only_keys():
+    table = {torch.ops.aten._sparse_addmm.default: 1}
+    with pytest.raises(NotImplementedError, match="aten._sparse_addmm is not supported"):
+        next(iter(table))(torch.ones(1))
+    assert torch.functional.einsum is torch.einsum and torch.functional.broadcast_tensors is torch.broadcast_tensors
+    with pytest.raises(AttributeError, match="no_such"):
+        torch.functional.no_such  # noqa: B018

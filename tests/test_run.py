@@ -250,3 +250,16 @@ def test_libraries_find_torch_installed(tmp_path):
     """)
     found = result(run(path)[0])
     assert found["version"].startswith("2.") and found["spec"] == found["other"] == "True"
+
+
+def test_annotations_of_layers_are_found(tmp_path):
+    path = program(tmp_path, """
+        import typing
+        import torch
+
+        class Net(torch.nn.Linear):
+            scale: float = 1.0
+
+        print("hints", typing.get_type_hints(Net)["scale"] is float, typing.get_type_hints(torch.nn.Conv2d)["training"])
+    """)
+    assert result(run(path)[0])["hints"] == "True <class 'bool'>"

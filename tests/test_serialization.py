@@ -211,3 +211,16 @@ def test_modules_exchange_state_with_pytorch(tmp_path):
                                atol=1e-6)
     torch.save(ours.state_dict(), path)
     make(real).load_state_dict(real.load(path))
+
+
+def test_records_of_a_file(tmp_path):
+    torch.save({"a": torch.tensor([1.0, 2.0])}, tmp_path / "x.pt")
+    reader = torch.PyTorchFileReader(str(tmp_path / "x.pt"))
+    assert reader.has_record("data.pkl") and "data/0" in reader.get_all_records() and reader.get_record_size("data/0") == 8
+    assert np.frombuffer(reader.get_record("data/0"), np.float32).tolist() == [1, 2]
+    with pytest.raises(RuntimeError, match="nothing"):
+        reader.get_record("nothing")
+    (tmp_path / "no.pt").write_bytes(b"no archive")
+    for name in ("no.pt", "nowhere.pt"):
+        with pytest.raises(RuntimeError, match="failed"):
+            torch.PyTorchFileReader(str(tmp_path / name))
