@@ -48,11 +48,20 @@ def _others(shape: tuple[int, ...], picked: tuple[int, ...], dim: int) -> np.nda
     return at
 
 
+def picked(a: np.ndarray, index: np.ndarray, dim: int) -> np.ndarray:
+    """``gather_dim`` of arrays of one rank (not 0), for indices that lie within bounds."""
+    if 0 < index.size <= _FEW and a.flags.c_contiguous:
+        after = numel(a.shape[dim + 1:])
+        return a.reshape(-1).take((index if after == 1 else index * after) + _others(a.shape, index.shape, dim))
+    at = tuple([index if k == dim else g for k, g in enumerate(np.ogrid[tuple([slice(n) for n in index.shape])])])
+    return np.array(a[at])
+
+
 @gather_dim.cpu
 def _(a: np.ndarray, index: np.ndarray, dim: int) -> np.ndarray:
-    if index.size <= _FEW and a.flags.c_contiguous and a.ndim and index.ndim == a.ndim and index.size and a.size:
+    if a.ndim and index.ndim == a.ndim:
         check_positions(a.shape, index, dim)
-        return a.reshape(-1).take(index * numel(a.shape[dim + 1:]) + _others(a.shape, index.shape, dim))
+        return picked(a, index, dim)
     return np.array(a[_positions(a.shape, index, dim)])
 
 
@@ -188,9 +197,8 @@ def _check_index(name: str, input: Any, dim: int, index: Any, against: Any = Non
         raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as self tensor ({index.ndim} and {input.ndim})")
     for k in range(min(index.ndim, input.ndim)):
         if k != d and index._a.shape[k] > input._a.shape[k]:
-            raise RuntimeError(f"{name}(): Size does not match at dimension {k} expected index {list(index.shape)} to "
-                               f"be no larger than self "
-                               f"{list(input.shape)} apart from dimension {d}")
+            raise RuntimeError(f"{name}(): Size does not match at dimension {k} expected index {list(index.shape)} to be no larger than "
+                               f"self {list(input.shape)} apart from dimension {d}")
     if against is not None:
         if max(against.ndim, 1) != max(index.ndim, 1):
             raise RuntimeError(f"{name}(): Index tensor must have the same number of dimensions as src tensor")

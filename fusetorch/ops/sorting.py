@@ -9,6 +9,7 @@ from ..dtypes import HALVES, bool_, int64, uint8
 from ..return_types import result
 from ..shapes import wrap_dim
 from ..tensor import Tensor, wrap
+from .gather_scatter import picked
 from .opdef import composite, fn, opaque
 
 sort_result = result("sort", "values indices")
@@ -47,11 +48,12 @@ def _(a: np.ndarray, dim: int, descending: bool) -> tuple[np.ndarray, np.ndarray
         return a.copy(), np.zeros((), np.int64)
     keys = wide(a)
     if descending:  # equal elements keep their order: sort the mirror image, mirror back
-        order = a.shape[dim] - 1 - np.flip(np.argsort(np.flip(keys, dim), axis=dim, kind="stable"), dim)
+        back = (*[slice(None)] * (dim % a.ndim), slice(None, None, -1))
+        order = a.shape[dim] - 1 - keys[back].argsort(axis=dim, kind="stable")[back]
     else:
         order = np.argsort(keys, axis=dim, kind="stable")
     order = np.ascontiguousarray(order, dtype=np.int64)
-    return np.take_along_axis(a, order, dim), order
+    return picked(a, order, dim), order
 
 
 #: longest row that a device sorts: each element is compared with each other one of its row
