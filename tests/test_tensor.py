@@ -118,7 +118,7 @@ def test_reductions_of_integers() -> None:
     for d in (torch.bool, *INTEGERS):
         x = torch.ones(3, dtype=d)
         assert x.sum().dtype is x.prod().dtype is x.cumsum(0).dtype is torch.int64
-        assert x.max().dtype is d and x.argmax().dtype is torch.int64
+        assert x.max().dtype is d and (d is torch.bool or x.argmax().dtype is torch.int64)
     assert torch.ones(3, dtype=torch.uint8).sum().item() == 3
     assert torch.full((300,), 200, dtype=torch.uint8).sum().item() == 60000
     with pytest.raises(RuntimeError, match="mean"):
@@ -197,6 +197,28 @@ def test_numpy_round_trip(d: torch.dtype) -> None:
     x = torch.tensor([0, 1, 1]).to(d)
     y = torch.from_numpy(x.numpy())
     assert y.dtype is d and torch.equal(x, y)
+
+
+@pytest.mark.parametrize(("call", "message"), [
+    (lambda x: x.split([5, -1]), "only non-negative entries"),
+    (lambda x: x.reshape(1, 4).squeeze((0, -2)), "dim 0 appears multiple times"),
+    (lambda x: x.unflatten(0, ()), "sizes must be non-empty"),
+    (lambda x: x.permute(0, 1), "permute: number of dimensions in the tensor input does not match"),
+    (lambda x: x.masked_fill(torch.tensor([1, 0, 0, 1]), 0), "masked_fill_ only supports boolean masks, but got mask with dtype Long"),
+    (lambda x: x.masked_fill_(torch.ones(4), 0), "boolean masks, but got mask with dtype Float"),
+    (lambda x: torch.where(torch.tensor([1, 0, 0, 1]), x, x), "condition to be a boolean tensor, but got a tensor with dtype Long"),
+])
+def test_mistakes_of_shape_and_masks(call, message) -> None:
+    with pytest.raises(RuntimeError, match=message):
+        call(torch.ones(4))
+
+
+def test_conditions() -> None:
+    x, y = torch.zeros(2), torch.ones(2)
+    with pytest.warns(UserWarning, match="uint8 condition"):
+        assert torch.where(torch.tensor([0, 1], dtype=torch.uint8), x, y).tolist() == [1, 0]
+    with pytest.raises(TypeError, match="argument 'condition' .* must be Tensor, not bool"):
+        torch.where(True, x, y)
 
 
 def test_numpy_refusals() -> None:

@@ -178,9 +178,8 @@ class Module(Calls, StateDict):
             raise TypeError(f"cannot assign '{_typename(param)}' object to parameter '{name}' "
                             "(torch.nn.Parameter or None required)")
         if param is not None and param.grad_fn is not None:
-            raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created "
-                             f"explicitly. To express '{name}' as a function of another Tensor, compute the value in the "
-                             "forward() method.")
+            raise ValueError(f"Cannot assign non-leaf Tensor to parameter '{name}'. Model parameters must be created explicitly. To "
+                             f"express '{name}' as a function of another Tensor, compute the value in the forward() method.")
         self._parameters[name] = calls.registered(calls.PARAMETERS, self, name, param) if calls.PARAMETERS else param
         structure_changed()
 

@@ -30,9 +30,8 @@ def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.
     Returns: (..., L, Ev).
     """
     if not query.dtype is key.dtype is value.dtype:
-        raise RuntimeError(f"Expected query, key, and value to have the same dtype, but got query.dtype: "
-                           f"{query.dtype} key.dtype: {key.dtype} "
-                           f"and value.dtype: {value.dtype} instead.")
+        raise RuntimeError(f"Expected query, key, and value to have the same dtype, but got query.dtype: {query.dtype} key.dtype: "
+                           f"{key.dtype} and value.dtype: {value.dtype} instead.")
     if min(query.ndim, key.ndim, value.ndim) < 2:
         raise RuntimeError(f"Expected query, key, and value to all be  at least 2 dimensional, but got query.dim: {query.ndim}, key.dim: "
                            f"{key.ndim} and value.dim: {value.ndim} instead.")

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..shapes import numel
+from .joining import one_by_one
 from .opdef import composite, fn
 
 
@@ -16,8 +17,7 @@ def einsum(equation, *operands):
     """
     if not isinstance(equation, str):
         equation, operands = _sublist_form((equation, *operands))
-    if len(operands) == 1 and isinstance(operands[0], (list, tuple)):
-        operands = tuple(operands[0])
+    operands = one_by_one(operands)
     text = equation.replace(" ", "")
     left, arrow, right = text.partition("->")
     terms = left.split(",")
@@ -77,21 +77,19 @@ def _sublist_form(args: Sequence[Any]) -> tuple[str, tuple]:
 def _expand_dots(terms: list[str], operands: Sequence[Any]) -> tuple[list[str], str]:
     """Replaces ``...`` by letters that the equation does not use."""
     used = set("".join(terms))
-    free = [c for c in "αβγδεζηθικλμ"]
     widest = 0
     for k, (t, x) in enumerate(zip(terms, operands)):
         named = t.replace("...", "")
         bad = [c for c in named if c not in _LETTERS]
         if bad:
-            raise RuntimeError(f"einsum(): invalid subscript given at index {t.index(bad[0])} in the equation string, "
-                               f"subscripts must be in "
-                               "[a-zA-Z]")
+            raise RuntimeError(f"einsum(): invalid subscript given at index {t.index(bad[0])} in the equation string, subscripts must be "
+                               "in [a-zA-Z]")
         if "..." in t:
             widest = max(widest, x.ndim - len(named))
         if len(named) != x.ndim and ("..." not in t or len(named) > x.ndim):
             raise RuntimeError(f"einsum(): the number of subscripts in the equation ({len(named)}) does not match the number of dimensions "
                                f"({x.ndim}) for operand {k}" + (" and no ellipsis was given" if "..." not in t else ""))
-    dots = "".join(c for c in free if c not in used)[:widest]
+    dots = "".join(c for c in "αβγδεζηθικλμ" if c not in used)[:widest]
     out = []
     for t, x in zip(terms, operands):
         n = x.ndim - len(t.replace("...", ""))

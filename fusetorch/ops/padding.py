@@ -14,9 +14,8 @@ def pad(input, pad, mode="constant", value=None):
     if len(pad) % 2:
         raise RuntimeError(f"Padding length must be divisible by 2, got {len(pad)}")
     if len(pad) > 2 * input.ndim:
-        raise RuntimeError(f"Padding length should be less than or equal to two times the input dimension but got "
-                           f"padding length {len(pad)} "
-                           f"and input of dimension {input.ndim}")
+        raise RuntimeError("Padding length should be less than or equal to two times the input dimension but got padding length "
+                           f"{len(pad)} and input of dimension {input.ndim}")
     from ..dispatch import lay_out
     amounts = {input.ndim - 1 - k: (int(pad[2 * k]), int(pad[2 * k + 1])) for k in range(len(pad) // 2)}
     if mode == "constant":
@@ -37,9 +36,8 @@ def pad(input, pad, mode="constant", value=None):
         n = sizes[d]
         limit = n - 1 if mode == "reflect" else n if mode == "circular" else None
         if limit is not None and max(before, after) > limit:
-            raise RuntimeError(f"Padding size should be less than the corresponding input dimension, but got: padding "
-                               f"({before}, {after}) at "
-                               f"dimension {d} of input {list(input.shape)}")
+            raise RuntimeError(f"Padding size should be less than the corresponding input dimension, but got: padding ({before}, {after}) "
+                               f"at dimension {d} of input {list(input.shape)}")
         if mode == "circular":
             before, after, n = max(before, 0), max(after, 0), out._a.shape[d]
         if before == after == 0:

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..dtypes import PYTHON_TYPES, bool_
 from ..dtypes import dtype as dtype_class
-from ..shapes import infer_reshape, numel, view_strides, wrap_dim
+from ..shapes import distinct_dims, infer_reshape, numel, view_strides, wrap_dim
 from ..tensor import active_tracer, meta, tracing, version_of, wrap
 from .opdef import composite, fn, view
 from .views import Layout, strided
@@ -78,9 +78,8 @@ def permute(input, *args, dims=None):
     given = variadic("permute", args, dims)
     rank = input.ndim
     if len(given) != rank:
-        raise RuntimeError(f"permute(sparse_coo): number of dimensions in the tensor input does not match the length of the desired "
-                           f"ordering of dimensions i.e. input.dim() = {rank} is not equal to len(dims) = "
-                           f"{len(given)}".replace("(sparse_coo)", ""))
+        raise RuntimeError("permute: number of dimensions in the tensor input does not match the length of the desired ordering of "
+                           f"dimensions i.e. input.dim() = {rank} is not equal to len(dims) = {len(given)}")
     order = tuple(wrap_dim(d, rank) for d in given)
     if len(set(order)) != rank:
         raise RuntimeError("permute(): duplicate dims are not allowed.")
@@ -168,7 +167,7 @@ def broadcast_to(input, size):
 def squeeze(input, dim=None):
     """Dimensions of size 1 removed: all, or those among ``dim``."""
     shape, rank = input._a.shape, input.ndim
-    chosen = set(range(rank)) if dim is None else {wrap_dim(d, rank) for d in ([dim] if isinstance(dim, int) else dim)}
+    chosen = range(rank) if dim is None else distinct_dims(dim, rank)
     return fn.view_as_shape(input, tuple(n for d, n in enumerate(shape) if n != 1 or d not in chosen))
 
 
@@ -203,6 +202,8 @@ def unflatten(input, dim, sizes):
     """Dimension ``dim`` split into ``sizes`` (one may be -1)."""
     shape = input._a.shape
     d = wrap_dim(dim, input.ndim)
+    if not len(sizes):
+        raise RuntimeError("unflatten: sizes must be non-empty")
     return fn.view_as_shape(input, shape[:d] + infer_reshape(tuple(sizes), shape[d]) + shape[d + 1:])
 
 
@@ -254,6 +255,8 @@ def split(tensor, split_size_or_sections, dim=0):
         sizes = [min(step, n - i) for i in range(0, n, step)] if n else [0]
     else:
         sizes = list(split_size_or_sections)
+        if any(s < 0 for s in sizes):
+            raise RuntimeError(f"split_with_sizes expects split_sizes have only non-negative entries, but got split_sizes={sizes}")
         if sum(sizes) != n:
             raise RuntimeError(f"split_with_sizes expects split_sizes to sum exactly to {n} (input tensor's size at dimension {d}), but "
                                f"got split_sizes={sizes}")
@@ -374,9 +377,8 @@ def as_strided(input, size, stride, storage_offset=None):
     start = here if storage_offset is None else storage_offset
     room = _room_in_memory(input)
     if numel(size) and (start < 0 or start + sum((n - 1) * s for n, s in zip(size, stride)) >= room):
-        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start} are out "
-                           f"of bounds for storage of "
-                           f"{room} elements")
+        raise RuntimeError(f"setStorage: sizes {list(size)}, strides {list(stride)}, storage offset {start} are out of bounds for storage "
+                           f"of {room} elements")
     return fn.as_strided_view(input, size, stride, start - here, tuple(input.stride()))
 
 
@@ -426,9 +428,8 @@ def _split_along(name: str, dim: Any, rank: int, doc: str) -> None:
                                f"{input.ndim} dimensions!")
         d = (0 if input.ndim == 1 else 1) if dim is None else dim
         if isinstance(indices_or_sections, int) and (indices_or_sections <= 0 or input._a.shape[d] % indices_or_sections):
-            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension "
-                               f"{input._a.shape[d]} is not "
-                               f"divisible by the split_size {indices_or_sections}!")
+            raise RuntimeError(f"torch.{name} attempted to split along dimension {d}, but the size of the dimension {input._a.shape[d]} is "
+                               f"not divisible by the split_size {indices_or_sections}!")
         return tensor_split.body(input, indices_or_sections, d)
     f.__doc__ = doc
     composite(name=name, also={"indices": "indices_or_sections", "sections": "indices_or_sections"})(f)

@@ -56,14 +56,12 @@ def searchsorted(sorted_sequence, input, *, out_int32=False, right=False, side=N
                                f"{list(sorted_sequence.shape)} and got sorter tensor {list(sorter.shape)}")
         sorted_sequence = fn.gather_dim(sorted_sequence, sorter, sorter.ndim - 1)
     if sorted_sequence.ndim != 1 and (scalar or sorted_sequence.shape[:-1] != input.shape[:-1] or not input.ndim):
-        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions "
-                           "of boundaries tensor and "
-                           f"input value tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value "
+        raise RuntimeError("torch.searchsorted(): boundaries tensor should be 1 dimension or the first N-1 dimensions of boundaries tensor "
+                           f"and input value tensor must match, but we got boundaries tensor {list(sorted_sequence.shape)} and input value "
                            f"tensor {list(input.shape)}")
     if not scalar and sorted_sequence.dtype is not input.dtype:
-        raise RuntimeError(f"torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but "
-                           f"got boundary tensor dtype "
-                           f"{sorted_sequence.dtype} and input value tensor dtype {input.dtype}")
+        raise RuntimeError("torch.searchsorted(): boundary tensor and input value tensor should have same dtype, but got boundary tensor "
+                           f"dtype {sorted_sequence.dtype} and input value tensor dtype {input.dtype}")
     r = fn.search_sorted(sorted_sequence, input, bool(right))
     return r.to(int32) if out_int32 else r
 

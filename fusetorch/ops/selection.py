@@ -2,10 +2,11 @@
 from __future__ import annotations
 
 import math
+import warnings
 
 import numpy as np
 
-from ..dtypes import finfo
+from ..dtypes import SCALAR_TYPES, bool_, finfo, uint8
 from ..tensor import Tensor
 from . import primitives as P
 from .comparisons import _is_tensor
@@ -24,6 +25,14 @@ def where(condition, input=None, other=None):
     """``input`` where ``condition``, else ``other``; with the condition alone, ``nonzero`` as a tuple."""
     if input is None:
         return fn.nonzero(condition, as_tuple=True)
+    if not isinstance(condition, Tensor):
+        raise TypeError(f"where(): argument 'condition' (position 1) must be Tensor, not {type(condition).__name__}")
+    if condition.dtype is not bool_:
+        if condition.dtype is not uint8:
+            raise RuntimeError("where expected condition to be a boolean tensor, but got a tensor with dtype "
+                               f"{SCALAR_TYPES[condition.dtype]}")
+        warnings.warn("where received a uint8 condition tensor. This behavior is deprecated and will be removed in a future version of "
+                      "PyTorch. Use a boolean condition instead.", stacklevel=2)
     if not isinstance(input, Tensor) and not isinstance(other, Tensor):
         d = fn.result_type_of_numbers(input, other)
         input = fn.full((), input, dtype=d, device=condition.device)
@@ -38,6 +47,8 @@ def masked_fill(input, mask, value):
 
 @masked_fill.check
 def _(input, mask, value):
+    if mask.dtype is not bool_:
+        raise RuntimeError(f"masked_fill_ only supports boolean masks, but got mask with dtype {SCALAR_TYPES[mask.dtype]}")
     if _is_tensor(value) and value.ndim:
         raise RuntimeError("masked_fill_ only supports a 0-dimensional value tensor, but got tensor with "
                            f"{value.ndim} dimension(s).")

@@ -145,9 +145,8 @@ def _probe() -> tuple[int, str]:
         count = runtime.getDeviceCount()
     except runtime.CUDARuntimeError as error:
         if "InsufficientDriver" in str(error):
-            return 0, (f"The NVIDIA driver supports CUDA {driver // 1000}.{driver % 1000 // 10}, too old for the "
-                       f"installed CuPy ({error}). Update the driver, or "
-                       f"pip install 'fusetorch[cuda{max(12, driver // 1000)}]'")
+            return 0, (f"The NVIDIA driver supports CUDA {driver // 1000}.{driver % 1000 // 10}, too old for the installed CuPy ({error}). "
+                       f"Update the driver, or pip install 'fusetorch[cuda{max(12, driver // 1000)}]'")
         return 0, f"No CUDA GPUs are available ({error}). Check nvidia-smi and CUDA_VISIBLE_DEVICES"
     return count, "" if count else "No CUDA GPUs are available. Check nvidia-smi and CUDA_VISIBLE_DEVICES"
 
