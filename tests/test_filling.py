@@ -36,6 +36,15 @@ def test_layouts() -> None:
         torch.empty_permuted((2, 3), (0, 0))
 
 
+@pytest.mark.parametrize("make", [lambda **k: torch.zeros(2, **k), lambda **k: torch.rand_like(torch.ones(2), **k),
+                                  lambda **k: torch.ones(3).new_full((2,), 1, **k), lambda **k: torch.hann_window(2, **k),
+                                  lambda **k: torch.signal.windows.hann(2, **k)])
+def test_tensors_of_other_layouts_are_refused(make) -> None:
+    assert make(layout=torch.strided).layout is torch.strided
+    with pytest.raises((NotImplementedError, ValueError), match="strided tensors"):
+        make(layout=torch.sparse_coo)
+
+
 def test_copies_are_copies() -> None:
     x = torch.zeros(2, 3)
     for y in (torch.t_copy(x), torch.view_copy(x, (6,)), torch.unbind_copy(x)[0], torch.alias_copy(x)):

@@ -37,6 +37,7 @@ def stft(input, n_fft, hop_length=None, win_length=None, window=None, center=Tru
         n_fft: points of each transform; ``hop_length``: between frames (``n_fft // 4`` unless given).
         win_length: length of the window (``n_fft`` unless given), which is filled up with zeros on both sides.
         center: pad the signal (by ``pad_mode``) so that frame t is around ``input[t * hop_length]``.
+        align_to_window: without ``center``, pad it with zeros so that the first window starts at ``input[0]``.
         normalized: divide by ``sqrt(n_fft)``. onesided: only half of the spectrum; the default for real signals.
         return_complex: False gives the parts in a last dimension instead; must be given for real signals.
     """
@@ -49,9 +50,7 @@ def stft(input, n_fft, hop_length=None, win_length=None, window=None, center=Tru
             raise RuntimeError("stft requires the return_complex parameter be given for real inputs, and will further require that "
                                "return_complex=True in a future PyTorch release.")
         return_complex = True
-    if not center and align_to_window is not None and align_to_window is True:
-        pass
-    elif center and align_to_window is not None:
+    if center and align_to_window is not None:
         raise RuntimeError("stft align_to_window should only be set when center = false")
     if input.dtype.category < 2 or input.ndim not in (1, 2):
         raise RuntimeError(f"{what}: expected a floating point or complex 1D or 2D tensor")
@@ -59,6 +58,9 @@ def stft(input, n_fft, hop_length=None, win_length=None, window=None, center=Tru
     if center:
         extra = n_fft // 2
         x = fn.pad(x.unsqueeze(1), (extra, extra), mode=pad_mode).squeeze(1)
+    elif align_to_window and win < n_fft:
+        before = (n_fft - win) // 2
+        x = fn.pad(x, (before, n_fft - win - before))
     length = x._a.shape[1]
     if not 0 < n_fft <= length:
         raise RuntimeError(f"{what}: expected 0 < n_fft <= {length}, but got n_fft={n_fft}")

@@ -9,13 +9,16 @@ from sample_makers import S, c, f
 
 
 def _stft(x: Any, n_fft: int, hop_length: Any = None, win_length: Any = None, window: Any = None, center: bool = True,
-          pad_mode: str = "reflect", normalized: bool = False, onesided: Any = None, return_complex: Any = None) -> Any:
+          pad_mode: str = "reflect", normalized: bool = False, onesided: Any = None, return_complex: Any = None,
+          align_to_window: Any = None) -> Any:
     hop, win = hop_length or n_fft // 4, win_length or n_fft
     w = np.zeros(n_fft)
     w[(n_fft - win) // 2:(n_fft - win) // 2 + win] = 1 if window is None else window
     batch = np.atleast_2d(x)
     if center:
         batch = np.pad(batch, ((0, 0), (n_fft // 2, n_fft // 2)), "reflect" if pad_mode == "reflect" else "constant")
+    elif align_to_window:
+        batch = np.pad(batch, ((0, 0), ((n_fft - win) // 2, (n_fft - win + 1) // 2)))
     half = not np.iscomplexobj(x) if onesided is None else onesided
     frames = [np.fft.fft(batch[:, k:k + n_fft] * w) for k in range(0, batch.shape[1] - n_fft + 1, hop)]
     out = np.stack(frames, -1) / (np.sqrt(n_fft) if normalized else 1)
@@ -53,6 +56,8 @@ SAMPLES = {
         S(f(2, 20), 8, 3, window=_window(8), return_complex=False),
         S(f(2, 20), 8, 3, 6, _window(6), center=False, normalized=True, return_complex=True),
         S(f(20), 8, onesided=False, pad_mode="constant", return_complex=True),
+        S(f(20), 8, 3, 5, _window(5), center=False, align_to_window=True, return_complex=True),
+        S(f(20), 8, 3, 6, center=False, align_to_window=True, return_complex=True),
         S(c(20), 7, 2),
     ],
     "istft": lambda: [
