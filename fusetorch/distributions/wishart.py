@@ -8,12 +8,9 @@ from typing import Any
 import fusetorch as torch
 from fusetorch.distributions import constraints
 from fusetorch.distributions.chi2 import Chi2
+from fusetorch.distributions.covariance import CONSTRAINTS, OfCovariance, cholesky_factor, one_matrix
 from fusetorch.distributions.exp_family import ExponentialFamily
-from fusetorch.distributions.multivariate_normal import _precision_to_scale_tril
-from fusetorch.distributions.utils import lazy_property
 from fusetorch.tensor import Tensor
-
-_MATRICES = ("covariance_matrix", "precision_matrix", "scale_tril")
 
 
 def _mvdigamma(x: Tensor, p: int) -> Tensor:
@@ -21,7 +18,7 @@ def _mvdigamma(x: Tensor, p: int) -> Tensor:
     return torch.digamma(x.unsqueeze(-1) - torch.arange(p, dtype=x.dtype, device=x.device) / 2).sum(-1)
 
 
-class Wishart(ExponentialFamily):
+class Wishart(OfCovariance, ExponentialFamily):
     """Positive definite matrices: sums of ``df`` outer products of normal vectors with mean 0 and one of: covariance, its inverse, its
     Cholesky factor. ``df`` may be any number greater than the size of the matrix less one.
 
@@ -38,18 +35,14 @@ class Wishart(ExponentialFamily):
                 [0., 4.]])
     """
 
-    arg_constraints = {"covariance_matrix": constraints.positive_definite, "precision_matrix": constraints.positive_definite,
-                       "scale_tril": constraints.lower_cholesky, "df": constraints.greater_than(0)}
+    arg_constraints = {**CONSTRAINTS, "df": constraints.greater_than(0)}
     support = constraints.positive_definite
     has_rsample = True
     _mean_carrier_measure = 0
 
     def __init__(self, df: Any, covariance_matrix: Any = None, precision_matrix: Any = None, scale_tril: Any = None,
                  validate_args: bool | None = None) -> None:
-        given = [(n, m) for n, m in zip(_MATRICES, (covariance_matrix, precision_matrix, scale_tril)) if m is not None]
-        if len(given) != 1:
-            raise AssertionError("Exactly one of covariance_matrix or precision_matrix or scale_tril may be specified.")
-        (name, matrix), = given
+        name, matrix = one_matrix(AssertionError, covariance_matrix, precision_matrix, scale_tril)
         if matrix.dim() < 2:
             raise ValueError("scale_tril must be at least two-dimensional, with optional leading batch dimensions")
         df = df if isinstance(df, Tensor) else torch.tensor(df, dtype=matrix.dtype, device=matrix.device)
@@ -63,8 +56,7 @@ class Wishart(ExponentialFamily):
         if (self.df < p).any():
             warnings.warn("Low df values detected. Singular samples are highly likely to occur for ndim - 1 < df < ndim.", stacklevel=2)
         super().__init__(batch_shape, event_shape, validate_args=validate_args)
-        self._unbroadcasted_scale_tril = (matrix if name == "scale_tril" else torch.linalg.cholesky(matrix)
-                                          if name == "covariance_matrix" else _precision_to_scale_tril(matrix))
+        self._unbroadcasted_scale_tril = cholesky_factor(name, matrix)
         self._dist_chi2 = self._squares()
 
     def _squares(self) -> Chi2:
@@ -77,32 +69,12 @@ class Wishart(ExponentialFamily):
         batch_shape = torch.Size(batch_shape)
         new._unbroadcasted_scale_tril = self._unbroadcasted_scale_tril.expand(batch_shape + self.event_shape)
         new.df = self.df.expand(batch_shape)
-        for name in _MATRICES:
-            if name in self.__dict__:
-                setattr(new, name, self.__dict__[name].expand(batch_shape + self.event_shape))
+        self._expand_matrices(new, batch_shape)
         new.arg_constraints = self.arg_constraints
         super(Wishart, new).__init__(batch_shape, self.event_shape, validate_args=False)
         new._dist_chi2 = new._squares()
         new._validate_args = self._validate_args
         return new
-
-    def _matrix(self, m: Tensor) -> Tensor:
-        return m.expand(self._batch_shape + self._event_shape)
-
-    @lazy_property
-    def scale_tril(self) -> Tensor:
-        """The covariance's Cholesky factor."""
-        return self._matrix(self._unbroadcasted_scale_tril)
-
-    @lazy_property
-    def covariance_matrix(self) -> Tensor:
-        """The covariance of the normal vectors."""
-        return self._matrix(self._unbroadcasted_scale_tril @ self._unbroadcasted_scale_tril.mT)
-
-    @lazy_property
-    def precision_matrix(self) -> Tensor:
-        """The inverse of the covariance."""
-        return self._matrix(torch.cholesky_inverse(self._unbroadcasted_scale_tril))
 
     @property
     def mean(self) -> Tensor:
