@@ -77,19 +77,24 @@ def wrap_dim(dim: int, rank: int) -> int:
     return dim + n if dim < 0 else dim
 
 
+def distinct_dims(dims: int | Iterable[int], rank: int) -> list[int]:
+    """Dimension numbers as they are given, counted from the front; ``RuntimeError`` if one appears twice."""
+    found = [wrap_dim(d, rank) for d in ((dims,) if isinstance(dims, int) else dims)]
+    if len(set(found)) != len(found):
+        raise RuntimeError(f"dim {next(d for d in found if found.count(d) > 1)} appears multiple times in the list of dims")
+    return found
+
+
 def wrap_dims(dims: int | Iterable[int] | None, rank: int) -> tuple[int, ...]:
     """Sorted dimension numbers; ``None`` and ``()`` mean all. ``RuntimeError`` if one appears twice."""
     if dims is None:
         return tuple(range(rank))
     if isinstance(dims, int):
         return (wrap_dim(dims, rank),) if rank else ()
-    got = [wrap_dim(d, rank) for d in dims]
-    if not got:
+    found = distinct_dims(dims, rank)
+    if not found:
         return tuple(range(rank))
-    if len(set(got)) != len(got):
-        twice = next(d for d in got if got.count(d) > 1)
-        raise RuntimeError(f"dim {twice} appears multiple times in the list of dims")
-    return tuple(sorted(got)) if rank else ()
+    return tuple(sorted(found)) if rank else ()
 
 
 def contiguous_strides(shape: Sequence[int]) -> tuple[int, ...]:
