@@ -158,3 +158,16 @@ def test_gradient_of_a_short_loss_between_numbers():
     x = torch.tensor(3.0, requires_grad=True)
     F.mse_loss(x, torch.tensor(1.0)).backward()
     assert x.grad.device.type == "cpu" and x.grad.item() == 4.0
+
+
+@pytest.mark.parametrize("out", [(), (3,)])
+def test_linear_cross_entropy_layer(out):
+    torch.manual_seed(0)
+    layer = torch.nn.LinearCrossEntropyLoss(4, 5, out_features=out, bias=True, weight=torch.rand(5), label_smoothing=0.1,
+                                            options=torch.nn.LinearCrossEntropyOptions())
+    x, y = torch.randn(6, 4), torch.randint(5, (6, *out))
+    logits = layer.linear(x).reshape(6, 5, *out)
+    torch.testing.assert_close(layer(x, y), F.cross_entropy(logits, y, layer.weight, label_smoothing=0.1))
+    assert list(layer.state_dict()) == ["weight", "linear.weight", "linear.bias"] and "num_classes=5, out_features=" in repr(layer)
+    with pytest.raises(RuntimeError, match="weight shape"):
+        torch.nn.LinearCrossEntropyLoss(4, 5, weight=torch.rand(4))

@@ -58,6 +58,7 @@ from fusetorch.nn.lazy import (
     LazyLinear,
 )
 from fusetorch.nn.linear import Bilinear, Identity, Linear
+from fusetorch.nn.linear_cross_entropy import LinearCrossEntropyLoss, LinearCrossEntropyOptions
 from fusetorch.nn.loss import (
     BCELoss,
     BCEWithLogitsLoss,
