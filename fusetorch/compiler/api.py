@@ -14,9 +14,10 @@ from . import aot, stance
 from .alias import find_spans
 from .effects import Effects
 from .entry import Busy, Entry, finish
-from .guards import StateGuard, Unguardable, explain_miss, signature, without_numbers
+from .guards import StateGuard
 from .parts import Parts
 from .places import Filled, Place, moved
+from .signatures import Unguardable, explain_miss, signature, without_numbers
 from .symbolic import Source
 from .trace import Tracer, one_at_a_time
 from .undo import Snapshot, undo

@@ -1,9 +1,9 @@
 """Guards: what must still hold for a compiled plan to be the function.
 
-Two parts. The *signature* of a call (:func:`signature`) is a hashable summary of its arguments and of global modes: another signature is
-another plan. The *state* that the function reaches by itself, through closures, globals and attributes (:class:`StateGuard`), is
-walked before tracing; numbers and strings are guarded by value, objects by identity, and the tensors met there are known to be
-re-read through the object that holds them.
+Two parts. The *signature* of a call (:mod:`fusetorch.compiler.signatures`) is a hashable summary of its arguments and of global modes:
+another signature is another plan. The *state* that the function reaches by itself, through closures, globals and attributes
+(:class:`StateGuard`), is walked before tracing; numbers and strings are guarded by value, objects by identity, and the tensors met there
+are known to be re-read through the object that holds them.
 """
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ import collections
 import datetime
 import enum
 import functools
-import hashlib
 import io
 import itertools
 import operator
@@ -25,14 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from .. import casting, config, dtypes
-from ..autograd import GradMode
 from ..tensor import Tensor, grad_of, structure_version
 from .effects import CLOCKS, IMPURE
 from .places import MISSING as _MISSING
 from .places import Place
+from .signatures import SIMPLE, Unguardable, by_identity, contents, is_record
 
-SIMPLE = (int, float, str, bool, bytes, type(None), complex, dtypes.dtype)
 #: Modules with functions that are told things from outside.
 _TOLD = (time, os)
 #: Code of these packages is taken to have no state that a user changes.
@@ -44,107 +41,6 @@ _DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", 
 #: Where the classes of modules are defined that have no attributes of their own which their code reads.
 _BARE_MODULES = tuple(f"{package}.{file}" for file in ("module", "calls", "state_dict", "container")
                       for package in ("fusetorch.nn", "torch.nn.modules"))
-
-
-def signature(args: tuple, kwargs: dict[str, Any], leaves: list[Tensor]) -> tuple:
-    """A hashable summary of a call; the tensors found are appended to ``leaves`` in order."""
-    grad = GradMode.enabled
-    parts: list[Any] = [grad, dtypes.get_default_dtype(), (config.simulate_cuda, casting.key())]
-    for a in args:
-        parts.append(_summary(a, leaves, grad))
-    for k in kwargs:
-        parts.append(k)
-        parts.append(_summary(kwargs[k], leaves, grad))
-    return tuple(parts)
-
-
-def _summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
-    if isinstance(a, Tensor):
-        for i, t in enumerate(leaves):
-            if t is a:
-                return ("same", i)
-        leaves.append(a)
-        x = a._a
-        wants = a._req and grad
-        if wants and a._x is not None and (a._x.node is not None or a._x.hooks):  # a leaf's gradient stays with it, another's flows on
-            wants = (a._x.node is not None, tuple(map(id, a._x.hooks.values())) if a._x.hooks else None)
-        if a.__dict__:  # attributes that the user gave this tensor
-            wants = (wants, tuple([(k, _attribute(v)) for k, v in a.__dict__.items()]))
-        if type(x) is np.ndarray:
-            return (x.dtype.num, x.shape, x.strides, wants, type(a))
-        return (x.dtype, x.shape, x.strides, x.device, wants, type(a))
-    if isinstance(a, SIMPLE):
-        return (type(a), repr(a)) if isinstance(a, float) else (type(a), a)
-    if isinstance(a, (list, tuple)):
-        return (type(a), *[_summary(x, leaves, grad) for x in a])
-    if isinstance(a, dict):
-        return (dict, *[(k if isinstance(k, SIMPLE) else id(k), _summary(v, leaves, grad)) for k, v in a.items()])
-    return _other_summary(a, leaves, grad)
-
-
-def _attribute(v: Any) -> Any:
-    return (type(v), repr(v) if isinstance(v, float) else v) if isinstance(v, SIMPLE) else id(v)
-
-
-def _other_summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
-    if isinstance(a, (np.ndarray, np.generic)):
-        return (type(a), contents(np.asarray(a)))
-    if isinstance(a, slice):
-        return (slice, *[_summary(x, leaves, grad) for x in (a.start, a.stop, a.step)])
-    if isinstance(a, (set, frozenset)) and all(isinstance(x, SIMPLE) for x in a):
-        return (type(a), frozenset((type(x), x) for x in a))
-    if isinstance(a, range):
-        return (range, a.start, a.stop, a.step)
-    if isinstance(a, types.MethodType):
-        return (types.MethodType, id(a.__self__), id(a.__func__))
-    if is_record(a):
-        return (type(a), *[(k, _summary(v, leaves, grad)) for k, v in vars(a).items()])
-    if isinstance(a, Iterator):
-        raise Unguardable(f"it is given an iterator ({type(a).__name__}), which each call advances")
-    return (type(a), id(a))
-
-
-def is_record(x: Any) -> bool:
-    """Whether an argument is known by what its fields hold, as an instance of a dataclass is, and not by its identity."""
-    return hasattr(type(x), "__dataclass_fields__") and type(getattr(x, "__dict__", None)) is dict and not isinstance(x, dict)
-
-
-def without_numbers(key: Any) -> Any:
-    """A signature in which numbers and strings are nothing but their types."""
-    if type(key) is not tuple:
-        return key
-    if len(key) == 2 and type(key[0]) is type and key[0] in SIMPLE:
-        return key[:1]
-    return tuple([without_numbers(k) for k in key])
-
-
-def contents(a: np.ndarray) -> tuple:
-    """What a NumPy array holds, in short: its values are constants to a trace."""
-    data = np.ascontiguousarray(a)
-    if data.dtype.hasobject:
-        return (id(a),)
-    raw = data.tobytes()
-    return (a.dtype.str, a.shape, raw if len(raw) <= 64 else hashlib.blake2b(raw, digest_size=16).digest())
-
-
-def _by_identity(x: Any) -> Iterator[Any]:
-    """The objects that a signature knows by their id: they must stay alive, or another object may get that id."""
-    if isinstance(x, (list, tuple)):
-        for v in x:
-            yield from _by_identity(v)
-    elif isinstance(x, dict):
-        for k, v in x.items():
-            yield k
-            yield from _by_identity(v)
-    elif isinstance(x, types.MethodType):
-        yield x.__self__
-        yield x.__func__
-    elif is_record(x):
-        yield type(x)
-        for v in vars(x).values():
-            yield from _by_identity(v)
-    elif not isinstance(x, (Tensor, *SIMPLE, np.ndarray, np.generic)):
-        yield x
 
 
 class _Clock:
@@ -162,10 +58,6 @@ def _environment() -> Any:
 def _items(d: dict) -> dict[Any, int]:
     """Which objects a dict holds."""
     return {k: id(v) for k, v in dict.items(d)}
-
-
-class Unguardable(Exception):
-    """The function depends on something whose changes cannot be seen; the message says what."""
 
 
 class StateGuard:
@@ -204,7 +96,7 @@ class StateGuard:
         self._waiting: list[tuple[str, Any, Any, Any]] = []     # name, dict, key, value: guarded once some code names it
         self._left_out = {p.id for p in places}
         for x in extra:
-            self.keep += _by_identity(x)
+            self.keep += by_identity(x)
             self._argument(x)
         self._reach()
         del self._seen, self._todo, self._waiting
@@ -538,27 +430,3 @@ def _interchangeable(a: Any, b: Any) -> bool:
 def _short(x: Any) -> str:
     text = repr(x) if isinstance(x, SIMPLE) else f"a {type(x).__name__}"
     return text if len(text) < 60 else text[:57] + "..."
-
-
-def explain_miss(old: Iterable[tuple], new: tuple) -> str:
-    """Which part of the signature differs from those seen so far, in words."""
-    best: list[str] | None = None
-    for sig in old:
-        if len(sig) != len(new):
-            diff = ["the number of arguments changed"]
-        else:
-            diff = [_difference(i, a, b) for i, (a, b) in enumerate(zip(sig, new)) if a != b]
-        if best is None or len(diff) < len(best):
-            best = diff
-    return "; ".join(best or ["first call"])
-
-
-def _difference(i: int, a: Any, b: Any) -> str:
-    if i < 3:
-        return f"{('grad mode', 'default dtype', 'device simulation or autocast')[i]} changed from {a} to {b}"
-    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
-        if len(a) == 2 and a[0] is b[0] and isinstance(a[0], type) and a[0] not in SIMPLE:
-            return f"argument {i - 3}: another {a[0].__name__}"
-        inner = [f"{x} -> {y}" for x, y in zip(a, b) if x != y]
-        return f"argument {i - 3}: {', '.join(inner)}"
-    return f"argument {i - 3} changed"

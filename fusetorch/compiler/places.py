@@ -1,6 +1,6 @@
 """Places that a function fills anew at each call: an attribute, a variable, a list's items that hold other tensors afterwards.
 
-What such a place holds is an argument of the next call like any other (:func:`~fusetorch.compiler.guards.signature` sums it up), and what
+What such a place holds is an argument of the next call like any other (:mod:`fusetorch.compiler.signatures` sums it up), and what
 the function puts there is one more result: that is how a recurrent state, a cache or a layer's kept output is replayed.
 """
 from __future__ import annotations

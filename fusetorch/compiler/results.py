@@ -12,7 +12,7 @@ import numpy as np
 from ..formats import layout, memory_format
 from ..runtime.device import device
 from ..tensor import Tensor
-from .guards import SIMPLE
+from .signatures import SIMPLE
 
 #: What may be given out again in every call.
 _UNCHANGING = (*SIMPLE, device, layout, memory_format, np.generic, range, slice, type, types.FunctionType, types.BuiltinFunctionType,
