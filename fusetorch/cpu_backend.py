@@ -51,8 +51,11 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
         for o in outs:
             if o.shape != shape:
                 raise RuntimeError(f"{spec.name}: output with shape {list(o.shape)} doesn't match the broadcast shape {list(shape)}")
-    if (by_numpy(spec, n) if outs is None else n * spec.passes < config.native_threshold and not spec.writes) or (spec.single and n < config.parallel_threshold and outs is None and not spec.reduces) or (
-            spec.complex and (spec.single or outs is not None)):
+    if outs is None:
+        plainly = by_numpy(spec, n) or (spec.single and (spec.complex or (n < config.parallel_threshold and not spec.reduces)))
+    else:
+        plainly = spec.complex or (n * spec.passes < config.native_threshold and not spec.writes)
+    if plainly:
         results = spec.numpy(shape, axes, *arrays, *scalars)
         if axes is None:
             results = [r if r.shape == shape else np.array(np.broadcast_to(r, shape)) for r in results]
@@ -62,7 +65,7 @@ def loop(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], a
                 return [_by_rule(r, rule, arrays) if f else _in_row_major(r) for r, f in zip(results, spec.full)]
             if axes is not None or (spec.op is not None and spec.op.row_major):
                 return [_in_row_major(r) for r in results]
-            if len(arrays) == 1 or all([a.flags.c_contiguous for a in arrays]):
+            if len(arrays) == 1 or all([a.flags.c_contiguous or not any(a.strides) for a in arrays]):
                 return results  # NumPy keeps one operand's order, and row-major
             strides = _strides_like(shape, arrays)
             return [_with_strides(r, strides) for r in results]
@@ -149,10 +152,8 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         shape if f or axes is None else tuple(1 if k in axes else s for k, s in enumerate(shape)), d)
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
-    if not spec.complex and all([r.nbytes <= _SHORT and r.flags.c_contiguous for r in results]):
-        launch = _launcher(spec, everything, len(arrays), shape, axes)
-        if launch is not None:
-            _remember(spec.launchers, key, (launch, _made(results)))
+    if not spec.complex and all([r.flags.c_contiguous for r in results]):
+        _remember(spec.launchers, key, (_launcher(spec, everything, len(arrays), shape, axes), _made(results)))
     if spec.complex:
         form = spec.parts
         spec, scalars = form.spec, form.numbers(scalars)
@@ -163,13 +164,16 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
     return results
 
 
-#: Loops with results of up to so many bytes are called by launchers.
-_SHORT = 1 << 17
-
-
 def _launcher(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: tuple[int, ...], axes: tuple[int, ...] | None) -> Any:
+    """The loop for these shapes and layouts as a function of arrays and scalars: without ``ctypes`` where it ends soon."""
     run, sizes, strides = native_plan(spec, everything, inputs, shape, axes)
-    return run.launcher(sizes, strides) if numel(shape) < config.parallel_threshold else None
+    n, limit = numel(shape), config.parallel_threshold
+    if n <= 2 * limit and n * spec.passes <= 8 * limit:
+        launch = run.launcher(sizes, strides)
+        if launch is not None:
+            return launch
+    count = len(everything)
+    return lambda *operands: run(operands[:count], sizes, strides, operands[count:])
 
 
 def _remember(plans: dict, key: Any, plan: Any) -> None:
@@ -211,9 +215,7 @@ def _into(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], 
         return list(outs)
     everything = [*arrays, *outs]
     if not spec.complex and _apart(arrays, outs):
-        launch = _launcher(spec, everything, len(arrays), shape, None)
-        if launch is not None:
-            _remember(spec.launchers, _place(arrays, outs), launch)
+        _remember(spec.launchers, _place(arrays, outs), _launcher(spec, everything, len(arrays), shape, None))
     run, sizes, strides = native_plan(spec, everything, len(arrays), shape, None)
     run(everything, sizes, strides, scalars)
     return list(outs)
@@ -259,7 +261,7 @@ def _strided(shape: Sequence[int], strides: tuple[int, ...], d: dtype) -> np.nda
 
 def _like(shape: tuple[int, ...], d: dtype, arrays: Sequence[np.ndarray]) -> np.ndarray:
     """Memory for an elementwise result over these operands."""
-    if all([a.flags.c_contiguous for a in arrays]):
+    if all([a.flags.c_contiguous or not any(a.strides) for a in arrays]):
         return empty(shape, d)
     return _strided(shape, _strides_like(shape, arrays), d)
 

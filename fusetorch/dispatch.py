@@ -27,7 +27,7 @@ from .tensor import Meta, Tensor, active_tracer, memory_of, strides_of, tracer, 
 ndarray = np.ndarray
 
 #: Largest CPU tensor that the operators' short cut handles; -1 while tracing. See :mod:`fusetorch.attach`.
-fast_limit = [1 << 15]
+fast_limit = [1 << 16]
 
 
 def backend_for(tensors: Sequence[Tensor], op: str, target: Tensor | None = None) -> Any:

@@ -28,7 +28,7 @@ def spread(ctx: Any, g: Any) -> Any:
 def _expanded(g: Any, shape: tuple[int, ...]) -> Any:
     from ..autograd import GradMode
     a = g._a
-    if type(a) is np.ndarray and not GradMode.enabled and numel(shape) <= 4096 and not tracing():
+    if type(a) is np.ndarray and not GradMode.enabled and numel(shape) <= 1 << 15 and not tracing():
         full = np.empty(shape, a.dtype)  # cheaper than a view, and what follows reads it faster
         full[...] = a
         return wrap(full)
