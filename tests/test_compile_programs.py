@@ -218,6 +218,112 @@ def _tensors(x):
     return [x] if isinstance(x, torch.Tensor) else [t for v in (x.values() if isinstance(x, dict) else x) for t in _tensors(v)]
 
 
+class _Holder:
+    def __init__(self):
+        self.a, self.b, self.t = rnd(3), rnd(3, seed=1), (torch.zeros(3), 1)
+
+
+def _keeps_an_argument(m, x):
+    m.a.add_(1)
+    m.a = x
+    return x * 2
+
+
+def _keeps_a_view(m, x):
+    m.a.mul_(2)
+    y = torch.stack([x, m.a])
+    m.a = y[1]
+    return y
+
+
+def _one_in_two_places(m, x):
+    m.a.add_(x)
+    m.a = m.b = m.a + m.b
+    return m.a * 1
+
+
+def _swaps(m, x):
+    m.a, m.b = m.b, m.a
+    m.a.add_(x)
+    return m.a - m.b
+
+
+def _returns_the_old(m, x):
+    old, m.a = m.a, x * 2
+    return old
+
+
+def _changes_dtype(m, x):
+    m.a = (m.a + x).double() if m.a.dtype is torch.float32 else (m.a + x).float()
+    return m.a
+
+
+def _keeps_a_number_too(m, x):
+    h, n = m.t
+    m.t = torch.tanh(h + x), n
+    return h * n
+
+
+@pytest.mark.parametrize("f", [_keeps_an_argument, _keeps_a_view, _one_in_two_places, _swaps, _returns_the_old, _changes_dtype,
+                               _keeps_a_number_too])
+def test_what_is_put_into_places(f):
+    m, n, given, copies = _Holder(), _Holder(), [], []
+    c = torch.compile(functools.partial(f, n))
+    for i in range(6):
+        given.append(rnd(3, seed=i))
+        copies.append(rnd(3, seed=i))
+        same(f(m, given[-1]), c(copies[-1]), f"call {i}")
+        same([m.a, m.b, m.t, given], [n.a, n.b, n.t, copies], f"state after call {i}")
+    assert c.cache_info()["hits"] >= 3 and c.cache_info()["eager"] is None
+
+
+def test_tensors_that_are_replaced_from_outside():
+    m = _Average()
+    m.scale, m.w = rnd(3), nn.Parameter(rnd(3))
+
+    def f(x):
+        return x * m.scale + m.mean + m.w
+    c = torch.compile(f)
+    for i in range(6):
+        m.scale, m.mean, m.w = rnd(3, seed=i), rnd(3, seed=i + 1), nn.Parameter(rnd(3, seed=i + 2))
+        same(f(rnd(3)), c(rnd(3)))
+        c(rnd(3)).sum().backward()
+        assert m.w.grad.tolist() == [1, 1, 1]
+    assert c.cache_info()["plans"] == 2, c.cache_info()
+
+
+def test_a_buffer_that_one_function_replaces_and_another_reads():
+    m = _Average()
+    write, read = torch.compile(lambda x: m(x).sum()), torch.compile(lambda x: x + m.mean)
+    for i in range(6):
+        write(rnd(2, 3, seed=i))
+        same(m.mean, read(torch.zeros(3)))
+    assert read.cache_info()["plans"] == 2
+
+
+def test_gradients_of_leaves_that_the_function_makes():
+    def f(x):
+        w = x.detach().requires_grad_()
+        return w, (w ** 2).sum()
+    c = torch.compile(f)
+    for i in range(3):
+        w, loss = c(rnd(3, seed=i))
+        loss.backward()
+        same(2 * rnd(3, seed=i), w.grad)
+    assert c.cache_info()["hits"] == 2
+    made = []
+
+    def g(x):
+        if not made:
+            made.append(nn.Parameter(torch.ones(3)))
+        return (x * made[0]).sum()
+    c = torch.compile(g)
+    for i in range(3):
+        c(rnd(3, seed=i)).backward()
+        same(rnd(3, seed=i), made[0].grad)
+        made[0].grad = None
+
+
 def test_gradients_flow_from_call_to_call():
     grads = []
     for compiled in (False, True):

@@ -105,7 +105,7 @@ class BackwardPlan:
 class Backward:
     """What the forward entry needs to give its outputs a history."""
 
-    sources: list[Source]
+    sources: list[Source | int]     # of the tensors that get gradients; a number: of a leaf among the results
     outputs: list[int]
     values: list[Value]
     saved_values: list[Value]
@@ -166,9 +166,9 @@ def hooked_inside(outputs: list[Tensor]) -> bool:
     return False
 
 
-def trace_backward(tracer: Tracer, outputs: list[Tensor], guard: StateGuard) -> Joint | None:
-    """Traces the gradients of ``outputs`` with respect to every lifted tensor that wants one. A backward that does more than compute
-    gradients is not for a plan: Python has to run it each time."""
+def trace_backward(tracer: Tracer, outputs: list[Tensor], leaves: list[Tensor], guard: StateGuard) -> Joint | None:
+    """Traces the gradients of ``outputs`` with respect to every lifted tensor that wants one, and to the ``leaves`` that were made. A
+    backward that does more than compute gradients is not for a plan: Python has to run it each time."""
     used = [t for t in outputs if consumed(t)]
     for t in used:
         set_history(t, ConsumedNode(()))
@@ -177,7 +177,7 @@ def trace_backward(tracer: Tracer, outputs: list[Tensor], guard: StateGuard) -> 
         return None
     if hooked_inside(outputs):
         raise NotDifferentiable("a gradient hook or retain_grad() inside it has to run at each backward")
-    wanted = [t for t, _, _ in list(tracer.lifted.values()) if t._req]
+    wanted = [*[t for t, _, _ in list(tracer.lifted.values()) if t._req], *leaves]
     boundaries = [t._x.node for t in wanted if t._x is not None and type(t._x.node) is Boundary]
     hooked = [(t._x, t._x.hooks, t._x.post_hooks) for t in wanted if t._x is not None and (t._x.hooks or t._x.post_hooks)]
     tangents = []
@@ -256,8 +256,8 @@ def split(joint: Joint, tracer: Tracer, wanted: list[Value], updates: list[tuple
     graph, inputs = extract(tracer.graph, grads, [*saved, *tangent_values])
     plan = BackwardPlan(Plan(graph, inputs, emulate_casts=emulate), targets)
     position = {id(t): i for i, t in enumerate(found)}
-    return Backward([source_of[id(t)] for t in joint.inputs], [position[id(t)] for t in joint.outputs],
-                    tangent_values, saved, len(wanted), plan,
+    return Backward([source_of[id(t)] if id(t) in source_of else position[id(t)] for t in joint.inputs],
+                    [position[id(t)] for t in joint.outputs], tangent_values, saved, len(wanted), plan,
                     [source_of[id(t)] for t, _, a in tracer.lifted.values() if a.storage.initial in saved and a.storage.value in saved
                      and a.storage.source.kind in ("arg", "object")],
                     [i for i, t in enumerate(found) if isinstance(t._a, TracedArray) and t._a.storage.initial is None

@@ -212,6 +212,12 @@ class CompiledFunction:
 
     def _compile(self, args: tuple, kwargs: dict, key: tuple, leaves: list[Tensor], reason: str | None) -> Any:
         reason = reason or self._once or explain_miss(self._entries, key)
+        new = [p for e in self._entries.get(key, ())[:1] for p in moved(e.guard)]
+        if new and self._filled_anew(new):  # tensors were replaced from outside, as may happen again
+            self._entries.clear()
+            self._order = self._order[-1:]
+            leaves = []
+            key = self._key(args, kwargs, leaves)
         if self._made:
             self._misses.append(reason)
             if config.debug >= 1:
@@ -283,8 +289,7 @@ class CompiledFunction:
             self._give_up(f"it uses {effects.clock}, which may differ from call to call")
             return result
         new = moved(guard)
-        if new and guard.failure() is None and len(self._places) + len(new) < 1000:
-            self._places = self._places + new  # the next trace takes what they hold as arguments
+        if new and guard.failure() is None and self._filled_anew(new):
             self._once = "places that each call fills anew were found"
             self._keep(entry)
             return result
@@ -312,6 +317,13 @@ class CompiledFunction:
         due = seen + 1 >= needed
         self._sightings[key] = (0, 2 * needed) if due else (seen + 1, needed)
         return due
+
+    def _filled_anew(self, places: list[Place]) -> bool:
+        """From now on, takes what these places hold as arguments; False where there are too many."""
+        if len(self._places) + len(places) > 1000:
+            return False
+        self._places = self._places + places
+        return True
 
     def _keep(self, entry: Entry, key: tuple | None = None) -> None:
         """Files a plan under its signature (``None``: it cannot be used again), in place of the one that was not used for longest where

@@ -203,7 +203,8 @@ class Entry:
             meta(self.tensor_of(source, leaves)).grad = g
         if self.backward is not None:
             read = [self.tensor_of(s, leaves) for s in self.sources if s.kind in ("arg", "object")]
-            self.backward.attach([self.tensor_of(s, leaves) for s in self.backward.sources], tensors, results,
+            self.backward.attach([tensors[s] if isinstance(s, int) else self.tensor_of(s, leaves) for s in self.backward.sources],
+                                 tensors, results,
                                  [self.tensor_of(s, leaves) for s in self.backward.saved_sources],
                                  self.rerun(partial(fn, *args, **kwargs), read))
         for place, template, refill in self.stores:
@@ -317,7 +318,12 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stor
     entry.same_grads = [(source_for(t), s.where) for t in everything.values()
                         if (g := tracer.grads_before.get(id(t))) is not None and (s := tracer.sources.get(id(g))) is not None]
     needs = [t for t in found if t._req and t.grad_fn is not None and id(t) not in everything]
-    joint = aot.trace_backward(tracer, needs, entry.guard) if needs else None
+    own = [t for t in tracer.living() if t._req and t.grad_fn is None] if needs else []
+    for t in own:
+        if not any(t is u for u in found):
+            source_of[id(t)] = Source("object", None, t)  # it stays behind, so that this run is the only one
+    joint = aot.trace_backward(tracer, needs, own, entry.guard) if needs else None
+    del own
     ties = view_ties(found, tracer, joint)
     for t in (*found, *[g for t in tracked if (g := grad_of(t)) is not None]):
         if id(t) not in tracer.lifted and t._x is not None:
@@ -421,7 +427,8 @@ def finish(entry: Entry, tracer: Tracer, result: Any, leaves: list[Tensor], stor
     aot.restore_history(tracer)
     entry.share(found, leaves, results)
     if entry.backward is not None:
-        entry.backward.attach([s.tensor for s in entry.backward.sources], found, results, [s.tensor for s in entry.backward.saved_sources],
+        entry.backward.attach([found[s] if isinstance(s, int) else s.tensor for s in entry.backward.sources], found, results,
+                              [s.tensor for s in entry.backward.saved_sources],
                               entry.rerun(call, [s.tensor for s in entry.sources if s.kind in ("arg", "object")]))
     unguarded = [s.tensor for s in entry.sources if s.kind == "object" and id(s.tensor) not in entry.guard.tensors and s.owner is None
                  and not (s not in entry.written and _in_guarded_array(s.tensor, entry.guard))]

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from ..tensor import Tensor
+from ..tensor import Tensor, structure_changed
 
 if TYPE_CHECKING:
     from .guards import StateGuard
@@ -16,12 +16,15 @@ MISSING = object()
 
 
 class Place:
-    """Where a value is kept: an entry of a dict, a closure's variable, or the items of a list (``key`` is ``None`` for the latter two)."""
+    """Where a value is kept: an entry of a dict, a closure's variable, or the items of a list (``key`` is ``None`` for the latter two).
 
-    __slots__ = ("holder", "key")
+    ``structural``: the dict is a module's table of parameters or buffers, which all compiled functions watch.
+    """
 
-    def __init__(self, holder: Any, key: Any) -> None:
-        self.holder, self.key = holder, key
+    __slots__ = ("holder", "key", "structural")
+
+    def __init__(self, holder: Any, key: Any, structural: bool = False) -> None:
+        self.holder, self.key, self.structural = holder, key, structural
 
     def get(self) -> Any:
         """What is there now."""
@@ -44,6 +47,8 @@ class Place:
             self.holder[self.key] = value
         else:
             self.holder.cell_contents = value
+        if self.structural:
+            structure_changed()
 
     @property
     def id(self) -> tuple[int, Any]:
@@ -52,10 +57,10 @@ class Place:
 
 
 def tensors_of(x: Any) -> list[Tensor] | None:
-    """The tensors of a tree of tuples, lists and dicts; ``None`` where it holds anything else but them and ``None``."""
+    """The tensors of a tree of tuples, lists and dicts; ``None`` where it holds anything else but them and simple values."""
     if isinstance(x, Tensor):
         return [x]
-    if x is None or x is MISSING:
+    if x is None or x is MISSING or type(x) in (bool, int, float, str):
         return []
     if type(x) is dict:
         x = list(x.values())
@@ -91,7 +96,7 @@ class Filled:
 
 
 def moved(guard: StateGuard) -> list[Place]:
-    """The places that hold other tensors than before the trace. They are taken out of ``guard``, which may still fail for other reasons."""
+    """The places that hold other tensors than when ``guard`` was made. They are taken out of it; it may still fail for other reasons."""
     found: list[Place] = []
 
     def changed(old: Any, now: Any) -> bool:
@@ -100,21 +105,22 @@ def moved(guard: StateGuard) -> list[Place]:
         a, b = tensors_of(old), tensors_of(now)
         return a is not None and b is not None and bool(a or b)
 
-    for entries in (guard.fast, guard.same, guard.modules):
-        for e in list(entries):
-            place = Place(e[0], e[1])
-            if isinstance(e[0], dict) and changed(e[2], place.get()):
-                found.append(place)
-                entries.remove(e)
-    for e in list(guard.cells):
-        place = Place(e[0], None)
-        if changed(e[1], place.get()):
-            found.append(place)
-            guard.cells.remove(e)
-    for e in list(guard.items):
-        now, old = e
+    def place(holder: Any, key: Any, old: Any, structural: bool = False) -> bool:
+        p = Place(holder, key, structural)
+        is_moved = changed(old, p.get())
+        if is_moved:
+            found.append(p)
+        return is_moved
+
+    guard.fast = [e for e in guard.fast if not (isinstance(e[0], dict) and place(*e))]
+    guard.same = [e for e in guard.same if not (isinstance(e[0], dict) and place(*e))]
+    guard.modules = [e for e in guard.modules if not place(*e, True)]
+    guard.cells = [e for e in guard.cells if not place(e[0], None, e[1])]
+    for now, old in guard.items:
         if isinstance(now, list) and len(now) == len(old) and any(a is not b for a, b in zip(now, old)) and changed(old, list(now)):
             found.append(Place(now, None))
-            guard.items.remove(e)
-            guard.lengths = [x for x in guard.lengths if x[0] is not now]
+    lists = {id(p.holder) for p in found if isinstance(p.holder, list)}
+    if lists:
+        guard.items = [e for e in guard.items if id(e[0]) not in lists]
+        guard.lengths = [e for e in guard.lengths if id(e[0]) not in lists]
     return found
