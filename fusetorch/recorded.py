@@ -69,6 +69,8 @@ class OpNode(Node):
         node.op = op
         node.attrs = {op.statics[0]: attrs[0]} if len(attrs) == 1 else dict(zip(op.statics, attrs))
         node.operands = ((t._a.shape, t._a.dtype),)
+        if op.part:
+            node.part = op.kernels["numpy"]
         return node
 
     def save(self, operands: dict[str, Tensor], outputs: Sequence[Tensor]) -> None:

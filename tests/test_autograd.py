@@ -416,3 +416,46 @@ def test_names_are_given_to_new_nodes_only() -> None:
     x = torch.rand(2, 2, requires_grad=True).exp()
     assert torch.nn.functional.interpolate(x[None, None], size=2) is not None and x.grad_fn.name() == "ExpBackward0"
     assert torch.nn.functional.dropout(x, training=False).grad_fn.name() == "ExpBackward0"
+
+
+# ---- parts of a tensor: their gradients are added up in one memory
+
+
+@pytest.mark.parametrize("leaf", [True, False])
+def test_gradients_of_parts_add_up(leaf):
+    def value(x):
+        a, b, c = x.split(2, 1)
+        return ((a * 2 + b.sin() * c).sum() + (x[0] * x[1]).sum() + x[2:].prod() + x.diagonal(1).exp().sum() + (x * x).sum()
+                + x[1, 2] * x[1, 2] + x[::2, [0, 0]].sum() + x[None, ..., 3].sum())
+
+    def grads(create_graph):
+        x = torch.arange(24, dtype=torch.float64).reshape(4, 6).div(20).requires_grad_()
+        seen = x if leaf else x * 1
+        return torch.autograd.grad(value(seen), x, create_graph=create_graph)[0], x, seen
+    together, x, _ = grads(True)        # by operations, each part on its own
+    x2 = x.detach().clone().requires_grad_()
+    value(x2 if leaf else x2 * 1).backward()
+    np.testing.assert_allclose(x2.grad.numpy(), together.detach().numpy(), rtol=1e-14)
+    value(x2).backward()
+    np.testing.assert_allclose(x2.grad.numpy(), 2 * together.detach().numpy(), rtol=1e-14)
+
+
+def test_gradients_of_parts_share_no_memory_with_what_hooks_keep():
+    x = torch.ones(4, 3, requires_grad=True)
+    y = x * 1
+    kept = []
+    y.register_hook(kept.append)
+    parts = [y[0], y[1], y[1]]
+    parts[1].register_hook(lambda g: kept.append(g))
+    sum((k + 1.0) * p.sum() for k, p in enumerate(parts)).backward()
+    expected = np.zeros((4, 3)) + np.array([1, 5, 0, 0])[:, None]
+    assert np.array_equal(x.grad.numpy(), expected) and np.array_equal(kept[1].numpy(), expected) and np.array_equal(kept[0].numpy(), [2] * 3)
+    x.grad.zero_()
+    assert np.array_equal(kept[1].numpy(), expected)
+
+
+def test_a_row_at_a_time_costs_a_row_each():
+    x = torch.zeros(2000, 500, requires_grad=True)
+    y = x * 1
+    torch.autograd.backward([y[i] for i in range(2000)], [torch.full((500,), float(i)) for i in range(2000)])
+    assert np.array_equal(x.grad[:, 0].numpy(), np.arange(2000)) and (x.grad == x.grad[:, :1]).all()

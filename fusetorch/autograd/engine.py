@@ -15,6 +15,7 @@ from numpy import ndarray, ones
 
 from .. import casting
 from ..errors import warn
+from ..runtime.cpu_memory import empty
 from ..tensor import Meta, Tensor, _watchers, meta, wrap
 from .modes import GradMode, enable_grad, no_grad
 from .nodes import AccumulateGrad, Node, edge_of, set_history
@@ -192,6 +193,7 @@ def run_backward(roots: Sequence[Tensor], grads: Sequence[Tensor], retain_graph:
 def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, create_graph: bool, sink: _Sink | None,
           needed: set[int] | None, send: Callable[[Any, Tensor], None], heap: list, pending: dict, leaves: dict) -> None:
     mode, GradMode.enabled = GradMode.enabled, create_graph
+    wholes: dict[Any, Tensor] | None = None if create_graph or needed is not None or _watchers else {}
     try:
         for t, g in zip(roots, grads):
             e = edge_of(t) if isinstance(t, Tensor) else edge_to(t)
@@ -200,6 +202,9 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
         while heap:
             node = pop(heap)[2]
             incoming = pending.pop(id(node))
+            if wholes:
+                for k in range(node.n_outputs):
+                    wholes.pop((id(node), k), None)
             if node.hooks is not None or sink is not None:
                 _look(node, incoming, sink)
             if needed is not None and id(node) not in needed:
@@ -215,6 +220,9 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                     new = hook(tuple(incoming))
                     if new is not None:
                         incoming = list(new) if isinstance(new, (tuple, list)) else [new]
+            elif node.part is not None and wholes is not None and anomaly[0] is None and extra is None and _add_part(
+                    node, incoming[0], heap, pending, leaves, wholes):
+                continue
             out = node.backward(incoming) if anomaly[0] is None else anomaly[0](node, incoming)
             if extra is not None and extra.after:
                 for hook in list(extra.after.values()):
@@ -240,7 +248,7 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                 else:
                     seen = leaves.get(id(e))
                     leaves[id(e)] = (e, g if seen is None else seen[1] + g)
-        to = slot = out = incoming = node = seen = e = None  # what is counted below should not be held here
+        to = slot = out = incoming = node = seen = e = wholes = None  # what is counted below should not be held here
         traced = _traced_memory()
         for leaf, g in leaves.values():
             x = meta(leaf)
@@ -262,6 +270,40 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
                     hook(leaf)
     finally:
         GradMode.enabled = mode
+
+
+def _add_part(node: Any, g: Tensor, heap: list, pending: dict, leaves: dict, wholes: dict[Any, Tensor]) -> bool:
+    """Adds the gradient of a part of a tensor into one of the whole that the walk has made, where it can: else each part would be padded
+    with zeros and added to the others, as many elements for each as the whole has. ``wholes`` are those by where they go."""
+    a, e = g._a, node.edges[0]
+    if type(a) is not ndarray or type(g) is not Tensor:
+        return False
+    if type(e) is tuple:
+        to, index = e
+        key: Any = (id(to), index)
+        slot = pending.get(id(to))
+        known = None if slot is None else slot[index]
+    else:
+        key, slot, known = id(e), None, leaves.get(id(e))
+        known = None if known is None else known[1]
+    if known is None:
+        whole = empty(node.operands[0][0], a.dtype)
+        whole.fill(0)
+        node.part(whole, *node.attrs.values())[...] = a
+        wholes[key] = known = wrap(whole)
+        if type(e) is not tuple:
+            leaves[key] = (e, known)
+            return True
+        if slot is None:
+            slot = pending[id(to)] = [None] * to.n_outputs
+            push(heap, (-to.order, id(to), to))
+        slot[index] = known
+    elif wholes.get(key) is known and known._a.dtype is a.dtype:
+        region = node.part(known._a, *node.attrs.values())
+        region += a
+    else:
+        return False
+    return True
 
 
 def _look(node: Node, incoming: list[Tensor | None], sink: _Sink | None) -> None:

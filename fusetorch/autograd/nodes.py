@@ -27,6 +27,7 @@ class Node:
     extra: NodeHooks | None = None                  # hooks of the node itself
     where: str | None = None                        # in anomaly mode: the stack of the forward call
     label: str | None = None                        # PyTorch's name of the operation that ended with this node
+    part: Callable | None = None                    # of a view that shows some elements, each once: the view of another array
     edges: tuple
     order: int
 

@@ -121,6 +121,7 @@ class OpDef:
     retype: Callable[[dtype], dtype] | None = None  # a view of another dtype: its dtype; strides and offset are in elements of that
     autocast: str = ""                  # what autocast does to operands: lower | float32 | promote; see fusetorch/casting.py
     writes: bool = False                # elementwise over lists: the outputs are written into the first operands
+    part: bool = False                  # a view that shows some elements, each once: gradients of several add up in one memory
 
     def __post_init__(self) -> None:
         if self.name in REGISTRY:

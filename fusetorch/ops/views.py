@@ -102,7 +102,7 @@ def sum_to_size(g: Any, shape: Sequence[int]) -> Any:
     return sum_to(g, tuple(shape))
 
 
-@view(name="slice_dims", function=False, method=False)
+@view(name="slice_dims", part=True, function=False, method=False)
 def slice_dims(shape, strides, offset, index: tuple) -> Layout:
     """Basic indexing. ``index`` holds per dimension an int, ``(start, stop, step)`` normalised to what ``range`` takes, or
     ``None`` for a new dimension; it covers all dimensions."""
@@ -148,7 +148,7 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.slice_scatter_dims(g, ctx.shape(0), ctx.attrs["index"])
 
 
-@view(name="diagonal_dims", function=False, method=False)
+@view(name="diagonal_dims", part=True, function=False, method=False)
 def diagonal_dims(shape, strides, offset, offset_k: int, dim1: int, dim2: int) -> Layout:
     """The ``offset_k``-th diagonal of two dimensions, as a last dimension."""
     n = max(min(shape[dim1] + min(offset_k, 0), shape[dim2] - max(offset_k, 0)), 0)
