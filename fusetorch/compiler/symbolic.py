@@ -79,6 +79,7 @@ def permuted(a: TracedArray, rank: int, order: Sequence[int]) -> TracedArray:
 
 
 def layouts_of(arrays: Sequence[TracedArray]) -> list[tuple[tuple[int, ...], tuple[int, ...]]]:
+    """Shape and strides of each."""
     return [(tuple(a.shape), tuple(a.strides)) for a in arrays]
 
 
@@ -90,6 +91,7 @@ def order_of(shape: Sequence[int], strides: Sequence[int] | None) -> list[int] |
 
 
 def inverse(order: Sequence[int]) -> list[int]:
+    """The permutation that undoes ``order``."""
     return sorted(range(len(order)), key=order.__getitem__)
 
 

@@ -56,12 +56,12 @@ class _ModuleSequence(_List):
         for i, module in enumerate(modules):
             self.add_module(str(i), module)
 
-    def append(self, module: Module):
+    def append(self, module: Module) -> _ModuleSequence:
         """Adds a module at the end."""
         self.add_module(str(len(self)), module)
         return self
 
-    def extend(self, modules: Iterable[Module]):
+    def extend(self, modules: Iterable[Module]) -> _ModuleSequence:
         """Adds modules at the end."""
         if not isinstance(modules, Iterable):
             raise TypeError(f"{type(self).__name__}.extend should be called with an iterable, but got "
@@ -70,7 +70,7 @@ class _ModuleSequence(_List):
             self.append(module)
         return self
 
-    def insert(self, index: int, module: Module):
+    def insert(self, index: int, module: Module) -> _ModuleSequence:
         """Puts a module before position ``index``."""
         if not isinstance(module, Module):
             raise AssertionError(f"module should be of type: {Module}")
