@@ -219,3 +219,36 @@ def test_gradients_of_indexing_add_up():
         F.embedding(torch.tensor([-1]), x)
     with pytest.raises(RuntimeError, match="out of bounds"):
         x.gather(0, torch.tensor([[-1]]))
+
+
+@pytest.mark.parametrize("n", [10, 50_000])
+def test_gradients_are_copied_only_where_something_else_sees_them(n):
+    x, y = torch.ones(n, requires_grad=True), torch.ones(n)
+    copied = []
+    plain = torch.Tensor.clone
+    torch.Tensor.clone = lambda t: copied.append(t) or plain(t)
+    try:
+        (x.tanh() * y).sum().backward()
+        F.linear(torch.ones(4, n), x.reshape(1, n)).sum().backward()
+        assert not copied
+        x.grad = None
+        g = torch.ones(n)
+        (x + x.detach()).backward(g)
+        x.grad.zero_()
+        assert len(copied) == 1 and g.sum() == n
+        a, b = torch.ones(n, requires_grad=True), torch.ones(n, requires_grad=True)
+        ((a + b) * y).sum().backward()
+        a.grad.zero_()
+        assert b.grad.sum() == n and len(copied) == 3
+        seen = []
+        c = torch.ones(n, requires_grad=True)
+        c.register_hook(seen.append)
+        (c * y).sum().backward()
+        c.grad.zero_()
+        assert seen[0].sum() == n
+        d = torch.ones(2, n, requires_grad=True)
+        parts = d.unbind(0)
+        (parts[0] * y + parts[1]).sum().backward()
+        assert d.grad.sum() == 2 * n
+    finally:
+        torch.Tensor.clone = plain

@@ -15,7 +15,7 @@ from numpy import ndarray, ones
 
 from .. import casting
 from ..errors import warn
-from ..runtime.cpu_memory import empty
+from ..runtime.cpu_memory import Lease, empty
 from ..tensor import Meta, Tensor, _watchers, meta, wrap
 from .modes import GradMode, enable_grad, no_grad
 from .nodes import AccumulateGrad, Node, edge_of, set_history
@@ -330,10 +330,14 @@ def _sole_owner(g: Tensor, traced: Counter | None) -> bool:
         return a.storage.initial is None and traced[id(a.storage)] == 1
     if type(a) is not ndarray:
         return getrefcount(a) == 3 and getrefcount(a.storage) == 2
-    whole = a.base  # a reshaped result: the tensor before has gone
-    known = 3 if x is None or x.memory is not whole else 4
-    return getrefcount(a) == 3 and (whole is None or (
-        type(whole) is ndarray and whole.base is None and whole.size == a.size and getrefcount(whole) == known))
+    if getrefcount(a) != 3:
+        return False
+    whole = a.base
+    if type(whole) is ndarray:  # a reshaped result: the tensor before has gone
+        if whole.size != a.size or getrefcount(whole) != (3 if x is None or x.memory is not whole else 4):
+            return False
+        whole = whole.base
+    return whole is None or (type(whole) is Lease and getrefcount(whole) == 3)
 
 
 def _traced_memory() -> Counter | None:

@@ -102,7 +102,7 @@ def _allocate(size: int) -> ctypes.Array:
 _blocks = _Blocks()
 
 
-class _Lease(np.ndarray):
+class Lease(np.ndarray):
     """The base of every array in one block: its end gives the block back."""
 
     def __del__(self) -> None:
@@ -128,7 +128,7 @@ def empty(shape: Sequence[int], np_dtype: Any) -> np.ndarray:
     if nbytes < SMALL:
         return np.empty(shape, dt)
     raw = _blocks.take(_size_class(nbytes))
-    return np.ndarray(shape, dt, _Lease(len(raw), np.uint8, raw))
+    return np.ndarray(shape, dt, Lease(len(raw), np.uint8, raw))
 
 
 def memory_stats() -> dict[str, int]:
