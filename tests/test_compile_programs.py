@@ -4,6 +4,7 @@ from __future__ import annotations
 import copy
 import dataclasses
 import functools
+import pickle
 import types
 
 import numpy as np
@@ -501,6 +502,42 @@ def test_lazy_modules_get_their_shapes_at_the_first_call():
         n = copy.deepcopy(m)
         same(n(rnd(2, 4, 6, seed=i)), c(rnd(2, 4, 6, seed=i)))
     assert first.shape == (2, 2) and c.cache_info()["plans"] == 1 and c.cache_info()["hits"] == 3
+
+
+def test_attributes_of_a_compiled_module_are_the_originals():
+    m = _Average()
+    m.scale = 1.0
+    c = torch.compile(m)
+    c.scale, c.extra, c.weight = 2.0, nn.Linear(3, 3), nn.Parameter(torch.ones(3))
+    assert m.scale == 2.0 and c.extra is m.extra and "weight" in m._parameters and list(c._modules) == ["_orig_mod"]
+    c.eval()
+    assert not m.training and not c.training and not m.extra.training
+    assert list(c.state_dict()) == ["_orig_mod." + k for k in m.state_dict()]
+    del c.extra
+    assert not hasattr(m, "extra")
+    seen = []
+    c.register_forward_hook(lambda *_: seen.append(1))
+    c(rnd(2, 3))
+    assert seen == [1]
+    n = torch.compile(copy.deepcopy(m))
+    n.load_state_dict(c.state_dict())
+    c.train()
+    same(n.train()(rnd(2, 3)), copy.deepcopy(m)(rnd(2, 3)))
+
+
+def test_compiled_modules_are_copied_and_pickled():
+    torch.manual_seed(0)
+    c = torch.compile(nn.Sequential(nn.Linear(3, 3), nn.Tanh()))
+    c(rnd(2, 3))
+    for d in (copy.deepcopy(c), pickle.loads(pickle.dumps(c))):
+        same(c(rnd(2, 3)), d(rnd(2, 3)))
+        with torch.no_grad():
+            d[0].weight.zero_()
+        assert d.cache_info()["plans"] == 1 and c[0].weight.abs().sum() > 0
+        same(d(rnd(2, 3)), d._orig_mod(rnd(2, 3)))
+    average = torch.optim.swa_utils.AveragedModel(c)
+    average.update_parameters(c)
+    same(c(rnd(2, 3)), average(rnd(2, 3)))
 
 
 # ---- writes through masks

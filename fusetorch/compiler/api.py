@@ -184,6 +184,9 @@ class CompiledFunction:
             raise AttributeError(name)
         return getattr(self._fn, name)
 
+    def __reduce__(self) -> tuple:
+        return CompiledFunction, (self._fn, self._fullgraph, self._backend, self._options)  # copies make plans of their own
+
     def __repr__(self) -> str:
         return f"<fusetorch.compile of {self.__name__}: {self._made} plans>"
 

@@ -9,7 +9,7 @@ from .module import Module
 class OptimizedModule(Module):
     """A module around another one. Calls go through the compiler; everything else is the original module's.
 
-    As in PyTorch, its ``state_dict`` has the original's entries under ``_orig_mod.``.
+    As in PyTorch, its ``state_dict`` has the original's entries under ``_orig_mod.``, and attributes that are set become the original's.
 
     Example:
         >>> import fusetorch as torch
@@ -20,7 +20,8 @@ class OptimizedModule(Module):
 
     def __init__(self, module: Module, compiled: Any) -> None:
         super().__init__()
-        self._orig_mod = module
+        self.training = module.training
+        super().__setattr__("_orig_mod", module)
         object.__setattr__(self, "_compiled", compiled)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
@@ -36,6 +37,19 @@ class OptimizedModule(Module):
             if name == "_orig_mod":
                 raise
             return getattr(self._orig_mod, name)
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        own = self.__dict__.get("_modules", ())
+        if "_orig_mod" not in own or name in self.__dict__ or hasattr(type(self), name):
+            super().__setattr__(name, value)
+        else:
+            setattr(own["_orig_mod"], name, value)
+
+    def __delattr__(self, name: str) -> None:
+        if name in self.__dict__:
+            super().__delattr__(name)
+        else:
+            delattr(self._orig_mod, name)
 
     def __len__(self) -> int:
         return len(self._orig_mod)
