@@ -190,6 +190,18 @@ def test_feature_dropout_drops_whole_channels() -> None:
     assert (y.min(axis=(2, 3)) == y.max(axis=(2, 3))).all()
 
 
+def test_feature_dropout_of_other_ranks() -> None:
+    with pytest.raises(RuntimeError, match="dropout1d: Expected 2D or 3D input, but received a 4D input"):
+        F.dropout1d(torch.ones(1, 2, 3, 4))
+    with pytest.warns(UserWarning, match="dropout2d: Received a 3D input"):
+        F.dropout2d(torch.ones(2, 3, 4))
+    with pytest.warns(UserWarning, match="dropout3d: Received a 2-D input"):  # channels without a batch
+        r = F.dropout3d(torch.ones(200, 3))
+    assert set(r.sum(1).tolist()) == {0.0, 6.0}
+    with pytest.raises(ValueError, match="dropout probability has to be between 0 and 1, but got 2"):
+        F.alpha_dropout(torch.ones(3), 2)
+
+
 def test_alpha_dropout_keeps_mean_and_variance() -> None:
     torch.manual_seed(0)
     y = F.alpha_dropout(torch.randn(N), 0.3, training=True)

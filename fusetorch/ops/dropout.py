@@ -7,14 +7,14 @@ from __future__ import annotations
 import math
 from typing import Any
 
+from ..errors import warn
 from .opdef import composite, fn, not_implemented
 from .random import draw_on
 
 
-def _check_p(name: str, p: float) -> None:
+def _check_p(p: float) -> None:
     if not 0.0 <= p <= 1.0:
-        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}" if name == "dropout" else
-                         f"{name} probability has to be between 0 and 1, but got {p}")
+        raise ValueError(f"dropout probability has to be between 0 and 1, but got {p}")
 
 
 def _check_dtype(input: Any) -> None:
@@ -31,7 +31,7 @@ def _drop(input: Any, p: float, scale: float) -> Any:
 @composite(nn=True)
 def dropout(input, p=0.5, training=True, inplace=False):
     """While ``training``, zeroes each element with probability ``p`` and divides the others by 1 - ``p``."""
-    _check_p("dropout", p)
+    _check_p(p)
     if not training or p == 0.0 or not input.numel():
         return input
     if input.dtype.category < 2:
@@ -54,12 +54,26 @@ def _feature_mask(input: Any, p: float) -> Any:
     return fn.empty(shape, dtype=input.dtype, device=input.device).bernoulli_(1.0 - p)
 
 
-def _feature_dropout(name: str, rank: int, batched: tuple[int, ...], doc: str) -> None:
+def _check_rank(name: str, rank: int, n: int) -> None:
+    """PyTorch's opinion of inputs that have other than ``rank`` dimensions behind the channels."""
+    if rank == 1 and n not in (2, 3):
+        raise RuntimeError(f"{name}: Expected 2D or 3D input, but received a {n}D input. Channels come first, or after the batch, and one "
+                           "dimension follows them")
+    if rank == 2 and n == 3:
+        warn(f"{name}: Received a 3D input to dropout2d and assuming that channel-wise 1D dropout behavior is desired - input is "
+             "interpreted as shape (N, C, L), where C is the channel dim. Use dropout1d for that")
+    elif rank > 1 and n not in (rank + 1, rank + 2):
+        warn(f"{name}: Received a {n}-D input to {name}, which is deprecated and will result in an error in a future release. Use "
+             "feature_dropout to drop channels of other shapes")
+
+
+def _feature_dropout(name: str, rank: int, doc: str) -> None:
     def f(input, p=0.5, training=True, inplace=False):  # noqa: ANN001, ANN202
-        _check_p(name, p)
+        _check_p(p)
+        _check_rank(name, rank, input.ndim)
         if not training or p == 0.0:
             return input
-        single = rank and input.ndim == rank + 1 and rank != 2
+        single = rank in (1, 3) and input.ndim != rank + 2
         x = input.unsqueeze(0) if single else input
         if x.ndim < 2:
             raise RuntimeError(f"Feature dropout requires at least 2 dimensions in the input, got {x.ndim}")
@@ -69,10 +83,10 @@ def _feature_dropout(name: str, rank: int, batched: tuple[int, ...], doc: str) -
     composite(name=name, nn=True, function=name == "feature_dropout", method=False, layout="like")(f)
 
 
-_feature_dropout("dropout1d", 1, (2, 3), "Zeroes whole channels of (N, C, L) or (C, L) with probability ``p``.")
-_feature_dropout("dropout2d", 2, (3, 4), "Zeroes whole channels of (N, C, H, W) with probability ``p``.")
-_feature_dropout("dropout3d", 3, (4, 5), "Zeroes whole channels of (N, C, D, H, W) or (C, D, H, W) with probability ``p``.")
-_feature_dropout("feature_dropout", 0, (), "Zeroes whole channels of (N, C, ...) with probability ``p``.")
+_feature_dropout("dropout1d", 1, "Zeroes whole channels of (N, C, L) or (C, L) with probability ``p``.")
+_feature_dropout("dropout2d", 2, "Zeroes whole channels of (N, C, H, W) with probability ``p``.")
+_feature_dropout("dropout3d", 3, "Zeroes whole channels of (N, C, D, H, W) or (C, D, H, W) with probability ``p``.")
+_feature_dropout("feature_dropout", 0, "Zeroes whole channels of (N, C, ...) with probability ``p``.")
 
 _ALPHA = 1.7580993408473766
 
@@ -85,7 +99,7 @@ def _alpha(input: Any, p: float, kept: Any) -> Any:
 @composite(nn=True, method=False, layout="like")
 def alpha_dropout(input, p=0.5, training=False, inplace=False):
     """Dropout that keeps mean and variance of self-normalising networks: dropped elements become SELU's negative limit."""
-    _check_p("alpha_dropout", p)
+    _check_p(p)
     if not training or p == 0.0 or not input.numel():
         return input
     if p == 1.0:
@@ -98,7 +112,7 @@ def alpha_dropout(input, p=0.5, training=False, inplace=False):
 @composite(nn=True, method=False, layout="like")
 def feature_alpha_dropout(input, p=0.5, training=False, inplace=False):
     """``alpha_dropout`` of whole channels."""
-    _check_p("feature_alpha_dropout", p)
+    _check_p(p)
     if not training or p == 0.0 or not input.numel():
         return input
     return _written(input, input * 0.0 if p == 1.0 else _alpha(input, p, _feature_mask(input, p)), inplace)
