@@ -6,6 +6,7 @@ gradient that is itself recorded (``create_graph=True``) goes through the body t
 from __future__ import annotations
 
 from collections.abc import Sequence
+from sys import getrefcount
 from typing import Any
 
 import numpy as np
@@ -56,8 +57,8 @@ class ShortNode(Node):
 
     def release(self) -> None:
         """Drops what was saved."""
-        if callable(labels(self.op.name)):
-            self.name()  # which depends on the call
+        if getrefcount(self) > 3 and callable(labels(self.op.name)):  # somebody may ask for the name, which depends on the call
+            self.name()
         self.released = True
         self.saved, self.operands, self.vjp, self.call = [], (), None, ((), {})
 
@@ -65,7 +66,7 @@ class ShortNode(Node):
         """Such as ``LinearBackward0``."""
         if self.label is None:
             named = labels(self.op.name)
-            self.label = (named(*self.call) if callable(named) else named) or node_name(self.op.name)
+            self.label = (named if not callable(named) else None if self.released else named(*self.call)) or node_name(self.op.name)
         return self.label
 
 
