@@ -112,3 +112,29 @@ def test_compiled():
         x = torch.tensor([0.1, 0.2], requires_grad=True)
         g(x).backward()
         np.testing.assert_allclose(x.grad.numpy(), 2 * np.exp([0.1, 0.2]), rtol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (1,), (), (3,), (2, 1)])
+@pytest.mark.parametrize("before", [lambda w: w, torch.exp, torch.compile(torch.exp)])
+def test_gradients_fit_the_inputs(shape, before):
+    class Divide(torch.autograd.Function):
+        """Its gradient has the shape of the result, and another dtype."""
+
+        @staticmethod
+        def forward(ctx, x, w):
+            ctx.save_for_backward(x, w)
+            return x / w
+
+        @staticmethod
+        def backward(ctx, g):
+            x, w = ctx.saved_tensors
+            return None, (-g * x / w ** 2).double()
+
+    x = torch.arange(6.0).reshape(2, 3)
+    grads = []
+    for f in (Divide.apply, torch.div):
+        w = torch.full(shape, 0.5, requires_grad=True)
+        f(x, before(w)).sum().backward()
+        grads.append(w.grad)
+    assert grads[0].dtype is torch.float32
+    torch.testing.assert_close(*grads)

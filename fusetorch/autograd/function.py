@@ -78,6 +78,7 @@ class FunctionNode(Node):
         self.places = [i for i, x in enumerate(inputs) if isinstance(x, Tensor)]
         super().__init__(tuple([edge_of(inputs[i]) for i in self.places]))
         self.n_inputs = len(inputs)
+        self.likes = [(inputs[i].shape, inputs[i].dtype) for i in self.places]
         self.metas: list[tuple | None] = []
 
     def __getattr__(self, name: str) -> Any:
@@ -96,13 +97,14 @@ class FunctionNode(Node):
             raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected {self.n_inputs}, got "
                                f"{len(out)})")
         found = [out[i] for i in self.places]
-        for i, (g, e) in enumerate(zip(found, self.edges)):
-            if g is not None and not isinstance(g, Tensor):
-                raise TypeError(f"expected Variable or None (got {type(g).__name__})")
-            if g is None and e is not None:
+        for i, (g, (shape, dtype)) in enumerate(zip(found, self.likes)):
+            if g is None or self.edges[i] is None:
                 continue
-            if g is not None and isinstance(e, Tensor) and g.shape != e.shape:
-                found[i] = _fitted(self, i, g, e)
+            if not isinstance(g, Tensor):
+                raise RuntimeError(f"expected Variable or None (got {type(g).__name__})")
+            if g.shape != shape:
+                g = _fitted(self, i, g, shape)
+            found[i] = g if g.dtype is dtype or dtype.category < 2 else g.to(dtype)
         return found
 
     def release(self) -> None:
@@ -115,14 +117,14 @@ class FunctionNode(Node):
         return self.function.__name__ + "Backward"
 
 
-def _fitted(node: FunctionNode, i: int, g: Tensor, leaf: Tensor) -> Tensor:
+def _fitted(node: FunctionNode, i: int, g: Tensor, shape: Any) -> Tensor:
     """A gradient of another shape: summed where the input's shape broadcasts to it, else PyTorch's error."""
     from ..recorded import sum_to
     try:
-        return sum_to(g, tuple(leaf.shape))
+        return sum_to(g, tuple(shape))
     except RuntimeError:
         raise RuntimeError(f"Function {node.name()} returned an invalid gradient at index {i} - got {list(g.shape)} but expected shape "
-                           f"compatible with {list(leaf.shape)}") from None
+                           f"compatible with {list(shape)}") from None
 
 
 class Function:
