@@ -8,6 +8,7 @@ import collections
 import dataclasses
 import datetime
 import enum
+import functools
 import gc
 import sys
 import types
@@ -218,6 +219,58 @@ def test_arguments_are_not_kept_alive():
 
 
 # ---------------------------------------------------------------------------------------------------- state
+
+
+class _Patched:
+    scale = 2.0
+
+    def gain(self):
+        return 2.0
+
+    @staticmethod
+    def bias():
+        return 1.0
+
+    @property
+    def factor(self):
+        return 3.0
+
+
+def _patches():
+    package, inner = types.ModuleType("package"), types.ModuleType("package.inner")
+    package.inner, package.k, inner.k = inner, 1.0, 2.0
+    o, layer = _Patched(), nn.Linear(6, 6)
+
+    def plain(x):
+        return x * plain.k
+    plain.k = 1.0
+    yield plain, lambda v: setattr(plain, "k", v)
+    yield lambda x: x * package.k, lambda v: setattr(package, "k", v)
+    yield lambda x: x * package.inner.k, lambda v: setattr(inner, "k", v)
+    yield lambda x: x * o.gain(), lambda v: setattr(o, "gain", lambda: v)
+    yield lambda x: x * o.gain(), lambda v: setattr(_Patched, "gain", lambda self: v)
+    yield lambda x: x * o.bias(), lambda v: setattr(_Patched, "bias", staticmethod(lambda: v))
+    yield lambda x: x * o.factor, lambda v: setattr(_Patched, "factor", property(lambda self: v))
+    yield layer, lambda v: setattr(layer, "forward", lambda x: x * v)
+
+
+@pytest.mark.parametrize("n", range(8))
+def test_what_is_patched(n):
+    f, patch = list(_patches())[n]
+    c = torch.compile(f)
+    with torch.no_grad():
+        for i in range(6):
+            if i % 2:
+                patch(float(i))
+            same(f(rnd(2, 6)), c(rnd(2, 6)))
+    assert c.cache_info()["hits"] >= 2 and c.cache_info()["eager"] is None, c.cache_info()
+
+
+def test_partial_functions_as_arguments():
+    f = torch.compile(lambda x, g: g(x))
+    for i in range(6):
+        same(rnd(3) * (i // 3), f(rnd(3), functools.partial(torch.mul, other=i // 3)))
+    assert f.cache_info()["plans"] == 2
 
 
 def test_globals():

@@ -129,6 +129,9 @@ class StateGuard:
         elif type(x) is dict:
             for v in x.values():
                 self._argument(v)
+        elif type(x) is functools.partial:
+            for v in (x.func, x.args, x.keywords):
+                self._argument(v)
         elif is_record(x):
             self._class(type(x), None)
             for v in vars(x).values():
@@ -142,19 +145,25 @@ class StateGuard:
         if isinstance(value, SIMPLE):
             self.fast.append((d, key, value))
         elif isinstance(value, types.ModuleType):
-            if value in _TOLD:
-                for n in names:
-                    self._pure(value.__dict__.get(n))
-            elif value is datetime:
-                self._todo += CLOCKS
-            if _package(value) not in _SKIP_MODULES and not getattr(value, "__file__", "").endswith(".so"):
-                for n in names:
-                    v = value.__dict__.get(n, _MISSING)
-                    if v is not _MISSING and not isinstance(v, types.ModuleType):
-                        self._entry(value.__dict__, n, v)
+            self._names_of(value, names)
         else:
             self.same.append((d, key, value))
             self._todo.append(value)
+
+    def _names_of(self, m: types.ModuleType, names: tuple[str, ...]) -> None:
+        """What code that uses these names may read of a module, and of modules in it."""
+        if m in _TOLD:
+            for n in names:
+                self._pure(m.__dict__.get(n))
+        elif m is datetime:
+            self._todo += CLOCKS
+        key = id(m), names
+        if key in self._seen or _package(m) in _SKIP_MODULES or (getattr(m, "__file__", None) or "").endswith(".so"):
+            return
+        self._seen.add(key)
+        for n in names:
+            if n in m.__dict__:
+                self._entry(m.__dict__, n, m.__dict__[n], names)
 
     def _pure(self, x: Any) -> None:
         if x is os.environ or x is os.getenv:
@@ -263,8 +272,12 @@ class StateGuard:
             if (id(cell), None) in self._left_out:
                 continue
             self.cells.append((cell, value, isinstance(value, SIMPLE)))
-            self._todo.append(value)
+            if isinstance(value, types.ModuleType):
+                self._names_of(value, fn.__code__.co_names)
+            else:
+                self._todo.append(value)
         self._todo += (*(fn.__defaults__ or ()), *(fn.__kwdefaults__ or {}).values())
+        self._waiting += [(k, fn.__dict__, k, v) for k, v in fn.__dict__.items() if k != "__wrapped__"]
         self._code(fn.__code__, fn.__globals__)
 
     def _code(self, code: types.CodeType, g: dict) -> None:
@@ -287,18 +300,23 @@ class StateGuard:
             if _package(k) in _SKIP_MODULES or issubclass(k, enum.Enum):
                 continue
             for name, v in list(vars(k).items()):
+                whole = v
                 if isinstance(v, (staticmethod, classmethod)):
                     v = v.__func__
                 elif isinstance(v, property):
                     v = v.fget
                 if isinstance(v, types.FunctionType):
                     if name.startswith("__") and name.endswith("__"):
-                        if attributes is None or name not in ("__init__", "__new__", "__repr__", "__str__", "__del__"):
-                            self._todo.append(v)  # called without being named
+                        if attributes is not None and name in ("__init__", "__new__", "__repr__", "__str__", "__del__"):
+                            continue
+                        self._todo.append(v)  # called without being named
                     elif any(hasattr(b, name) for b in bases):
                         self._todo.append(v)  # overrides what fusetorch calls
                     else:
                         self._waiting.append((name, None, name, v))
+                        if attributes is not None and name not in attributes and whole is v:
+                            self._waiting.append((name, attributes, name, _MISSING))
+                    self.same.append((vars(k), name, whole))  # methods may be replaced
                 elif not name.startswith("__") and not isinstance(v, (types.GetSetDescriptorType, types.MemberDescriptorType)):
                     self._waiting.append((name, vars(k), name, v))
                     if attributes is not None and name not in attributes:
@@ -331,6 +349,8 @@ class StateGuard:
     def _module(self, m: Any, attributes: dict) -> None:
         # what fusetorch's own layers read is not looked up: all of it counts
         layer = any(_package(c) == "fusetorch" and c.__module__ not in _BARE_MODULES for c in type(m).__mro__)
+        if "forward" not in attributes:
+            self.same.append((attributes, "forward", _MISSING))
         for k, v in attributes.items():
             if k in ("_parameters", "_buffers", "_modules"):
                 self.modules.append((attributes, k, v))

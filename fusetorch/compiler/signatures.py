@@ -1,6 +1,7 @@
 """Signatures: what a compiled plan depends on in the arguments of a call, and in global modes, as a key."""
 from __future__ import annotations
 
+import functools
 import hashlib
 import types
 from collections.abc import Iterable, Iterator
@@ -70,6 +71,8 @@ def _other_summary(a: Any, leaves: list[Tensor], grad: bool) -> Any:
         return (range, a.start, a.stop, a.step)
     if isinstance(a, types.MethodType):
         return (types.MethodType, id(a.__self__), id(a.__func__))
+    if type(a) is functools.partial:
+        return (functools.partial, *[_summary(x, leaves, grad) for x in (a.func, a.args, a.keywords)])
     if is_record(a):
         return (type(a), *[(k, _summary(v, leaves, grad)) for k, v in vars(a).items()])
     if isinstance(a, Iterator):
@@ -112,6 +115,9 @@ def by_identity(x: Any) -> Iterator[Any]:
     elif isinstance(x, types.MethodType):
         yield x.__self__
         yield x.__func__
+    elif type(x) is functools.partial:
+        for v in (x.func, x.args, x.keywords):
+            yield from by_identity(v)
     elif is_record(x):
         yield type(x)
         for v in vars(x).values():
