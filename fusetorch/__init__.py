@@ -59,6 +59,7 @@ from .formats import (  # noqa: E402
     channels_last,
     channels_last_3d,
     contiguous_format,
+    jagged,
     layout,
     memory_format,
     preserve_format,
@@ -104,7 +105,7 @@ def compile(model=None, **options):  # noqa: ANN001, ANN003, ANN201 - see compil
 _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", "fft", "signal", "special", "distributions", "func",
          "backends", "jit", "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "overrides",
          "storage", "return_types", "cpu", "hub", "onnx", "mps", "xpu", "accelerator", "masked", "sparse", "fx", "library",
-         "_custom_ops", "_C", "_utils", "_higher_order_ops", "__config__", "futures",
+         "_custom_ops", "_C", "_utils", "nested", "_higher_order_ops", "__config__", "futures",
          "_dynamo", "_inductor", "ao", "quantization")
 
 #: Names that live in modules loaded when first asked for.
@@ -133,6 +134,7 @@ _LAZY_NAMES = {name: module for module, names in {
     "jit": "fork wait",
     "func": "vmap",
     "sparse": "sparse_coo_tensor spmm",
+    "sparse_compressed": "sparse_compressed_tensor sparse_csc_tensor sparse_csr_tensor",
     "amp.autocast_mode": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype is_autocast_available "
                          "is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache autocast_increment_nesting "
                          "autocast_decrement_nesting get_autocast_gpu_dtype get_autocast_cpu_dtype is_autocast_cpu_enabled "

@@ -269,6 +269,23 @@ def _to_sparse(self: Tensor, sparse_dim: int | None = None, *, layout: Any = Non
     return importlib.import_module("fusetorch.sparse").to_sparse(self, sparse_dim, layout=layout)
 
 
+def _in_layout(name: str) -> Callable[..., Tensor]:
+    def convert(self: Tensor, dense_dim: int | None = None) -> Tensor:
+        from .formats import sparse_coo, sparse_csc, sparse_csr
+        return _to_sparse(self, layout={"coo": sparse_coo, "csr": sparse_csr, "csc": sparse_csc}[name])
+    convert.__name__ = convert.__qualname__ = f"to_sparse_{name}"
+    convert.__doc__ = f"The entries that are not zero, in the layout ``torch.sparse_{name}``."
+    return convert
+
+
+def _no_entries(name: str, wanted: str) -> Callable[[Tensor], Any]:
+    def refuse(self: Tensor) -> Any:
+        raise RuntimeError(f"{name} expected sparse {wanted}tensor layout but got Strided")
+    refuse.__name__ = refuse.__qualname__ = name
+    refuse.__doc__ = "Offered by sparse tensors."
+    return refuse
+
+
 def _format(self: Tensor, spec: str) -> str:
     """A 0-d tensor is formatted as the number that it holds."""
     if self.ndim == 0 and type(self) is Tensor and not self.is_meta:
@@ -374,7 +391,10 @@ _SPECIAL: dict[str, Any] = {
     "__bool__": _bool, "__int__": _number(int), "__float__": _number(float), "__complex__": _number(complex),
     "__index__": _index, "__iter__": _iter,
     "__array__": _array, "__array_wrap__": _array_wrap, "__contains__": _contains, "__repr__": _repr, "__format__": _format,
-    "to_sparse": _to_sparse,
+    "to_sparse": _to_sparse, **{f"to_sparse_{name}": _in_layout(name) for name in ("coo", "csr", "csc")},
+    **{name: _no_entries(name, wanted) for name, wanted in {
+        "coalesce": "coordinate ", "is_coalesced": "coordinate ", "indices": "coordinate ", "values": "", "crow_indices": "row compressed ",
+        "col_indices": "row compressed ", "ccol_indices": "column compressed ", "row_indices": "column compressed "}.items()},
     "__deepcopy__": _deepcopy, "__reduce_ex__": _reduce, "T": property(_transposed), "mT": property(_matrix_transposed),
     "H": property(_adjoint), "mH": property(_matrix_adjoint), "real": property(fn.real, _set_part("real")),
     "imag": property(fn.imag, _set_part("imag")),

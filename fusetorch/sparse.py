@@ -6,7 +6,6 @@ raises NotImplementedError; ``to_dense()`` gives an ordinary tensor.
 """
 from __future__ import annotations
 
-import functools
 import math
 from collections.abc import Callable
 from typing import Any
@@ -119,10 +118,18 @@ class SparseTensor(Tensor):
         values = self._values() if dtype is None else self._values().to(dtype)
         return values.new_zeros(tuple(self.shape)).index_put(tuple(self._indices()), values, accumulate=True)
 
-    def to_sparse(self, *args: Any, **kwargs: Any) -> SparseTensor:
-        return self
+    def to_sparse(self, sparse_dim: int | None = None, *, layout: Any = None) -> SparseTensor:
+        return self if layout in (None, torch.sparse_coo) else to_sparse(self, layout=layout)
 
     to_sparse_coo = to_sparse
+
+    def to_sparse_csr(self, dense_dim: int | None = None) -> SparseTensor:
+        """The matrix with compressed rows."""
+        return to_sparse(self, layout=torch.sparse_csr)
+
+    def to_sparse_csc(self, dense_dim: int | None = None) -> SparseTensor:
+        """The matrix with compressed columns."""
+        return to_sparse(self, layout=torch.sparse_csc)
 
     def _with(self, values: Tensor) -> SparseTensor:
         return _make(self._indices(), values, self.shape, self.is_coalesced())
@@ -262,7 +269,8 @@ def to_sparse(input: Tensor, sparse_dim: int | None = None, *, layout: Any = Non
     """The entries of an ordinary tensor that are not zero."""
     n = input.dim() if sparse_dim is None else sparse_dim
     if layout not in (None, torch.sparse_coo):
-        raise NotImplementedError(f"to_sparse: the layout {layout} is not offered; torch.sparse_coo is")
+        from .sparse_compressed import to_compressed
+        return to_compressed(input, layout)
     there = input.detach() != 0
     while there.dim() > n:
         there = there.any(-1)
@@ -359,8 +367,7 @@ _OFFERED: dict[str, Callable] = {
     "clone": SparseTensor.clone, "detach": SparseTensor.detach, "requires_grad_": SparseTensor.requires_grad_,
     "is_tensor": lambda a: True, "is_floating_point": lambda a: a.dtype.is_floating_point,
     "type": lambda a, dtype=None: a.to(dtype) if dtype is not None else "torch.sparse." + a._values().type().rpartition(".")[2],
-    **{name: functools.partial(SparseTensor.to, dtype=getattr(torch, name)) for name in (
-        "float", "double", "half", "bfloat16", "long", "int")},
+    **{d: lambda a, d=d: a.to(dtype=getattr(torch, d)) for d in ("float", "double", "half", "bfloat16", "long", "int")},
 }
 _ZERO_STAYS_ZERO = frozenset("abs sqrt sin tan tanh asin atan sinh relu sign floor ceil trunc round square expm1 log1p erf pow".split())
 
@@ -377,3 +384,10 @@ def _legacy(d: Any) -> type:
 
 FloatTensor, DoubleTensor, HalfTensor = _legacy(torch.float32), _legacy(torch.float64), _legacy(torch.float16)
 LongTensor, IntTensor, ByteTensor = _legacy(torch.int64), _legacy(torch.int32), _legacy(torch.uint8)
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("sampled_addmm", "spdiags"):
+        from . import sparse_compressed
+        return getattr(sparse_compressed, name)
+    raise AttributeError(f"module 'fusetorch.sparse' has no attribute {name!r}: fusetorch does not have torch.sparse.{name}")

@@ -43,7 +43,7 @@ SPACES: list[tuple[str, Any]] = [
 #: Modules of classes and functions that are written with operations.
 LIBRARIES = ["nn", "nn.init", "nn.utils", "nn.utils.rnn", "nn.utils.parametrize", "nn.utils.parametrizations",
              "optim", "optim.lr_scheduler", "optim.swa_utils", "autograd", "autograd.functional", "amp",
-             "distributions", "utils.data", "utils.checkpoint", "func", "cuda"]
+             "distributions", "utils.data", "utils.checkpoint", "func", "cuda", "sparse", "nested", "fx", "distributed"]
 
 
 def names() -> dict[str, list[str]]:

@@ -166,3 +166,69 @@ def test_subclasses_see_functions_that_nobody_has_used_before():
     t = torch.ones(2).as_subclass(Watched)
     torch.special.erfcx(torch.erfc(t)).logit()
     assert seen == ["erfc", "erfcx" if "erfcx" in seen else "special_erfcx", "logit"]
+
+
+def compressed() -> torch.Tensor:
+    return torch.sparse_csr_tensor(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), torch.tensor([1.0, 2.0, 3.0]), (2, 3))
+
+
+def test_compressed_rows_and_columns() -> None:
+    a = compressed()
+    dense = torch.tensor([[1.0, 0.0, 2.0], [0.0, 3.0, 0.0]])
+    assert torch.equal(a.to_dense(), dense) and (a.layout, a.is_sparse, a.is_sparse_csr) == (torch.sparse_csr, False, True)
+    assert repr(a) == ("tensor(crow_indices=tensor([0, 2, 3]),\n       col_indices=tensor([0, 2, 1]),\n"
+                       "       values=tensor([1., 2., 3.]), size=(2, 3), nnz=3,\n       layout=torch.sparse_csr)")
+    assert a.crow_indices().tolist() == [0, 2, 3] and a.col_indices().tolist() == [0, 2, 1] and a.values().tolist() == [1, 2, 3]
+    for again in (dense.to_sparse_csr(), dense.to_sparse(layout=torch.sparse_csr), dense.to_sparse().to_sparse_csr(),
+                  a.to_sparse_csc().to_sparse_csr(), a.to_sparse().to_sparse_csr(), a.t().t()):
+        assert again.layout is torch.sparse_csr and again.crow_indices().tolist() == [0, 2, 3] and torch.equal(again.to_dense(), dense)
+    c = dense.to_sparse_csc()
+    assert c.ccol_indices().tolist() == [0, 1, 2, 3] and c.row_indices().tolist() == [0, 1, 0] and c.values().tolist() == [1, 3, 2]
+    assert a.t().layout is torch.sparse_csc and torch.equal(a.t().to_dense(), dense.t())
+    assert torch.equal(c.to_sparse().to_dense(), dense) and dense.to_sparse_coo().layout is torch.sparse_coo
+    assert torch.sparse_csr_tensor([0, 1, 2], [0, 1], [1, 2.0]).shape == (2, 2)
+    assert torch.sparse_compressed_tensor([0, 1, 2], [0, 1], [1, 2.0], layout=torch.sparse_csc).layout is torch.sparse_csc
+
+
+def test_compressed_products_and_sums() -> None:
+    a, d = compressed(), torch.randn(3, 2)
+    dense = a.to_dense()
+    for got in (a @ d, torch.mm(a, d), a.matmul(d), torch.sparse.mm(a, d), torch.addmm(torch.zeros(2, 2), a, d)):
+        torch.testing.assert_close(got, dense @ d)
+    torch.testing.assert_close(a @ d[:, 0], dense @ d[:, 0])
+    both = a @ d.to_sparse_csr()
+    assert both.layout is torch.sparse_csr
+    torch.testing.assert_close(both.to_dense(), dense @ d)
+    for made, want in ((a + a, dense * 2), (a * 3, dense * 3), (-a, -dense), (a.abs(), dense.abs()), (torch.relu(-a), dense * 0),
+                       (a.double(), dense.double()), (a.clone().detach(), dense)):
+        assert made.layout is torch.sparse_csr and torch.equal(made.to_dense(), want)
+    assert a.sum() == 6 and torch.equal(copy.deepcopy(a).to_dense(), dense)
+    x, y = torch.randn(2, 4), torch.randn(4, 3)
+    got = torch.sparse.sampled_addmm(a, x, y, beta=2, alpha=0.5)
+    torch.testing.assert_close(got.to_dense(), 2 * dense + 0.5 * (x @ y) * (dense != 0))
+    diagonals = torch.sparse.spdiags(torch.arange(9).reshape(3, 3), torch.tensor([0, -1, 1]), (3, 3))
+    assert diagonals.to_dense().tolist() == [[0, 7, 0], [3, 1, 8], [0, 4, 2]]
+
+
+def test_gradients_of_compressed_values() -> None:
+    v = torch.tensor([1.0, 2.0, 3.0], requires_grad=True)
+    x = torch.arange(6.0).view(3, 2).requires_grad_()
+    (torch.sparse_csr_tensor(torch.tensor([0, 2, 3]), torch.tensor([0, 2, 1]), v, (2, 3)) @ x).sum().backward()
+    assert v.grad.tolist() == [1, 9, 5] and x.grad.tolist() == [[1, 1], [3, 3], [2, 2]]
+
+
+def test_refusals_of_layouts() -> None:
+    a, d = compressed(), torch.ones(2, 2)
+    with pytest.raises(RuntimeError, match="ccol_indices expected sparse column compressed tensor layout but got SparseCsr"):
+        a.ccol_indices()
+    with pytest.raises(RuntimeError, match="indices expected sparse coordinate tensor layout but got SparseCsr"):
+        a.indices()
+    for name in ("coalesce", "is_coalesced", "indices", "values", "crow_indices"):
+        with pytest.raises(RuntimeError, match=f"{name} expected sparse .*layout but got Strided"):
+            getattr(d, name)()
+    with pytest.raises(RuntimeError, match="do not describe a matrix"):
+        torch.sparse_csr_tensor([0, 2, 1], [0, 1], [1.0, 2.0], check_invariants=True)
+    with pytest.raises(NotImplementedError, match="sparse_bsr"):
+        torch.sparse_compressed_tensor([0, 1], [0], [1.0], layout=torch.sparse_bsr)
+    with pytest.raises(NotImplementedError, match="dimensions"):
+        torch.ones(2, 2, 2).to_sparse_csr()
