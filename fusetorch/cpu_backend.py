@@ -153,7 +153,8 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
     if not spec.complex and all([r.flags.c_contiguous for r in results]):
-        _remember(spec.launchers, key, (_launcher(spec, everything, len(arrays), shape, axes), _made(results)))
+        again = key in spec.launchers  # what comes once needs no launcher
+        _remember(spec.launchers, key, (_launcher(spec, everything, len(arrays), shape, axes), _made(results)) if again else None)
     if spec.complex:
         form = spec.parts
         spec, scalars = form.spec, form.numbers(scalars)
@@ -177,8 +178,8 @@ def _launcher(spec: LoopSpec, everything: list[np.ndarray], inputs: int, shape: 
 
 
 def _remember(plans: dict, key: Any, plan: Any) -> None:
-    if len(plans) >= 256:
-        plans.clear()
+    if len(plans) >= 1024:
+        plans.pop(next(iter(plans)), None)
     plans[key] = plan
 
 
@@ -215,7 +216,9 @@ def _into(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], 
         return list(outs)
     everything = [*arrays, *outs]
     if not spec.complex and _apart(arrays, outs):
-        _remember(spec.launchers, _place(arrays, outs), _launcher(spec, everything, len(arrays), shape, None))
+        place = _place(arrays, outs)
+        again = place in spec.launchers
+        _remember(spec.launchers, place, _launcher(spec, everything, len(arrays), shape, None) if again else None)
     run, sizes, strides = native_plan(spec, everything, len(arrays), shape, None)
     run(everything, sizes, strides, scalars)
     return list(outs)

@@ -24,8 +24,9 @@ def test_a_launcher_takes_its_operands_only():
         pass
 
     x = values(20, 50)
-    F.gelu(x)
-    spec = next(s for s in F.gelu.op.specs.values() if (None, (x._a.shape, x._a.strides)) in s.launchers)
+    for _ in range(3):
+        F.gelu(x)
+    spec = next(s for s in F.gelu.op.specs.values() if s.launchers.get((None, (x._a.shape, x._a.strides))) is not None)
     launch = spec.launchers[None, (x._a.shape, x._a.strides)][0]
     out = np.empty_like(x._a)
     launch(x._a, out)
@@ -37,10 +38,11 @@ def test_a_launcher_takes_its_operands_only():
 
 def test_numbers_of_a_launcher_are_checked():
     x = values(30, 50)
-    F.softplus(x, beta=2.0)
-    specs = [s for s in F.softplus.op.specs.values() if s.scalars and s.launchers]
+    for _ in range(3):
+        F.softplus(x, beta=2.0)
+    specs = [s for s in F.softplus.op.specs.values() if s.scalars and any(s.launchers.values())]
     assert specs, "softplus is launched with run-time scalars"
-    launch = next(iter(specs[0].launchers.values()))[0]
+    launch = next(found for found in specs[0].launchers.values() if found is not None)[0]
     out = np.empty_like(x._a)
     with pytest.raises(TypeError):
         launch(x._a, out, *["two"] * len(specs[0].scalars))
@@ -55,7 +57,7 @@ def test_launched_loops_see_layouts(dtype, layout):
     x = values(24, 30, dtype=dtype)
     x = {"plain": lambda: x, "transposed": x.t, "broadcast": lambda: x[:1].expand(24, 30), "sliced": lambda: x[::2, 1:]}[layout]()
     for f in (F.gelu, lambda t: F.softmax(t, 0), lambda t: t.var(1), lambda t: F.layer_norm(t, t.shape[1:]), lambda t: t.clone().mul_(t)):
-        for _ in range(2):  # the second call is launched
+        for _ in range(3):  # the third call is launched
             got = f(x)
         want = f(x.double().contiguous())
         np.testing.assert_allclose(got.double().numpy(), want.numpy(), rtol=2e-2 if dtype.itemsize == 2 else 1e-4,
@@ -83,7 +85,7 @@ def test_overlapping_memory_is_read_before_it_is_written():
     for n in (5, 1000):
         a = np.arange(n + 1, dtype=np.float32)
         x = torch.from_numpy(a.copy())
-        for _ in range(2):
+        for _ in range(3):
             x = torch.from_numpy(a.copy())
             x[1:].add_(x[:-1])
         np.testing.assert_array_equal(x.numpy(), np.concatenate([a[:1], a[1:] + a[:-1]]))

@@ -13,8 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from math import prod
+from typing import Any
 
 from ..dtypes import dtype
 from ..ops.expr import Expr, serialize, substitute, walk
@@ -64,7 +65,7 @@ class LoopKernel:
         ins = ",".join(f"{a.dtype.code}{a.pattern}" for a in self.inputs)
         outs = ",".join(f"{s.access.dtype.code}{s.access.pattern}{'F' if s.full else 'O'}" for s in self.stores)
         scal = ",".join(d.code for d in self.scalars)
-        return f"{head}|{ins}|{outs}|{','.join(self.iotas)}|{scal}|{serialize(s.value for s in self.stores)}"
+        return f"{head}|{ins}|{outs}|{','.join(self.iotas)}|{scal}|{_text(tuple([s.value for s in self.stores]))}"
 
     @cached_property
     def n_strides(self) -> int:
@@ -126,14 +127,15 @@ def schedule(shape: Sequence[int], reduced: Sequence[int], inputs: Sequence[Oper
     lead = table[len(inputs):n_real] + table[:len(inputs)]
     outer = _merge(order(outer_dims, lead), shape, table)
     inner_lead = ([o.strides for o, f in zip(outputs, full) if f] or []) + table[:len(inputs)]
-    if any(e.op == "reduce" and e.attr.startswith("arg") for e in walk(values)):
+    reduces, places = _reduces(tuple(values))
+    if places:
         # positions among the reduced dimensions are row-major: the dimensions keep their order
         inner = _merge([d for d in inner_dims if shape[d] != 1], shape, table)
     else:
         inner = _merge(order(inner_dims, inner_lead), shape, table)
     if not outer:
         outer = [(1, [0] * len(table))]
-    if not inner and (inner_dims or any(e.op == "reduce" for e in walk(values))):
+    if not inner and (inner_dims or reduces):
         inner = [(1, [0] * len(table))]
     axes = outer + inner
     sizes = tuple(n for n, _ in axes)
@@ -166,12 +168,10 @@ def _merge(dims: list[int], shape: Sequence[int], table: Sequence[Sequence[int]]
 def _bind_iotas(shape: Sequence[int], inner_dims: Sequence[int],
                 values: Sequence[Expr]) -> tuple[Sequence[Expr], list[tuple[int, ...]]]:
     """Replaces symbolic iotas by numbered ones and gives the strides each has in the index space."""
-    found = [e for e in walk(values) if e.op == "iota"]
-    if not found:
-        return values, []
-    strides, mapping = [], {}
-    for k, e in enumerate(found):
-        which, row, step = e.attr, [0] * len(shape), 1
+    numbered, found = _iotas(tuple(values))
+    strides = []
+    for which in found:
+        row, step = [0] * len(shape), 1
         if isinstance(which, tuple) and which[0] == "strides":
             row = list(which[1])
         elif isinstance(which, tuple):
@@ -181,5 +181,26 @@ def _bind_iotas(shape: Sequence[int], inner_dims: Sequence[int],
                 row[d] = step
                 step *= shape[d]
         strides.append(tuple(row))
-        mapping[e] = Expr("iota", (), k, e.dtype)
-    return substitute(values, mapping), strides
+    return numbered, strides
+
+
+# what depends on the expressions alone is remembered: a new shape of a known operation should cost little
+
+@lru_cache(8192)
+def _iotas(values: tuple[Expr, ...]) -> tuple[Sequence[Expr], list[Any]]:
+    """The values with their symbolic iotas numbered, and what each of those is."""
+    found = [e for e in walk(values) if e.op == "iota"]
+    mapping = {e: Expr("iota", (), k, e.dtype) for k, e in enumerate(found)}
+    return tuple(substitute(values, mapping)) if found else values, [e.attr for e in found]
+
+
+@lru_cache(8192)
+def _reduces(values: tuple[Expr, ...]) -> tuple[bool, bool]:
+    """Whether there is a reduction, and one that gives positions."""
+    found = [e.attr for e in walk(values) if e.op == "reduce"]
+    return bool(found), any([kind.startswith("arg") for kind in found])
+
+
+@lru_cache(8192)
+def _text(values: tuple[Expr, ...]) -> str:
+    return serialize(values)

@@ -56,8 +56,8 @@ class NativeLoop:
         key = (tuple(sizes), tuple(strides), cpu_pool.get_num_threads())
         bound = self._bound.get(key)
         if bound is None:
-            if len(self._bound) >= 64:
-                self._bound.clear()
+            if len(self._bound) >= 1024:
+                del self._bound[next(iter(self._bound))]
             bound = self._bound[key] = self.bind(*key)
         bound([address(b) for b in buffers], scalars)
 
