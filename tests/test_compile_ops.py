@@ -5,7 +5,7 @@ import warnings
 
 import numpy as np
 import pytest
-from compiler_support import same
+from compiler_support import rnd, same
 
 import fusetorch as torch
 from fusetorch.errors import DataDependentError
@@ -109,6 +109,14 @@ def test_masked_scatter_and_histograms_need_no_values():
         torch.histc(torch.tensor([1.0, float("inf")]))
     with pytest.raises(RuntimeError, match="too few"):
         x[0].masked_scatter(x[0] < 9, x[1][0])
+
+
+def test_spaces_end_where_they_are_told_to():
+    ends = [(torch.tensor(a, dtype=torch.float64), torch.tensor(b, dtype=torch.float64)) for a, b in
+            np.random.default_rng(0).standard_normal((40, 2))]
+    c = replayed(lambda a, b: torch.linspace(a, b, 8, dtype=torch.float64), *ends)
+    assert all(c(a, b)[-1] == b and c(a, b)[0] == a for a, b in ends)
+    replayed(lambda x: torch.histogramdd(x.view(-1, 1), 1)[0], *[(rnd(30, seed=i, dtype=torch.float64),) for i in range(10)])
 
 
 def test_ends_counts_and_borders_that_are_not_known_while_tracing():

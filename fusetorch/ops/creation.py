@@ -370,7 +370,8 @@ def _spaced_between(start: Any, end: Any, steps: int) -> Tensor:
     """Numbers from ``start`` to ``end``, whose values are not known yet."""
     first, last = [x.detach().double() if isinstance(x, Tensor) else float(x) for x in (start, end)]
     at = fn.arange(steps, dtype=float64, device=start.device if isinstance(start, Tensor) else end.device)
-    return first + at * (last - first) / max(steps - 1, 1)
+    between = at * ((last - first) / max(steps - 1, 1)) + first
+    return fn.where(at == steps - 1, last, between) if steps > 1 else between  # the end itself, whatever was rounded on the way
 
 
 def _spaced_dtype(*ends: Any) -> dtype:
