@@ -85,7 +85,11 @@ def _small(spec: LoopSpec, arrays: Sequence[Any], scalars: Sequence[Any]) -> lis
             if type(a) is not ndarray or a.shape != shape or not a.flags.c_contiguous:
                 return None
     if not cpu_backend.by_numpy(spec, first.size):
-        return None if spec.complex or spec.single else cpu_backend.native(spec, arrays, scalars, shape, None, None)
+        if spec.complex or spec.single:
+            return None
+        if first.flags.c_contiguous:
+            return cpu_backend.flat(spec, arrays, scalars)
+        return cpu_backend.native(spec, arrays, scalars, shape, None, None)
     results = spec.numpy(shape, None, *arrays, *scalars)
     for r in results:
         if r.shape != shape:
@@ -230,7 +234,7 @@ def unary(op: OpDef, t: Any, out: Tensor | None = None) -> Any:
             elif spec.complex or spec.single:
                 return elementwise(op, (t,), (), out)
             else:
-                made = cpu_backend.native(spec, (a,), (), a.shape, None, None)
+                made = cpu_backend.flat(spec, (a,), ()) if a.flags.c_contiguous else cpu_backend.native(spec, (a,), (), a.shape, None, None)
             r = wrap(made[0])
             if t._req and GradMode.enabled:
                 if op.vjp_fn is not None:
@@ -270,7 +274,7 @@ def _record(op: OpDef, tensors: Sequence[Tensor], operands: Sequence[Any], attrs
 def write_out(name: str, result: Any, out: Any, rule: bool | str = False, inputs: Sequence[Any] = ()) -> Any:
     """Puts ``result`` into the tensor(s) given as ``out=``, resizing them if need be, as PyTorch does.
 
-    ``rule``: with ``"exact"`` they must have the result's dtype, else any that the result's may be cast to; with ``"made"`` (by what makes
+    ``rule``: with ``"exact"`` and ``"apart"`` they must have the result's dtype, else any that the result's may be cast to; with ``"made"`` (by what makes
     new tensors) they are resized without a warning.
     ``RuntimeError`` where they overlap ``inputs`` in part.
     """
@@ -285,7 +289,7 @@ def write_out(name: str, result: Any, out: Any, rule: bool | str = False, inputs
     if GradMode.enabled and (out._req or result._req):
         raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
                            "arguments requires grad.")
-    if rule == "exact" and result.dtype is not out.dtype:
+    if rule in ("exact", "apart") and result.dtype is not out.dtype:
         raise RuntimeError(f"{name}: Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
     if not can_cast(result.dtype, out.dtype):
         raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {out.dtype}")
@@ -293,7 +297,7 @@ def write_out(name: str, result: Any, out: Any, rule: bool | str = False, inputs
         raise RuntimeError(f"{name}: Expected out tensor to be on {result.device}, but got {out.device} instead")
     check_inplace(out, name)
     if inputs and active_tracer() is None:
-        check_overlap(name, out, inputs)
+        check_overlap(name, out, inputs, rule == "apart")
     if out._a.shape != result._a.shape:
         if out.numel() and rule != "made":
             warnings.warn(f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match the "

@@ -104,7 +104,8 @@ def _composite(op: OpDef) -> Callable[..., Any]:
             elif given is not out.dtype:
                 raise RuntimeError(f"{op.name}(): dtype {given} does not match dtype of out parameter ({out.dtype})")
         made = op.out == "dtype" and not isinstance(args[0] if args else kwargs.get("input"), Tensor)
-        return dispatch.write_out(op.name, plain(*args, **kwargs), out, "made" if made else op.out)
+        inputs = (*args, *kwargs.values()) if op.out == "apart" else ()
+        return dispatch.write_out(op.name, plain(*args, **kwargs), out, "made" if made else op.out, inputs)
 
     whole = into if op.out else plain
 

@@ -118,3 +118,20 @@ def test_bad_arguments() -> None:
         f.cross_entropy(ft.ones(2, 3), ft.ones(2, 3), ignore_index=1)
     with pytest.raises(TypeError, match="delta must be"):
         ft.nn.HuberLoss(delta=1j)
+
+
+def test_slices_without_elements() -> None:
+    for f in (ft.unique, ft.unique_consecutive):
+        values, inverse, counts = f(ft.zeros(0, 3), dim=0, return_inverse=True, return_counts=True)
+        assert values.shape == (0, 3) and inverse.shape == counts.shape == (0,)
+        for x, message in ((ft.zeros(2, 0), "aren't selected"), (ft.zeros(0, 0), "more than one")):
+            with pytest.raises(RuntimeError, match=message):
+                f(x, dim=0)
+
+
+def test_complex_logcumsumexp() -> None:
+    x = ft.randn(5, dtype=ft.complex128, requires_grad=True)
+    y = x.logcumsumexp(0)
+    assert ft.allclose(y.exp(), x.exp().cumsum(0))
+    (a,), (b,) = (ft.autograd.grad(t.abs().sum(), x) for t in (y.exp(), x.exp().cumsum(0)))
+    assert ft.allclose(a, b)

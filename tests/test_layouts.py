@@ -126,3 +126,10 @@ def test_moves_keep_the_order() -> None:
         x = images()
         assert last(x.cuda()) and last(x.cuda().cpu()) and last(x.to("meta"))
         assert ft.equal(x.cuda().cpu(), x)
+        assert last(x.contiguous().cuda(memory_format=ft.channels_last)) and x.cuda().cpu(ft.contiguous_format).is_contiguous()
+
+
+def test_repeated_scalars_have_memory_of_their_own() -> None:
+    x = ft.tensor(3.0).repeat_interleave(2)
+    x[0] = 1.0
+    assert x.tolist() == [1, 3]

@@ -20,6 +20,15 @@ def test_partial_overlap_is_refused() -> None:
     np.testing.assert_array_equal(memory.numpy(), np.arange(7.0))
 
 
+def test_indexing_shares_no_memory() -> None:
+    x = ft.arange(4.0)
+    for call in (lambda: ft.index_select(x, 0, ft.tensor([1, 0, 2, 3]), out=x), lambda: ft.take(x, ft.tensor([1, 0]), out=x[2:]),
+                 lambda: ft.gather(x, 0, ft.tensor([0]), out=x[3:]), lambda: ft.masked_select(x, x > 0, out=x[:3])):
+        with pytest.raises(RuntimeError, match="refer to a single memory location"):
+            call()
+    assert x.tolist() == [0, 1, 2, 3]
+
+
 def test_whole_overlap_and_gaps_are_fine() -> None:
     x = ft.arange(6.0)
     assert ft.add(x, 1, out=x) is x

@@ -213,7 +213,7 @@ def _pair(name: str, a: Any, b: Any) -> None:
         raise RuntimeError(f"Expected object of scalar type {a.dtype} but got scalar type {b.dtype} for second argument of {name}()")
 
 
-@elementwise(numbers="none", method=False, oracle=lambda a, b: a + 1j * b)
+@elementwise(numbers="none", out="exact", method=False, oracle=lambda a, b: a + 1j * b)
 def complex(real, imag):
     """Complex numbers with the given parts (both float32, or both float64)."""
     return P.complex(real, imag)

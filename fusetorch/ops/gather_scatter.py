@@ -213,7 +213,7 @@ def _raised(*tensors: Any) -> list[Any]:
     return [t.reshape(1) if t.ndim == 0 else t for t in tensors]
 
 
-@composite(out="exact")
+@composite(out="apart")
 def gather(input, dim, index, *, sparse_grad=False):
     """``out[i][j] = input[index[i][j]][j]`` (for ``dim`` 0): elements picked along ``dim``; the shape is that of ``index``."""
     d = _check_index("gather", input, dim, index)
@@ -315,7 +315,7 @@ def scatter_reduce_(input, dim, index, src, reduce, *, include_self=True):
                    lambda before: scatter_reduce.body(before, dim, index, src, reduce, include_self=include_self))
 
 
-@composite(out="exact")
+@composite(out="apart")
 def take_along_dim(input, indices, dim=None):
     """``gather`` with the shapes broadcast outside ``dim``; the flattened tensor if ``dim`` is ``None``."""
     if indices.dtype is not int64:

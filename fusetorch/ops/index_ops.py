@@ -87,7 +87,7 @@ def argwhere(input):
     return nonzero.body(input)
 
 
-@composite(out="exact")
+@composite(out="apart")
 def masked_select(input, mask):
     """The elements where ``mask``, in order, as a vector."""
     if mask.dtype is not bool_:
@@ -110,8 +110,8 @@ def masked_scatter(input, mask, source):
                            f"({have} < {n})")
     if not have:
         return input.expand(shape).clone()
-    place = (mask.reshape(-1).cumsum(0) - 1).clamp(0, have - 1)     # which element of the source comes where
-    return fn.where(mask, source.reshape(-1).index_select(0, place).reshape(shape), input)
+    which = (mask.reshape(-1).cumsum(0) - 1).clamp(0, have - 1)     # element of the source that comes here
+    return fn.where(mask, source.reshape(-1).index_select(0, which).reshape(shape), input)
 
 
 @composite(function=False)
@@ -174,7 +174,7 @@ def _same_kind(input: Any, source: Any, name: str) -> None:
                            f"{source.dtype}")
 
 
-@composite(out="exact")
+@composite(out="apart")
 def index_select(input, dim, index):
     """The slices ``index`` (a vector) of ``dim``, as a copy."""
     d, index = _index_dim(input, dim, index, "index_select")
@@ -195,9 +195,9 @@ def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
         if source.ndim == 0 and input.ndim == 1 and index.numel() == 1:
             source = source.reshape(1)
         if source._a.shape != want:
-            raise (RuntimeError if accumulate else IndexError)(f"{name}(): Number of indices ({index.numel()}) should "
-                                                               f"be equal to source.size(dim), and the other sizes equal to "
-                        f"those of self: got self {list(input.shape)}, source {list(source.shape)}, dim = {d}")
+            kind = RuntimeError if accumulate else IndexError
+            raise kind(f"{name}(): Number of indices ({index.numel()}) should be equal to source.size(dim), and the other sizes equal to "
+                       f"those of self: got self {list(input.shape)}, source {list(source.shape)}, dim = {d}")
         return d, index, source * alpha if alpha != 1 else source
 
     def out_of_place(input, dim, index, source, *, alpha=1):  # noqa: ANN001, ANN202
@@ -207,7 +207,7 @@ def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
 
     def in_place(input, dim, index, source, *, alpha=1):  # noqa: ANN001, ANN202
         d, index, source = operands(input, dim, index, source, alpha)
-        write(put_at, input if input.ndim else input.view(1), (source, [index]), (d_tuple(d), accumulate), name + "_")
+        write(put_at, input if input.ndim else input.view(1), (source, [index]), ((d,), accumulate), name + "_")
         return input
 
     out_of_place.__doc__, in_place.__doc__ = doc, doc[:-1] + ", in place."
@@ -223,11 +223,6 @@ def _slice_writer(name: str, accumulate: bool, doc: str) -> None:
     else:
         composite(name=name, out="exact")(out_of_place)
         composite(name=name + "_", function=False)(in_place)
-
-
-def d_tuple(d: int) -> tuple[int]:
-    """One dimension as the ``dims`` of ``put_at``."""
-    return (d,)
 
 
 _slice_writer("index_add", True, "``input`` with ``alpha * source`` added to the slices ``index`` of ``dim``.")
@@ -256,11 +251,11 @@ def index_fill(input, dim, index, value):
 def index_fill_(input, dim, index, value):
     """``index_fill`` in place."""
     d, index = _index_dim(input, dim, index, "index_fill_")
-    write(put_at, input if input.ndim else input.view(1), (_fill_value(input, value), [index]), (d_tuple(d), False), "index_fill_")
+    write(put_at, input if input.ndim else input.view(1), (_fill_value(input, value), [index]), ((d,), False), "index_fill_")
     return input
 
 
-@composite(out="exact")
+@composite(out="apart")
 def take(input, index):
     """The elements of the flattened ``input`` at the positions ``index`` (int64), in the shape of ``index``."""
     if index.dtype is not int64:

@@ -17,9 +17,7 @@ from .reshaping import variadic
 
 def _tensors(name: str, tensors: Any) -> list[Tensor]:
     if isinstance(tensors, Tensor):
-        if tensors.ndim == 0:
-            raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor")
-        return list(tensors.unbind(0))
+        raise TypeError(f"{name}(): argument 'tensors' (position 1) must be tuple of Tensors, not Tensor; tensor.unbind() gives one")
     out = list(tensors)
     for k, t in enumerate(out):
         if not isinstance(t, Tensor):

@@ -133,7 +133,7 @@ def linalg_vecdot(x, y, *, dim=-1):
     return (x.conj() * y).sum(dim, dtype=x.dtype)
 
 
-@composite(refuses="bool", name="linalg_cross", function=False, method=False, aliases=("linalg.cross",), out="exact")
+@composite(refuses="bool", name="linalg_cross", function=False, method=False, aliases=("linalg.cross",), out="apart")
 def linalg_cross(input, other, *, dim=-1):
     """The vector product along ``dim`` of size 3; the rest broadcasts."""
     if input.ndim != other.ndim:
@@ -245,7 +245,7 @@ def kron(input, other):
     return wide.reshape([m * n for m, n in zip(a._a.shape, b._a.shape)])
 
 
-@composite(refuses="bool", out="exact", autocast="promote:cuda")
+@composite(refuses="bool", out="apart", autocast="promote:cuda")
 def cross(input, other, dim=None):
     """The vector product along ``dim`` (of size 3; the first such unless given)."""
     shape = tuple(broadcast_shapes(input.shape, other.shape))

@@ -115,7 +115,8 @@ class OpDef:
     layout: str = ""                    # a rule of its own for the results' layout: formats.RESULT_LAYOUTS
     numbers: str = "rest"               # which elementwise operands may be Python numbers: any | rest (not the first) | none
     out: bool | str = False             # a composite that takes ``out=``, as the other kinds do; "exact": of the result's dtype only;
-                                        # "dtype": where no dtype is given, the result has that of ``out``
+                                        # "apart": and sharing no memory with an operand; "dtype": where no dtype is given, the result
+                                        # has that of ``out``
     nonempty: bool = False              # a reduction without a value for no elements
     refuses: str = ""                   # dtypes that it does not take, though its body or kernel would: bool integer half complex
     retype: Callable[[dtype], dtype] | None = None  # a view of another dtype: its dtype; strides and offset are in elements of that
@@ -263,7 +264,7 @@ class LoopSpec:
 
     __slots__ = ("name", "op", "in_dtypes", "values", "out_dtypes", "full", "scalars", "reduces", "single", "numpy", "plans",
                  "grads", "kernel_cache", "primitives", "differentiable", "passes", "direct", "complex", "_parts", "launchers",
-                 "own_layout", "writes")
+                 "own_layout", "writes", "flat")
 
     def __init__(self, name: str, op: OpDef | None, in_dtypes: Sequence[dtype], values: Sequence[Expr],
                  out_dtypes: Sequence[dtype], full: Sequence[bool], scalars: Sequence[dtype], reduces: bool) -> None:
@@ -287,6 +288,7 @@ class LoopSpec:
             e.op == "load" for e in walk(values))
         self.plans: dict[Any, Any] = {}
         self.launchers: dict[Any, Any] = {}
+        self.flat: Any = None
         self.grads: dict[Any, Any] = {}
         self.kernel_cache: dict[Any, Any] = {}
         self.primitives = frozenset(e.op for e in walk(self.values))

@@ -120,10 +120,21 @@ def histc(input, bins=100, min=0, max=0):
 def unique(input, sorted=True, return_inverse=False, return_counts=False, dim=None):
     """The distinct elements (or slices of ``dim``) in order, and on request where each element went and how often each occurs."""
     from .conversion import host_array
+    _check_empty(input, dim)
     a = host_array(input.detach())
     values, inverse, counts = np.unique(wide(a) if dim is None else a, return_inverse=True, return_counts=True, axis=dim)
     inverse = inverse.reshape(a.shape if dim is None else -1)
     return _unique_result(values.astype(a.dtype), inverse, counts, input, return_inverse, return_counts)
+
+
+def _check_empty(input: Any, dim: int | None) -> None:
+    """Slices without elements cannot be told apart."""
+    empty = [d for d, n in enumerate(input._a.shape) if n == 0]
+    if dim is None or not empty or empty == [wrap_dim(dim, input.ndim)]:
+        return
+    raise RuntimeError("There are 0 sized dimensions, and they aren't selected, so unique cannot be applied"
+                       if wrap_dim(dim, input.ndim) not in empty else
+                       "Number of zero sized dimensions is more than one, so unique cannot be applied")
 
 
 def _unique_result(values: np.ndarray, inverse: np.ndarray, counts: np.ndarray, input: Any, return_inverse: bool,
@@ -140,10 +151,11 @@ def _unique_result(values: np.ndarray, inverse: np.ndarray, counts: np.ndarray, 
 def unique_consecutive(input, return_inverse=False, return_counts=False, dim=None):
     """Runs of equal elements (or slices of ``dim``) reduced to one, and on request the run of each element and the runs' lengths."""
     from .conversion import host_array
+    _check_empty(input, dim)
     a = host_array(input.detach())
     rows = a.reshape(-1) if dim is None else np.moveaxis(a, wrap_dim(dim, a.ndim), 0)
     n = rows.shape[0]
-    flat = rows.reshape(n, -1)
+    flat = rows.reshape(n, numel(rows.shape[1:]))
     new = np.ones(n, bool)
     if n > 1:
         new[1:] = (flat[1:] != flat[:-1]).any(1)

@@ -151,7 +151,7 @@ def topk(input, k, dim=-1, largest=True, sorted=True):
     return topk_result(*fn.topk_dim(input, int(k), d, bool(largest)))
 
 
-@composite(refuses="bool", out="exact", layout="row-major")
+@composite(refuses="bool", out="apart", layout="row-major")
 def kthvalue(input, k, dim=-1, keepdim=False):
     """``(values, indices)`` of the ``k``-th smallest element along ``dim``, counted from 1."""
     d = wrap_dim(dim, input.ndim)
