@@ -9,7 +9,7 @@ import numpy as np
 
 from . import config, formats
 from .dtypes import FROM_NUMPY, dtype
-from .ops.expr import load
+from .ops.expr import load, walk
 from .ops.opdef import LoopSpec, OpDef
 from .shapes import broadcast_shapes, dense_strides_like, numel
 from .tensor import Tensor
@@ -136,6 +136,29 @@ def by_numpy(spec: LoopSpec, n: int) -> bool:
     return n * spec.passes < threshold or (spec.passes < 3 and n < 64 * threshold and not spec.reduces)
 
 
+def flat(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any]) -> list[np.ndarray]:
+    """Runs an elementwise spec of real numbers over row-major arrays of one shape: one launcher serves all shapes."""
+    shape, n, limit = arrays[0].shape, arrays[0].size, config.parallel_threshold
+    launch = spec.flat
+    if launch is None:
+        launch = spec.flat = _flat_launcher(spec) or False
+    if not launch or not 0 < n <= 2 * limit or n * spec.passes > 8 * limit:
+        return native(spec, arrays, scalars, shape, None, None)
+    results = [empty(shape, d) for d in spec.out_dtypes]
+    launch(*arrays, *results, *scalars, n, n)
+    return results
+
+
+def _flat_launcher(spec: LoopSpec) -> Any:
+    if spec.own_layout or any([e.op == "iota" for e in walk(spec.values)]):
+        return None
+    from .codegen.loop import Operand, schedule
+    from .codegen.native import native_loop
+    inputs, outputs = [[Operand(d, (1,)) for d in dtypes] for dtypes in (spec.in_dtypes, spec.out_dtypes)]
+    kernel = schedule((2,), (), inputs, outputs, spec.values, spec.full, spec.scalars).kernel
+    return native_loop(kernel).flat_launcher() if (kernel.n_outer, kernel.n_inner) == (1, 0) else None
+
+
 def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], shape: tuple[int, ...],
            axes: tuple[int, ...] | None, outs: Sequence[np.ndarray] | None) -> list[np.ndarray]:
     """Runs a spec as a native loop, compiled at first use and kept on disk."""
@@ -153,8 +176,10 @@ def native(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any],
         for d, f in zip(spec.out_dtypes, spec.full)]
     everything = list(arrays) + results
     if not spec.complex and all([r.flags.c_contiguous for r in results]):
-        again = key in spec.launchers  # what comes once needs no launcher
-        _remember(spec.launchers, key, (_launcher(spec, everything, len(arrays), shape, axes), _made(results)) if again else None)
+        launch = _launcher(spec, everything, len(arrays), shape, axes)
+        _remember(spec.launchers, key, (launch, _made(results)))
+        launch(*everything, *scalars)
+        return results
     if spec.complex:
         form = spec.parts
         spec, scalars = form.spec, form.numbers(scalars)
@@ -216,9 +241,10 @@ def _into(spec: LoopSpec, arrays: Sequence[np.ndarray], scalars: Sequence[Any], 
         return list(outs)
     everything = [*arrays, *outs]
     if not spec.complex and _apart(arrays, outs):
-        place = _place(arrays, outs)
-        again = place in spec.launchers
-        _remember(spec.launchers, place, _launcher(spec, everything, len(arrays), shape, None) if again else None)
+        launch = _launcher(spec, everything, len(arrays), shape, None)
+        _remember(spec.launchers, _place(arrays, outs), launch)
+        launch(*everything, *scalars)
+        return list(outs)
     run, sizes, strides = native_plan(spec, everything, len(arrays), shape, None)
     run(everything, sizes, strides, scalars)
     return list(outs)

@@ -72,11 +72,19 @@ class NativeLoop:
         return BoundLoop(self, tuple(sizes), tuple(strides), threads)
 
     def launcher(self, sizes: Sequence[int], strides: Sequence[int]) -> Callable[..., None] | None:
-        """The loop at fixed sizes and strides as a built-in function of its arrays and scalars, for loops that end soon: it runs on the calling
-        thread and holds the interpreter lock. ``None`` where there is none; see :mod:`fusetorch.runtime.cpu_call`."""
+        """The loop at fixed sizes and strides as a built-in function of its arrays and scalars, for loops that end soon: it runs on the
+        calling thread and holds the interpreter lock. ``None`` where there is none; see :mod:`fusetorch.runtime.cpu_call`."""
         k = self.kernel
         block, at, scratch = self.bind(sizes, strides, 1)._new_block()
         return launcher(block, at, len(k.inputs) + len(k.stores), [d.category == 2 for d in k.scalars], scratch)
+
+    def flat_launcher(self) -> Callable[..., None] | None:
+        """The same for a map over one axis along which all operands are contiguous, of any size: the size comes last, twice."""
+        k = self.kernel
+        block, at, scratch = self.bind((1,), (1,) * k.n_strides, 1)._new_block()
+        pointers = len(k.inputs) + len(k.stores)
+        size = pointers + len(k.scalars)  # and the elements of the only block, first of what follows the strides
+        return launcher(block, at, pointers, [d.category == 2 for d in k.scalars], scratch, (size, size + 1 + k.n_strides))
 
     def flavour(self, sizes: Sequence[int]) -> str:
         """How a call with these sizes runs. It depends on the sizes alone, so bits do not depend on threads."""

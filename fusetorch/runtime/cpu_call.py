@@ -29,7 +29,7 @@ declare void @Py_IncRef(ptr)
 @message = private constant [54 x i8] c"a native loop was called with other than its operands\\00"
 
 ; self: the address of a plan: argument block, number of arrays, number of scalars, a bit for each scalar (1: floating), the function that
-; runs a record, record, the type of arrays
+; runs a record, record, the type of arrays, and where in the block each scalar goes
 define ptr @launch(ptr %self, ptr %args, i64 %count) {
 e:
   %plan = call ptr @PyLong_AsVoidPtr(ptr %self)
@@ -75,7 +75,10 @@ numbers:
 number:
   %pn = getelementptr ptr, ptr %args, i64 %k
   %n = load ptr, ptr %pn
-  %at = getelementptr i64, ptr %block, i64 %k
+  %j7 = add i64 %j, 7
+  %pw = getelementptr i64, ptr %plan, i64 %j7
+  %where = load i64, ptr %pw
+  %at = getelementptr i64, ptr %block, i64 %where
   %shifted = lshr i64 %floating, %j
   %bit = trunc i64 %shifted to i1
   br i1 %bit, label %real, label %whole
@@ -130,13 +133,16 @@ def _locked() -> bool:
     return getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
-def launcher(block: Any, record: int, arrays: int, floating: Sequence[bool], keep: Any) -> Callable[..., None] | None:
+def launcher(block: Any, record: int, arrays: int, floating: Sequence[bool], keep: Any,
+             places: Sequence[int] = ()) -> Callable[..., None] | None:
     """A built-in function of ``arrays`` arrays and a number for each of ``floating`` (whether it is a floating one): writes them to the
     argument block and runs the job record at address ``record`` on this thread. ``None`` where the interpreter's objects are not laid out
-    as expected. The function keeps ``block`` and ``keep`` alive."""
-    if not (DIRECT and _locked()) or len(floating) > 64:
+    as expected. The function keeps ``block`` and ``keep`` alive. Numbers go behind the arrays' addresses, those after them to ``places`` in
+    the block: whole ones."""
+    if not (DIRECT and _locked()) or len(floating) + len(places) > 64:
         return None
     new, method = _maker()
-    plan = (ctypes.c_int64 * 7)(ctypes.addressof(block), arrays, len(floating), sum([f << i for i, f in enumerate(floating)]),
-                                cpu_pool.alone_at(), record, id(np.ndarray))
+    slots = [*range(arrays, arrays + len(floating)), *places]
+    plan = (ctypes.c_int64 * (7 + len(slots)))(ctypes.addressof(block), arrays, len(slots), sum([f << i for i, f in enumerate(floating)]),
+                                               cpu_pool.alone_at(), record, id(np.ndarray), *slots)
     return new(ctypes.addressof(method), ctypes.addressof(plan), (plan, block, keep))
