@@ -21,7 +21,7 @@ from fusetorch.tensor import Tensor
 VALUES = NOT_TRACED | {"move_to_device", "tensor", "as_tensor", "asarray"}
 #: Look at values for some arguments, as in PyTorch: masks as indices, the number of classes, checks.
 SOME_VALUES = {"__getitem__", "one_hot", "gaussian_nll_loss", "istft"}
-#: Mixes operands of different layouts: NumPy's small operations and the rule of layouts may choose differently.
+#: Subtracts tensors of different layouts: small ones on the CPU take NumPy's layout, not that of the first operand.
 LAYOUTS = {"ormqr"}
 NAMES = [op.name for op in all_ops() if op.name not in VALUES]
 OPS = {op.name: op for op in all_ops()}

@@ -9,6 +9,7 @@ import sys
 import pytest
 
 import fusetorch as torch
+from fusetorch import config
 
 
 def test_questions_have_true_answers():
@@ -230,3 +231,23 @@ def test_parts_of_a_repr():
     assert parts._add_suffixes("My([1.0000]", ["a=1", "b=2"], 3) == "My([1.0000], a=1, b=2)"
     assert parts._add_suffixes("My([1.0000]", ["a=1", "b=2"], 3, force_newline=True) == "My([1.0000],\n   a=1, b=2)"
     assert parts.PRINT_OPTS.linewidth == 80
+
+
+def test_names_of_cuda():
+    cuda = torch.cuda
+    with config.override(simulate_cuda=True):
+        x = torch.arange(6.0).view(3, 2)
+        assert len(cuda.default_generators) == 1 and cuda.memory_stats_as_nested_dict()["allocated_bytes"]["all"]["current"] >= 0
+        assert [t.tolist() for t in cuda.comm.scatter(x, [0, 0])] == [[[0, 1], [2, 3]], [[4, 5]]]
+        assert [len(t) for t in cuda.comm.scatter(x, [0, 0], [1, 2])] == [1, 2]
+        both = cuda.comm.broadcast(x, [0, 0])
+        assert both[1].is_cuda and torch.equal(cuda.comm.gather(both, 1, -1), torch.cat([x, x], 1))
+        assert torch.equal(cuda.comm.reduce_add(both).cpu(), 2 * x)
+        out = torch.zeros(6, 2)
+        assert cuda.comm.gather([x, x], out=out) is out and out.sum() == 30
+        with cuda.profiler.profile():
+            cuda.set_stream(cuda.Stream())
+    assert cuda.streams.Event is cuda.Event and cuda.memory_snapshot() == [] and not cuda.nccl.is_available([])
+    if importlib.util.find_spec("pynvml") is None:
+        with pytest.raises(ModuleNotFoundError, match="nvidia-ml-py"):
+            cuda.utilization()

@@ -195,6 +195,14 @@ def ipc_collect() -> None:
     """Nothing to collect: memory is not shared between processes."""
 
 
+def set_stream(stream: Stream) -> None:
+    """Makes a stream the current one of its device, for this thread."""
+    if stream is not None and stream._cupy is not None:
+        import cupy
+        with cupy.cuda.Device(stream.device_index):
+            stream._cupy.use()
+
+
 def get_sync_debug_mode() -> int:
     """0: waits for the device are not reported."""
     return 0
@@ -209,18 +217,22 @@ def set_sync_debug_mode(debug_mode: int | str) -> None:
 _ELSEWHERE = {
     "graphs": "CUDAGraph graph make_graphed_callables graph_pool_handle",
     "random": "manual_seed manual_seed_all seed seed_all initial_seed get_rng_state get_rng_state_all set_rng_state set_rng_state_all",
-    "memory": "max_memory_cached max_memory_reserved memory_cached memory_stats memory_summary reset_max_memory_allocated "
-              "reset_max_memory_cached set_per_process_memory_fraction",
+    "memory": "max_memory_cached max_memory_reserved memory_cached memory_snapshot memory_stats memory_stats_as_nested_dict memory_summary "
+              "reset_accumulated_memory_stats reset_max_memory_allocated reset_max_memory_cached set_per_process_memory_fraction",
+    "usage": "clock_rate list_gpu_processes memory_usage power_draw temperature utilization",
 }
 
 
 def __getattr__(name: str) -> Any:
     import importlib
-    if name in ("amp", "nvtx", "random", "memory", "graphs"):
+    if name in ("amp", "nvtx", "random", "memory", "graphs", "comm", "nccl", "profiler", "streams"):
         return importlib.import_module(f"{__name__}.{name}")
     for module, names in _ELSEWHERE.items():
         if name in names.split():
             return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    if name == "default_generators":
+        from ..ops.random import default_generator
+        return (default_generator,) * device_count()
     if name.endswith("Tensor"):
         from ..legacy import CUDA
         if name in CUDA:

@@ -15,7 +15,8 @@ from . import (
 )
 
 __all__ = ["empty_cache", "max_memory_allocated", "max_memory_cached", "max_memory_reserved", "mem_get_info", "memory_allocated",
-           "memory_cached", "memory_reserved", "memory_stats", "memory_summary", "reset_max_memory_allocated", "reset_max_memory_cached",
+           "memory_cached", "memory_reserved", "memory_snapshot", "memory_stats", "memory_stats_as_nested_dict", "memory_summary",
+           "reset_accumulated_memory_stats", "reset_max_memory_allocated", "reset_max_memory_cached",
            "reset_peak_memory_stats", "set_per_process_memory_fraction"]
 
 memory_cached = memory_reserved
@@ -50,3 +51,24 @@ def set_per_process_memory_fraction(fraction: float, device: Any = None) -> None
         raise ValueError(f"Invalid fraction value: {fraction}. Allowed range: 0~1")
     import cupy
     cupy.get_default_memory_pool().set_limit(size=int(mem_get_info(device)[1] * fraction))
+
+
+def memory_stats_as_nested_dict(device: Any = None) -> dict[str, Any]:
+    """:func:`memory_stats`, one level for each dot."""
+    nested: dict[str, Any] = {}
+    for name, value in memory_stats(device).items():
+        *path, last = name.split(".")
+        at = nested
+        for part in path:
+            at = at.setdefault(part, {})
+        at[last] = value
+    return nested
+
+
+def memory_snapshot(*args: Any, **kwargs: Any) -> list[dict]:
+    """An empty list: the pool does not tell its blocks."""
+    return []
+
+
+def reset_accumulated_memory_stats(device: Any = None) -> None:
+    """Nothing is accumulated but the peak, which :func:`reset_peak_memory_stats` forgets."""
