@@ -218,6 +218,23 @@ def test_arguments_are_not_kept_alive():
     assert r() is None
 
 
+def test_arguments_that_want_gradients_are_not_kept_alive():
+    f, alive = torch.compile(lambda x: (x * x).sum()), []
+    for _ in range(3):
+        x = rnd(4, requires_grad=True)
+        y = f(x)
+        y.backward()
+        alive.append(weakref.ref(x))
+        del x, y
+    gc.collect()
+    assert not any(r() is not None for r in alive)
+    x = rnd(4, requires_grad=True)
+    handle = x.register_hook(lambda g: g * 2)
+    f(x).backward()
+    same(4 * rnd(4), x.grad)
+    handle.remove()
+
+
 # ---------------------------------------------------------------------------------------------------- state
 
 

@@ -285,6 +285,8 @@ class CompiledFunction:
             guard.tensors.pop(id(t), None)
             if (g := grad_of(t)) is not None:
                 guard.tensors.pop(id(g), None)
+        given = set(map(id, leaves)) - guard.reached
+        guard.unhooked = [t for t in guard.unhooked if id(t) not in given]  # the signature tells arguments with hooks
         entry.seconds = time.perf_counter() - start
         for holder, name in [s.where for s in entry.sources if s.kind == "number"]:
             guard.forget(holder, name)
