@@ -61,15 +61,18 @@ def triplet_margin_loss(anchor, positive, negative, margin=1.0, p=2, eps=1e-6, s
                         reduction="mean"):
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` of ``p``-norm distances."""
     reduction = loss_reduction(reduction, size_average, reduce)
+    return _triplet(lambda a, b: pairwise_distance.body(a, b, p, eps), anchor, positive, negative, margin, swap, reduction)
+
+
+def _triplet(distance: Any, anchor: Any, positive: Any, negative: Any, margin: float, swap: bool, reduction: str) -> Any:
     if margin <= 0:
         raise ValueError(f"margin must be greater than 0, got {margin}")
     if not anchor.ndim == positive.ndim == negative.ndim:
         raise RuntimeError("The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: "
                            f"anchor {anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs")
-    near = pairwise_distance.body(anchor, positive, p, eps)
-    far = pairwise_distance.body(anchor, negative, p, eps)
+    near, far = distance(anchor, positive), distance(anchor, negative)
     if swap:
-        far = fn.minimum(far, pairwise_distance.body(positive, negative, p, eps))
+        far = fn.minimum(far, distance(positive, negative))
     return reduced((near - far + margin).clamp(min=0), reduction)
 
 
@@ -155,14 +158,5 @@ def multilabel_soft_margin_loss(input, target, weight=None, size_average=None, r
 @composite(nn=True, function=False, method=False)
 def triplet_margin_with_distance_loss(anchor, positive, negative, *, distance_function=None, margin=1.0, swap=False, reduction="mean"):
     """``max(0, d(anchor, positive) - d(anchor, negative) + margin)`` for any distance function (``pairwise_distance`` if ``None``)."""
-    reduction = loss_reduction(reduction, None, None)
-    if margin <= 0:
-        raise ValueError(f"margin must be greater than 0, got {margin}")
-    if not anchor.ndim == positive.ndim == negative.ndim:
-        raise RuntimeError("The anchor, positive, and negative tensors are expected to have the same number of dimensions, but got: anchor "
-                           f"{anchor.ndim}D, positive {positive.ndim}D, and negative {negative.ndim}D inputs")
     distance = fn.pairwise_distance if distance_function is None else distance_function
-    near, far = distance(anchor, positive), distance(anchor, negative)
-    if swap:
-        far = fn.minimum(far, distance(positive, negative))
-    return reduced((near - far + margin).clamp(min=0), reduction)
+    return _triplet(distance, anchor, positive, negative, margin, swap, loss_reduction(reduction, None, None))

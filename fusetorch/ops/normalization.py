@@ -243,9 +243,8 @@ def check_normalized_shape(input: Any, size: tuple[int, ...], weight: Any, bias:
     """PyTorch's errors for shapes that do not fit."""
     k = len(size)
     if k == 0 or tuple(input._a.shape[input.ndim - k:]) != size:
-        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, "
-                           f"{', '.join(map(str, size))}], but got input of "
-                           f"size{list(input.shape)}")
+        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, {', '.join(map(str, size))}], but got "
+                           f"input of size{list(input.shape)}")
     for n, t in (("weight", weight), ("bias", bias)):
         if t is not None and tuple(t.shape) != size:
             raise RuntimeError(f"Expected {n} to be of same shape as normalized_shape, but got {n} of shape {list(t.shape)} and "
@@ -318,13 +317,7 @@ def rms_norm(input, normalized_shape, weight=None, eps=None):
     if k == 0:
         raise RuntimeError("Expected normalized_shape to be at least 1-dimensional, i.e., containing at least one element, but got "
                            "normalized_shape = []")
-    if weight is not None and tuple(weight.shape) != size:
-        raise RuntimeError(f"Expected weight to be of same shape as normalized_shape, but got weight of shape {list(weight.shape)} and "
-                           f"normalized_shape = {list(size)}")
-    if tuple(input._a.shape[input.ndim - k:]) != size:
-        raise RuntimeError(f"Given normalized_shape={list(size)}, expected input with shape [*, "
-                           f"{', '.join(map(str, size))}], but got input of "
-                           f"size{list(input.shape)}")
+    check_normalized_shape(input, size, weight, None)
     dims = tuple(range(input.ndim - k, input.ndim))
     x = input.to(float32) if input.dtype.itemsize == 2 else input
     y = (x * (x.square().mean(dims, keepdim=True) + (finfo(x.dtype).eps if eps is None else eps)).rsqrt()).to(input.dtype)

@@ -1,8 +1,9 @@
 """Settings of PyTorch's tracer. Programs may set them; they change nothing."""
 from __future__ import annotations
 
-import contextlib
-from typing import Any
+import functools
+
+from fusetorch.compat.settings import Patch
 
 accumulated_cache_size_limit = accumulated_recompile_limit = 256
 assume_static_by_default = True
@@ -24,19 +25,4 @@ specialize_int = False
 suppress_errors = False
 verbose = False
 
-
-class patch(contextlib.ContextDecorator):  # noqa: N801
-    """``patch(name=value)``, ``patch({"name": value})`` or ``patch("name", value)``: settings for a block or in the decorated function."""
-
-    def __init__(self, arg: str | dict[str, Any] | None = None, value: Any = None, **changes: Any) -> None:
-        self._changes = {arg: value} if isinstance(arg, str) else dict(arg or changes)
-
-    def __enter__(self) -> None:
-        own = globals()
-        self._before = {k: own[k] for k in self._changes if k in own}
-        own.update(self._changes)
-
-    def __exit__(self, *error: object) -> None:
-        for k in self._changes:
-            globals().pop(k, None)
-        globals().update(self._before)
+patch = functools.partial(Patch, globals())

@@ -1,9 +1,10 @@
 """Settings of PyTorch's code generator. Programs may set them; they change nothing."""
 from __future__ import annotations
 
-import contextlib
+import functools
 from types import SimpleNamespace
-from typing import Any
+
+from fusetorch.compat.settings import Patch
 
 conv_1x1_as_mm = False
 coordinate_descent_check_all_directions = False
@@ -26,19 +27,4 @@ trace = SimpleNamespace(enabled=False, graph_diagram=False)
 triton = SimpleNamespace(autotune_pointwise=True, cudagraph_trees=True, cudagraphs=False, unique_kernel_names=True)
 use_mixed_mm = False
 
-
-class patch(contextlib.ContextDecorator):  # noqa: N801
-    """``patch(name=value)``, ``patch({"name": value})`` or ``patch("name", value)``: settings for a block or in the decorated function."""
-
-    def __init__(self, arg: str | dict[str, Any] | None = None, value: Any = None, **changes: Any) -> None:
-        self._changes = {arg: value} if isinstance(arg, str) else dict(arg or changes)
-
-    def __enter__(self) -> None:
-        own = globals()
-        self._before = {k: own[k] for k in self._changes if k in own}
-        own.update(self._changes)
-
-    def __exit__(self, *error: object) -> None:
-        for k in self._changes:
-            globals().pop(k, None)
-        globals().update(self._before)
+patch = functools.partial(Patch, globals())
