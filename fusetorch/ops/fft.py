@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 
 from ..dtypes import HALVES, get_default_dtype
-from ..runtime.solver import on_device
 from ..shapes import wrap_dim
 from .creation import place
+from .linalg_rules import kernel
 from .opdef import OpDef, composite, fn, opaque
 
 #: What NumPy calls the scales, of a transform forward and of one back.
@@ -27,39 +27,23 @@ _BACK = {"none": "forward", "sqrt": "ortho", "n": "backward"}
 # ---- the kernels
 
 
-def _c2c(xp: Any, a: Any, dims: tuple, scale: str, forward: bool) -> Any:
-    if not dims or 0 in a.shape:
-        return a.copy()
-    run, names = (xp.fft.fftn, _FORWARD) if forward else (xp.fft.ifftn, _BACK)
-    return run(a, axes=dims, norm=names[scale]).astype(a.dtype, copy=False)
-
-
 @opaque(name="fft_c2c", function=False, method=False)
 def fft_c2c(input, dims: tuple, scale: str, forward: bool):
     """The transform of complex numbers over ``dims``, forward (a factor ``exp(-2 pi i k m / n)``) or back."""
     return [(tuple(input.shape), input.dtype)]
 
 
-@fft_c2c.cpu
-def _(a: np.ndarray, dims: tuple, scale: str, forward: bool) -> np.ndarray:
-    return _c2c(np, a, dims, scale, forward)
-
-
-@fft_c2c.cuda
-def _(a: Any, dims: tuple, scale: str, forward: bool) -> Any:
-    return on_device(_c2c, a, dims=dims, scale=scale, forward=forward)
+@kernel(fft_c2c)
+def _(xp: Any, a: Any, dims: tuple, scale: str, forward: bool) -> Any:
+    if not dims or 0 in a.shape:
+        return a.copy()
+    run, names = (xp.fft.fftn, _FORWARD) if forward else (xp.fft.ifftn, _BACK)
+    return run(a, axes=dims, norm=names[scale]).astype(a.dtype, copy=False)
 
 
 @fft_c2c.vjp()
 def _(ctx: Any, g: Any) -> Any:
     return fn.fft_c2c(g, ctx.attrs["dims"], ctx.attrs["scale"], not ctx.attrs["forward"])
-
-
-def _r2c(xp: Any, a: Any, dims: tuple, scale: str) -> Any:
-    pair = np.complex128 if a.dtype == np.float64 else np.complex64
-    if 0 in a.shape:
-        return xp.zeros([n // 2 + 1 if d == dims[-1] else n for d, n in enumerate(a.shape)], pair)
-    return xp.fft.rfftn(a, axes=dims, norm=_FORWARD[scale]).astype(pair, copy=False)
 
 
 @opaque(name="fft_r2c", function=False, method=False)
@@ -68,14 +52,12 @@ def fft_r2c(input, dims: tuple, scale: str):
     return [(tuple(n // 2 + 1 if d == dims[-1] else n for d, n in enumerate(input.shape)), input.dtype.to_complex())]
 
 
-@fft_r2c.cpu
-def _(a: np.ndarray, dims: tuple, scale: str) -> np.ndarray:
-    return _r2c(np, a, dims, scale)
-
-
-@fft_r2c.cuda
-def _(a: Any, dims: tuple, scale: str) -> Any:
-    return on_device(_r2c, a, dims=dims, scale=scale)
+@kernel(fft_r2c)
+def _(xp: Any, a: Any, dims: tuple, scale: str) -> Any:
+    pair = np.complex128 if a.dtype == np.float64 else np.complex64
+    if 0 in a.shape:
+        return xp.zeros([n // 2 + 1 if d == dims[-1] else n for d, n in enumerate(a.shape)], pair)
+    return xp.fft.rfftn(a, axes=dims, norm=_FORWARD[scale]).astype(pair, copy=False)
 
 
 @fft_r2c.vjp()
@@ -85,28 +67,19 @@ def _(ctx: Any, g: Any) -> Any:
     return fn.real(fn.fft_c2c(_resized(g, dims[-1], n), dims, ctx.attrs["scale"], False))
 
 
-def _c2r(xp: Any, a: Any, dims: tuple, scale: str, last: int) -> Any:
-    single = np.float64 if a.dtype == np.complex128 else np.float32
-    if 0 in a.shape:
-        return xp.zeros([last if d == dims[-1] else n for d, n in enumerate(a.shape)], single)
-    sizes = [last if d == dims[-1] else a.shape[d] for d in dims]
-    return xp.fft.irfftn(a, s=sizes, axes=dims, norm=_BACK[scale]).astype(single, copy=False)
-
-
 @opaque(name="fft_c2r", function=False, method=False)
 def fft_c2r(input, dims: tuple, scale: str, last: int):
     """The transform back of half a Hermitian spectrum, to ``last`` real numbers along the last of ``dims``."""
     return [(tuple(last if d == dims[-1] else n for d, n in enumerate(input.shape)), input.dtype.to_real())]
 
 
-@fft_c2r.cpu
-def _(a: np.ndarray, dims: tuple, scale: str, last: int) -> np.ndarray:
-    return _c2r(np, a, dims, scale, last)
-
-
-@fft_c2r.cuda
-def _(a: Any, dims: tuple, scale: str, last: int) -> Any:
-    return on_device(_c2r, a, dims=dims, scale=scale, last=last)
+@kernel(fft_c2r)
+def _(xp: Any, a: Any, dims: tuple, scale: str, last: int) -> Any:
+    single = np.float64 if a.dtype == np.complex128 else np.float32
+    if 0 in a.shape:
+        return xp.zeros([last if d == dims[-1] else n for d, n in enumerate(a.shape)], single)
+    sizes = [last if d == dims[-1] else a.shape[d] for d in dims]
+    return xp.fft.irfftn(a, s=sizes, axes=dims, norm=_BACK[scale]).astype(single, copy=False)
 
 
 @fft_c2r.vjp()

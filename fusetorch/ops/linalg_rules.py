@@ -1,4 +1,4 @@
-"""What the families of linear algebra share: checks of their operands, and one kernel for both devices."""
+"""What families over NumPy's and CuPy's common interface share: one kernel for both devices, and checks of matrices."""
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
