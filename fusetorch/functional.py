@@ -211,7 +211,7 @@ def _rename(op: OpDef, names: list[tuple[str, str]], kwargs: dict[str, Any]) -> 
         if theirs in kwargs:
             if theirs == "dtype":
                 given = kwargs["dtype"]
-                if given is not None and type(given) is not dtype:
+                if given is not None and not isinstance(given, dtype):
                     if not isinstance(given, type) or given not in PYTHON_TYPES:
                         raise TypeError(f"{op.name}(): argument 'dtype' must be torch.dtype, not {type(given).__name__}")
                     kwargs["dtype"] = PYTHON_TYPES[given]
