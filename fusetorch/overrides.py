@@ -35,7 +35,8 @@ _state = _State()
 _enabled = [False]
 #: Operators that PyTorch reports by the name of a method.
 _METHODS = {"__add__": "add", "__radd__": "add", "__sub__": "sub", "__mul__": "mul", "__rmul__": "mul", "__truediv__": "div",
-            "__pow__": "pow", "__eq__": "eq", "__ne__": "ne", "__lt__": "lt", "__le__": "le", "__gt__": "gt", "__ge__": "ge",
+            "__pow__": "pow", "__matmul__": "matmul", "__eq__": "eq", "__ne__": "ne", "__lt__": "lt", "__le__": "le", "__gt__": "gt",
+            "__ge__": "ge",
             "__neg__": "neg", "__abs__": "abs", "__iadd__": "add_", "__isub__": "sub_", "__imul__": "mul_", "__itruediv__": "div_"}
 _KEPT = {"__new__", "__init__", "__init_subclass__", "__torch_function__", "__class__", "__getattribute__", "__setattr__", "__delattr__",
          "__subclasshook__", "__reduce__", "__reduce_ex__", "__sizeof__", "__dir__", "__hash__", "__setstate__", "__copy__",
@@ -150,7 +151,7 @@ def _method(f: Callable, reported: Callable) -> Callable:
     def method(self: Tensor, *args: Any, **kwargs: Any) -> Any:
         if _state.modes:
             return _by_mode(reported, (self, *args), kwargs)
-        if _state.disabled or type(self) is Tensor:  # a plain tensor comes here while modes are on
+        if _state.disabled or _plain(type(self)):  # a plain tensor comes here while modes are on
             return f(self, *args, **kwargs)
         return handle_torch_function(reported, (self, *args, *kwargs.values()), self, *args, **kwargs)
     return method

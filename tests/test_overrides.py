@@ -7,6 +7,17 @@ import sys
 import pytest
 
 PROGRAMS = {
+    "operators_of_parameters_inside_a_mode": """
+        class Passes(torch.overrides.TorchFunctionMode):
+            names = []
+            def __torch_function__(self, func, types, args=(), kwargs=None):
+                self.names.append(func.__name__)
+                return func(*args, **(kwargs or {})) if func.__name__ != "stack" else args[0][0][:1] + 1
+        p = torch.nn.Parameter(torch.ones(2))
+        with Passes():
+            assert torch.stack([p]).tolist() == [2.0]
+            assert (p @ p).item() == 2 and "matmul" in Passes.names
+    """,
     "results_are_of_the_class": """
         class My(torch.Tensor):
             pass
