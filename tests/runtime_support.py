@@ -191,12 +191,6 @@ def cache_dir(tmp_path, monkeypatch):
         yield tmp_path / "cache" / "triton"
 
 
-@pytest.fixture
-def simulated():
-    with config.override(simulate_cuda=True):
-        yield
-
-
 @pytest.fixture(params=["simulated", pytest.param("gpu", marks=pytest.mark.gpu)])
 def cuda(request):
     """The simulated GPU, and the machine's own where there is one."""

@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from compiler_support import rnd, same, training_step, values
-from test_compile import GRAPHS, INPLACE
+from test_compile import GRAPHS
+from test_compile_writes import INPLACE
 
 import fusetorch as torch
 from fusetorch import config, nn

@@ -37,7 +37,6 @@ from fusetorch.runtime.launch import Kernel
 from fusetorch.runtime.stub import stub_gpu
 
 cache_dir = runtime_support.cache_dir
-simulated = runtime_support.simulated
 cuda = runtime_support.cuda
 
 

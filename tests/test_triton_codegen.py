@@ -46,12 +46,6 @@ def own_cache(tmp_path_factory):
         yield
 
 
-@pytest.fixture
-def simulated():
-    with config.override(simulate_cuda=True):
-        yield
-
-
 RNG = np.random.default_rng(0)
 
 #: What a kernel computes with; complex numbers come to it as pairs (test_complex.py).

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import scipy.special as sp
 
-from fusetorch import config, dtypes
+from fusetorch import dtypes
 from fusetorch.ops import philox
 from fusetorch.ops.primitives import PRIMITIVES
 from fusetorch.runtime.memory import DeviceArray, from_numpy, to_numpy
@@ -32,10 +32,7 @@ EPS = {np.dtype(np.float64): 4e-13, np.dtype(np.float32): 4e-6, np.dtype(np.floa
 rng = np.random.default_rng(0)
 
 
-@pytest.fixture(autouse=True)
-def simulated():
-    with config.override(simulate_cuda=True):
-        yield
+pytestmark = pytest.mark.usefixtures("simulated")
 
 
 def device(x: np.ndarray) -> DeviceArray:
