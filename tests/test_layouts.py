@@ -133,3 +133,15 @@ def test_repeated_scalars_have_memory_of_their_own() -> None:
     x = ft.tensor(3.0).repeat_interleave(2)
     x[0] = 1.0
     assert x.tolist() == [1, 3]
+
+
+def test_gradients_lie_as_their_leaves() -> None:
+    w = ft.randn(4, 3, 3, 3, requires_grad=True)
+    (F.conv2d(images(), w) ** 2).sum().backward()
+    assert w.grad.is_contiguous()  # though input and result are channels-last
+    x = images().requires_grad_()
+    (F.max_pool2d(x.contiguous(), 2) ** 2).sum().backward()
+    assert last(x.grad)
+    p = ft.randn(3, 4, 5, requires_grad=True)
+    p.permute(2, 0, 1).contiguous().square().sum().backward()
+    assert p.grad.view(-1).shape == (60,) and ft.allclose(p.grad, 2 * p)

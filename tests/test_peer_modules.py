@@ -101,6 +101,7 @@ def test_gradients_of_parameters(info: object, d: object) -> None:
             assert (p.grad is None) == (q.grad is None)
             if p.grad is not None:
                 same(p.grad, q.grad, slack=40)
+                assert strides(p.grad) == strides(q.grad)
 
 
 def channels_last(x: object) -> object:

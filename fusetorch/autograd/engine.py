@@ -261,6 +261,8 @@ def _walk(roots: Sequence[Any], grads: Sequence[Tensor], retain_graph: bool, cre
             if x.grad is None:
                 # the gradient must not share memory with anything else that may be written
                 x.grad = g if create_graph else wrap(g._a) if getrefcount(g) == 3 and _sole_owner(g, traced) else g.detach().clone()
+                if x.grad._a.strides != leaf._a.strides and not create_graph and traced is None:
+                    x.grad = _in_order_of(leaf, x.grad)
             elif create_graph:
                 x.grad = x.grad + g
             elif traced is not None or not _added(x.grad, g):
@@ -318,6 +320,12 @@ def _look(node: Node, incoming: list[Tensor | None], sink: _Sink | None) -> None
         if sink is not None:
             for i in sink.inner.get((id(node), k), ()):
                 sink.grads[i] = incoming[k]
+
+
+def _in_order_of(leaf: Tensor, g: Tensor) -> Tensor:
+    """A gradient with its dimensions in the order of its leaf's, as PyTorch keeps them: it can be viewed as the leaf can."""
+    from ..dispatch import lay_out
+    return lay_out("like", g, (leaf,)).detach() if type(g) is Tensor and g._a.shape == leaf._a.shape else g
 
 
 def _added(total: Tensor, g: Tensor) -> bool:
