@@ -123,7 +123,8 @@ _LAZY_NAMES = {name: module for module, names in {
     "checks": "_assert _check _check_index _check_value _check_type _check_not_implemented _check_is_size _check_tensor_all "
               "_check_with _check_tensor_all_with",
     "autograd.anomaly_mode": "is_anomaly_enabled is_anomaly_check_nan_enabled set_anomaly_enabled",
-    "native_forms": "embedding embedding_renorm_ batch_norm instance_norm adaptive_max_pool1d native_dropout dropout_ alpha_dropout_ "
+    "native_forms": "lobpcg fake_quantize_per_tensor_affine fake_quantize_per_channel_affine "
+                    "embedding embedding_renorm_ batch_norm instance_norm adaptive_max_pool1d native_dropout dropout_ alpha_dropout_ "
                     "feature_dropout_ feature_alpha_dropout_ binary_cross_entropy_with_logits kl_div poisson_nll_loss ctc_loss range "
                     "from_file view_as_real_copy view_as_complex_copy is_inference is_distributed cudnn_is_acceptable "
                     "get_device_module has_lapack has_mkl has_openmp has_spectral SymInt SymFloat SymBool sym_int sym_float sym_not "
@@ -133,7 +134,7 @@ _LAZY_NAMES = {name: module for module, names in {
     "amp.grad_scaler": "GradScaler",
     "jit": "fork wait",
     "func": "vmap",
-    "sparse": "sparse_coo_tensor spmm",
+    "sparse": "sparse_coo_tensor spmm dsmm",
     "sparse_compressed": "sparse_compressed_tensor sparse_csc_tensor sparse_csr_tensor",
     "amp.autocast_mode": "autocast is_autocast_enabled set_autocast_enabled get_autocast_dtype set_autocast_dtype is_autocast_available "
                          "is_autocast_cache_enabled set_autocast_cache_enabled clear_autocast_cache autocast_increment_nesting "

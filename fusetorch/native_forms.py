@@ -244,6 +244,75 @@ def sym_ite(b: Any, t: Any, f: Any) -> Any:
     return t if b else f
 
 
+# ---- eigenvalues, and numbers as coarse as integers
+
+
+def lobpcg(A: Tensor, k: int | None = None, B: Tensor | None = None, X: Tensor | None = None, n: int | None = None,
+           iK: Tensor | None = None, niter: int | None = None, tol: float | None = None, largest: bool | None = None, method: str | None = None, tracker: Any = None,
+           ortho_iparams: Any = None, ortho_fparams: Any = None, ortho_bparams: Any = None) -> tuple[Tensor, Tensor]:
+    """The ``k`` largest (or smallest) eigenvalues of symmetric matrices ``A`` and their eigenvectors: ``A @ v = value * B @ v``, with ``B``
+    positive definite (the identity by default). ``A`` may be sparse.
+
+    They are taken from the factorisation of the whole matrix, so that what steers PyTorch's iteration (``X``, ``iK``, ``niter``, ``tol``,
+    ``method``) changes nothing but, for ``X``, how many are wanted by default.
+    """
+    a, b = [None if m is None else m.to_dense() for m in (A, B)]
+    m = a.shape[-1]
+    k = (1 if X is None else X.shape[-1]) if k is None else k
+    if m < 3 * k:
+        raise ValueError(f"LPBPCG algorithm is not applicable when the number of A rows (={m}) is smaller than 3 x the number of requested "
+                         f"eigenpairs (={k})")
+    if b is None:
+        values, vectors = torch.linalg.eigh(a)
+    else:  # with B = L L': of L^-1 A L^-H
+        low = torch.linalg.cholesky(b)
+        half = torch.linalg.solve_triangular(low, a, upper=False)
+        values, vectors = torch.linalg.eigh(torch.linalg.solve_triangular(low, half.mH, upper=False))
+        vectors = torch.linalg.solve_triangular(low.mH, vectors, upper=True)
+    if largest is False:
+        return values[..., :k], vectors[..., :k]
+    return values[..., m - k:].flip(-1), vectors[..., m - k:].flip(-1)
+
+
+class _FakeQuantize(torch.autograd.Function):
+    """Rounds to a grid; gradients pass where nothing was cut off."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, scale: Any, zero_point: Any, low: int, high: int) -> Tensor:
+        place = torch.round(x * (1.0 / scale)) + zero_point
+        ctx.save_for_backward((place >= low) & (place <= high))
+        return (place.clamp(low, high) - zero_point) * scale
+
+    @staticmethod
+    def backward(ctx: Any, g: Tensor) -> tuple:
+        inside, = ctx.saved_tensors
+        return g * inside, None, None, None, None
+
+
+def fake_quantize_per_tensor_affine(input: Tensor, scale: float | Tensor, zero_point: int | Tensor, quant_min: int,
+                                    quant_max: int) -> Tensor:
+    """``input`` rounded to what integers from ``quant_min`` to ``quant_max`` can stand for: ``(integer - zero_point) * scale``. Gradients
+    pass where nothing is cut off."""
+    _check_grid("fake_quantize_per_tensor_affine", quant_min, quant_max)
+    return _FakeQuantize.apply(input, scale, zero_point, quant_min, quant_max)
+
+
+def fake_quantize_per_channel_affine(input: Tensor, scale: Tensor, zero_point: Tensor, axis: int, quant_min: int, quant_max: int) -> Tensor:
+    """:func:`fake_quantize_per_tensor_affine` with a scale and a zero point for each place along ``axis``."""
+    _check_grid("fake_quantize_per_channel_affine", quant_min, quant_max)
+    if scale.dim() != 1 or scale.shape != zero_point.shape or scale.shape[0] != input.shape[axis]:
+        raise RuntimeError("fake_quantize_per_channel_affine: scale and zero_point need one element for each of the "
+                           f"{input.shape[axis]} places along axis {axis}, got {tuple(scale.shape)} and {tuple(zero_point.shape)}")
+    shape = [1] * input.dim()
+    shape[axis] = -1
+    return _FakeQuantize.apply(input, scale.reshape(shape), zero_point.reshape(shape), quant_min, quant_max)
+
+
+def _check_grid(name: str, low: int, high: int) -> None:
+    if low > high:
+        raise RuntimeError(f"{name}: `quant_min` should be less than or equal to `quant_max`, got {low} and {high}")
+
+
 # ---- removed from PyTorch
 
 

@@ -80,6 +80,33 @@ def test_questions_and_sizes() -> None:
     assert values.tolist() == [[3, 2]] and places.tolist() == [[1, 2]]
 
 
+@pytest.mark.parametrize("largest", [True, False])
+def test_lobpcg(largest: bool) -> None:
+    a, b = torch.randn(2, 9, 9, dtype=torch.float64), torch.randn(9, 9, dtype=torch.float64)
+    a, b = a + a.mT, b @ b.T + torch.eye(9, dtype=torch.float64)
+    values, vectors = torch.lobpcg(a, 2, b, largest=largest)
+    assert values.shape == (2, 2) and vectors.shape == (2, 9, 2)
+    torch.testing.assert_close(a @ vectors, b @ vectors * values.unsqueeze(-2))
+    everything = torch.linalg.eigvals(torch.linalg.solve(b, a)).real.sort(-1)[0]
+    torch.testing.assert_close(values, everything[:, -2:].flip(-1) if largest else everything[:, :2])
+    torch.testing.assert_close(torch.lobpcg(a[0].to_sparse(), 1)[0], torch.linalg.eigvalsh(a[0])[-1:])
+    with pytest.raises(ValueError, match="3 x the number"):
+        torch.lobpcg(a, 4)
+
+
+def test_fake_quantization() -> None:
+    x = torch.tensor([-1.0, -0.26, 0.0, 0.24, 0.26, 5.0], requires_grad=True)
+    y = torch.fake_quantize_per_tensor_affine(x, 0.5, 1, 0, 7)
+    assert y.tolist() == [-0.5, -0.5, 0, 0, 0.5, 3.0]
+    y.sum().backward()
+    assert x.grad.tolist() == [0, 1, 1, 1, 1, 0]
+    rows = torch.tensor([[0.3, 2.0], [0.3, 2.0]])
+    both = torch.fake_quantize_per_channel_affine(rows, torch.tensor([0.5, 0.25]), torch.tensor([0, 2]), 0, 0, 7)
+    assert both.tolist() == [[0.5, 2.0], [0.25, 1.25]]
+    with pytest.raises(RuntimeError, match="quant_min"):
+        torch.fake_quantize_per_tensor_affine(x, 0.5, 1, 7, 0)
+
+
 def test_what_pytorch_removed() -> None:
     for f in (torch.lstsq, torch.eig, torch.symeig, torch.solve, torch.matrix_rank):
         with pytest.raises(RuntimeError, match="removed"):
