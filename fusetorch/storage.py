@@ -11,7 +11,7 @@ from .ops.memory import from_bytes, is_shared, memory_bytes, real_array
 from .runtime import memory as device_memory
 from .runtime.device import device as device_class
 from .runtime.meta import NO_DATA, MetaArray, MetaStorage
-from .tensor import Tensor, wrap
+from .tensor import Tensor, address_of, wrap
 
 
 class UntypedStorage:
@@ -77,7 +77,7 @@ class UntypedStorage:
     def data_ptr(self) -> int:
         """The address of the first byte."""
         m = self._memory
-        return (m.__array_interface__["data"][0] if m.nbytes else 0) if isinstance(m, np.ndarray) else m.ptr
+        return address_of(m) if m.nbytes or not isinstance(m, np.ndarray) else 0
 
     @property
     def _cdata(self) -> int:

@@ -15,6 +15,7 @@ import numpy as np
 
 from .dtypes import FROM_NUMPY, dtype
 from .errors import warn
+from .runtime.cpu_memory import address
 from .runtime.device import CPU
 from .shapes import Size, contiguous_strides, is_contiguous
 
@@ -361,6 +362,11 @@ def memory_of(t: Tensor) -> Any:
     if m is a or type(a) is not ndarray:
         return a
     return m if type(m) is ndarray and np.may_share_memory(a, m) else a
+
+
+def address_of(a: Any) -> int:
+    """The address of the first element of any array."""
+    return address(a) if isinstance(a, ndarray) else a.ptr
 
 
 def strides_of(a: Any) -> tuple[int, ...]:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from ..runtime.cpu_memory import address
 from ..tensor import Tensor, strides_of
 
 if TYPE_CHECKING:
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
 
 def start_of(a: Any) -> int:
     """The address of an array's first element; -1 for one that another thread is tracing."""
-    return a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else getattr(a, "ptr", -1)
+    return address(a) if isinstance(a, np.ndarray) else getattr(a, "ptr", -1)
 
 
 def end_of(a: Any) -> int:

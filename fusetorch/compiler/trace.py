@@ -26,7 +26,7 @@ from ..runtime.device import device as device_class
 from ..runtime.meta import MetaArray
 from ..runtime.rng import Counter
 from ..shapes import broadcast_shapes, contiguous_strides
-from ..tensor import Meta, Tensor, _grad_reads, _number_hook, _watchers, strides_of, wrap
+from ..tensor import Meta, Tensor, _grad_reads, _number_hook, _watchers, address_of, strides_of, wrap
 from .alias import Span, end_of, start_of
 from .ir import Graph, Value, base_of, is_number, user_location
 from .symbolic import Source, Storage, TracedArray, inverse, layouts_of, memory_layout, order_of, permuted
@@ -173,7 +173,7 @@ class Tracer:
         if span is not None:
             return self._lifted(t, real, self._in_span(t, span))
         strides = strides_of(real)
-        address = real.__array_interface__["data"][0] if isinstance(real, np.ndarray) else real.ptr
+        address = address_of(real)
         key = (address, real.shape, strides, t.dtype)
         storage = self.storages.get(key)
         shape = tuple(real.shape)

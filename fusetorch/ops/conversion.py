@@ -12,7 +12,18 @@ from ..dtypes import dtype as dtype_class
 from ..runtime import meta as meta_arrays
 from ..runtime.device import device as device_class
 from ..shapes import dense_strides_like
-from ..tensor import Meta, Tensor, active_tracer, memory_of, meta, structure_changed, tracing, version_of, wrap
+from ..tensor import (
+    Meta,
+    Tensor,
+    active_tracer,
+    address_of,
+    memory_of,
+    meta,
+    structure_changed,
+    tracing,
+    version_of,
+    wrap,
+)
 from .creation import as_device
 from .opdef import composite, fn, opaque
 
@@ -149,13 +160,13 @@ def type_(input, dtype=None, non_blocking=False):
 @composite(function=False)
 def cpu(input, memory_format=None):
     """The tensor in CPU memory."""
-    return input.to(device="cpu")
+    return input.to(device="cpu", memory_format=memory_format)
 
 
 @composite(function=False)
 def cuda(input, device=None, non_blocking=False, memory_format=None):
     """The tensor in the memory of a CUDA device."""
-    return input.to(device="cuda" if device is None else device)
+    return input.to(device="cuda" if device is None else device, memory_format=memory_format)
 
 
 @composite()
@@ -211,8 +222,7 @@ def numpy(input, *, force=False):
 @composite(function=False)
 def data_ptr(input):
     """The address of the first element."""
-    a = input._a
-    return a.__array_interface__["data"][0] if isinstance(a, np.ndarray) else a.ptr
+    return address_of(input._a)
 
 
 @composite()

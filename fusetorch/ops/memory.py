@@ -9,6 +9,7 @@ import numpy as np
 
 from .. import formats
 from ..dtypes import dtype as dtype_class
+from ..runtime.cpu_memory import address
 from ..shapes import contiguous_strides, numel
 from ..tensor import Meta, Tensor, active_tracer, memory_of, meta, strides_of, tracing, version_of, wrap
 from .opdef import composite, fn
@@ -39,7 +40,7 @@ def memory_bytes(t: Tensor) -> np.ndarray:
 
 
 def _span(a: np.ndarray) -> tuple[int, int]:
-    start = a.__array_interface__["data"][0]
+    start = address(a)
     if not a.size:
         return start, start
     reach = [s * (n - 1) for n, s in zip(a.shape, a.strides)]
@@ -51,7 +52,7 @@ def offset_in_memory(t: Tensor) -> int:
     a = t._a
     if type(a) is not ndarray:
         return a.offset
-    return (a.__array_interface__["data"][0] - _span(memory_of(t))[0]) // a.itemsize if a.size else 0
+    return (address(a) - _span(memory_of(t))[0]) // a.itemsize if a.size else 0
 
 
 def room_in_memory(t: Tensor) -> int:
@@ -171,8 +172,8 @@ def _reduce_shared(t: Tensor) -> tuple:
     if not isinstance(memory, SharedMemory):
         return t.__reduce_ex__(2)
     from multiprocessing.reduction import DupFd
-    start = np.frombuffer(memory, np.uint8).__array_interface__["data"][0]
-    offset = t._a.__array_interface__["data"][0] - start
+    start = address(np.frombuffer(memory, np.uint8))
+    offset = address(t._a) - start
     return _rebuild_shared, (DupFd(memory.fd), len(memory), t.dtype, t._a.shape, t._a.strides, offset, t._req)
 
 
@@ -197,7 +198,7 @@ def share_memory_(input):
         _send_shared()
         low, high = _span(a)
         memory = np.frombuffer(SharedMemory.make(high - low), np.uint8)
-        first = a.__array_interface__["data"][0] - low
+        first = address(a) - low
         new = np.ndarray(a.shape, a.dtype, memory, first, a.strides)
         new[...] = a
         input._a = new
