@@ -248,8 +248,9 @@ def sym_ite(b: Any, t: Any, f: Any) -> Any:
 
 
 def lobpcg(A: Tensor, k: int | None = None, B: Tensor | None = None, X: Tensor | None = None, n: int | None = None,
-           iK: Tensor | None = None, niter: int | None = None, tol: float | None = None, largest: bool | None = None, method: str | None = None, tracker: Any = None,
-           ortho_iparams: Any = None, ortho_fparams: Any = None, ortho_bparams: Any = None) -> tuple[Tensor, Tensor]:
+           iK: Tensor | None = None, niter: int | None = None, tol: float | None = None, largest: bool | None = None,
+           method: str | None = None, tracker: Any = None, ortho_iparams: Any = None, ortho_fparams: Any = None,
+           ortho_bparams: Any = None) -> tuple[Tensor, Tensor]:
     """The ``k`` largest (or smallest) eigenvalues of symmetric matrices ``A`` and their eigenvectors: ``A @ v = value * B @ v``, with ``B``
     positive definite (the identity by default). ``A`` may be sparse.
 

@@ -1,6 +1,7 @@
 """``torch.testing``: comparing tensors, and making them for tests."""
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -10,7 +11,7 @@ import fusetorch as torch
 from fusetorch.dtypes import dtype as dtype_class
 from fusetorch.tensor import Tensor
 
-__all__ = ["assert_close", "make_tensor"]
+__all__ = ["assert_allclose", "assert_close", "make_tensor"]
 
 #: (rtol, atol) by dtype; others are compared exactly.
 _TOLERANCES = {"float16": (1e-3, 1e-5), "bfloat16": (1.6e-2, 1e-5), "float32": (1.3e-6, 1e-5), "float64": (1e-7, 1e-7),
@@ -38,6 +39,19 @@ def assert_close(actual: Any, expected: Any, *, allow_subclasses: bool = True, r
     except AssertionError as error:
         text = str(error)
         raise AssertionError(msg(text) if callable(msg) else msg if msg is not None else text) from None
+
+
+def assert_allclose(actual: Any, expected: Any, rtol: float | None = None, atol: float | None = None, equal_nan: bool = True,
+                    msg: str = "") -> None:
+    """Deprecated: :func:`assert_close` of what may have different dtypes, with wider tolerances (float32: ``rtol=1e-4, atol=1e-5``)."""
+    warnings.warn("`torch.testing.assert_allclose()` is deprecated since 1.12 and will be removed in a future release. Please use "
+                  "`torch.testing.assert_close()` instead.", FutureWarning, stacklevel=2)
+    actual = actual if isinstance(actual, Tensor) else torch.tensor(actual)
+    expected = expected if isinstance(expected, Tensor) else torch.tensor(expected, dtype=actual.dtype)
+    if rtol is None and atol is None:
+        wide = {"float16": (1e-3, 1e-3), "float32": (1e-4, 1e-5), "float64": (1e-5, 1e-8)}
+        rtol, atol = map(max, zip(*(wide.get(t.dtype.name, (0.0, 0.0)) for t in (actual, expected))))
+    assert_close(actual, expected, rtol=rtol, atol=atol, equal_nan=equal_nan, check_dtype=False, msg=msg or None)
 
 
 def _compare(actual: Any, expected: Any, where: str, o: dict[str, Any]) -> None:

@@ -111,3 +111,24 @@ def test_what_pytorch_removed() -> None:
     for f in (torch.lstsq, torch.eig, torch.symeig, torch.solve, torch.matrix_rank):
         with pytest.raises(RuntimeError, match="removed"):
             f(torch.eye(2))
+
+
+def test_old_names() -> None:
+    with pytest.warns(FutureWarning, match="assert_close"):
+        torch.testing.assert_allclose(torch.tensor([1.0]), [1.00005])
+        torch.testing.assert_allclose(torch.tensor([1, 2]), torch.tensor([1.0, 2.0]))
+        with pytest.raises(AssertionError):
+            torch.testing.assert_allclose(torch.tensor([1.0]), [1.001])
+
+    class Double(torch.autograd.function.InplaceFunction):
+        @staticmethod
+        def forward(ctx, x):
+            return x * 2
+
+        @staticmethod
+        def backward(ctx, g):
+            return g * 2
+
+    x = torch.ones(1, requires_grad=True)
+    Double.apply(x).backward()
+    assert x.grad.item() == 2

@@ -218,6 +218,14 @@ class Function:
         return tuple(final) if isinstance(result, tuple) else final[0]
 
 
+class InplaceFunction(Function):
+    """A :class:`Function` under the name that programs for old versions of PyTorch derive from."""
+
+    def __init__(self, inplace: bool = False) -> None:
+        super().__init__()
+        self.inplace = inplace
+
+
 class _Once(Node):
     """The history of gradients from a ``backward`` that cannot itself be differentiated."""
 
