@@ -4,30 +4,15 @@ from __future__ import annotations
 from typing import Any
 
 import fusetorch as torch
-from fusetorch.distributions import constraints
-from fusetorch.distributions.distribution import Distribution
-from fusetorch.distributions.utils import broadcast_all
+from fusetorch.distributions.loc_scale import LocScale
 from fusetorch.tensor import Tensor
 
 
-class Laplace(Distribution):
+class Laplace(LocScale):
     """Densities that fall exponentially on both sides of ``loc``."""
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
-
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.size(), validate_args=validate_args)
-
-    mean = property(lambda self: self.loc)
-    mode = property(lambda self: self.loc)
     variance = property(lambda self: 2 * self.scale.pow(2))
     stddev = property(lambda self: 2**0.5 * self.scale)
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Laplace:
-        return self._expanded(_instance, Laplace, batch_shape, ("loc", "scale"))
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         info = torch.finfo(self.loc.dtype)

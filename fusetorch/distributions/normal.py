@@ -5,31 +5,18 @@ import math
 from typing import Any
 
 import fusetorch as torch
-from fusetorch.distributions import constraints
 from fusetorch.distributions.exp_family import ExponentialFamily
-from fusetorch.distributions.utils import broadcast_all
+from fusetorch.distributions.loc_scale import LocScale
 from fusetorch.tensor import Tensor
 
 
-class Normal(ExponentialFamily):
+class Normal(LocScale, ExponentialFamily):
     """The normal distribution with mean ``loc`` and standard deviation ``scale``."""
 
-    arg_constraints = {"loc": constraints.real, "scale": constraints.positive}
-    support = constraints.real
-    has_rsample = True
     _mean_carrier_measure = 0
 
-    def __init__(self, loc: Any, scale: Any, validate_args: bool | None = None) -> None:
-        self.loc, self.scale = broadcast_all(loc, scale)
-        super().__init__(self.loc.size(), validate_args=validate_args)
-
-    mean = property(lambda self: self.loc)
-    mode = property(lambda self: self.loc)
     stddev = property(lambda self: self.scale)
     variance = property(lambda self: self.stddev.pow(2))
-
-    def expand(self, batch_shape: Any, _instance: Any = None) -> Normal:
-        return self._expanded(_instance, Normal, batch_shape, ("loc", "scale"))
 
     def sample(self, sample_shape: Any = ()) -> Tensor:
         with torch.no_grad():
