@@ -436,24 +436,37 @@ def assign(target: Tensor, result: Tensor, name: str) -> None:
 # ---------------------------------------------------------------------------------------------------- reductions
 
 
-def _reduced(op: OpDef, t: Any, dim: int | None, keepdim: bool) -> Any:
+def _reduced(op: OpDef, t: Any, params: Sequence[Any], dim: Any, keepdim: bool) -> Any:
     """:func:`reduction` of one CPU tensor with elements, of a kind that was seen before; ``None`` for all others."""
     if not isinstance(t, Tensor) or type(t._a) is not ndarray:
         return None
     a = t._a
     rank = a.ndim
-    spec = op.specs.get((a.dtype.num << 2 | 2, *op.unset_key))
-    if spec is None or not rank or not a.size or (dim is not None and not -rank <= dim < rank):
+    if params == op.unset:
+        key = op.unset_key
+    else:
+        key = tuple([v is None if s else v for s, v in zip(op.scalar_params, params)])
+        if False in [k for s, k in zip(op.scalar_params, key) if s]:  # a number is given
+            return None
+    spec = op.specs.get((a.dtype.num << 2 | 2, *key))
+    if spec is None or not rank or not a.size:
         return None
-    axes = _AXES[rank] if dim is None else (dim % rank,)
+    if dim is None:
+        axes = _AXES[rank]
+    elif type(dim) is int and -rank <= dim < rank:
+        axes = (dim % rank,)
+    else:
+        axes = wrap_dims(dim, rank)
     results = cpu_backend.reduced(spec, (a,), (), axes, keepdim)
     outs = [wrap(r) for r in results]
     if t._req and GradMode.enabled and op.differentiable:
         attrs = {"dim": axes, "keepdim": keepdim}
+        if params:
+            attrs = _attrs(op, params) | attrs
         if len(outs) > 1 or not spec.differentiable[0]:
-            _record(op, (t,), (t,), _attrs(op, op.unset) | attrs, outs)
+            _record(op, (t,), (t,), attrs, outs)
         else:
-            OpNode.of_one(op, t, _attrs(op, op.unset) | attrs if op.unset else attrs, outs[0])
+            OpNode.of_one(op, t, attrs, outs[0])
     return outs[0] if len(outs) == 1 else tuple(outs)
 
 
@@ -464,8 +477,8 @@ _AXES = [tuple(range(rank)) for rank in range(65)]
 def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: Any, keepdim: bool = False,
               out: Any = None) -> Any:
     """Calls a reduction over ``dim`` (``None``: all dimensions)."""
-    if out is None and len(operands) == 1 and params == op.unset and (dim is None or type(dim) is int) and fast_limit[0] >= 0:
-        made = _reduced(op, operands[0], dim, keepdim)
+    if out is None and len(operands) == 1 and fast_limit[0] >= 0:
+        made = _reduced(op, operands[0], params, dim, keepdim)
         if made is not None:
             return made
     spec, tensors, scalars = _spec_and_args(op, operands, params)
