@@ -27,7 +27,8 @@ LAYERS = [
     ("cuda", "cpu", "mps", "xpu", "accelerator", "hub", "onnx", "nn", "optim", "utils", "amp", "distributions", "func", "backends", "jit",
      "distributed", "multiprocessing", "profiler", "version", "testing", "types", "serialization", "unpickling", "storage", "legacy",
      "settings", "transforms", "overrides", "sparse", "fx", "library", "_custom_ops", "_C", "_dynamo", "_inductor", "ao", "quantization",
-     "checks", "native_forms", "sparse_compressed", "nested", "_utils", "_higher_order_ops", "futures", "foreach", "__config__", "_subclasses", "_tensor_str"),
+     "checks", "native_forms", "sparse_compressed", "nested", "_utils", "_higher_order_ops", "futures", "foreach", "__config__",
+     "_subclasses", "_tensor_str"),
     ("demo", "cli", "run", "__main__"),
 ]
 RANK = {name: rank for rank, names in enumerate(LAYERS) for name in names}

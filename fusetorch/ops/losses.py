@@ -43,7 +43,8 @@ def _pair(name: str, input: Any, target: Any) -> tuple[Any, Any]:
     return input, target
 
 
-@elementwise(refuses="complex", promote="floating", name="squared_difference", function=False, method=False, oracle=lambda a, b: (a - b) ** 2)
+@elementwise(refuses="complex", promote="floating", name="squared_difference", function=False, method=False,
+             oracle=lambda a, b: (a - b) ** 2)
 def squared_difference(input, target):
     """``(input - target) ** 2``."""
     d = input - target

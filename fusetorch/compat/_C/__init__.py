@@ -16,8 +16,8 @@ from fusetorch.tensor import Tensor as TensorBase
 from . import _functorch, _nn
 from .archives import PyTorchFileReader
 
-__all__ = ["DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "Generator", "Graph", "PyTorchFileReader", "Size", "TensorBase", "Value",
-           "_disabled_torch_function_impl", "_functorch", "_nn", "device"]
+__all__ = ["DisableTorchFunctionSubclass", "DispatchKey", "DispatchKeySet", "Generator", "Graph", "PyTorchFileReader", "Size", "TensorBase",
+           "Value", "_disabled_torch_function_impl", "_functorch", "_nn", "device"]
 
 _TensorBase, _TensorMeta = TensorBase, type(TensorBase)
 

@@ -19,8 +19,8 @@ from fusetorch.nn.compiled import OptimizedModule
 
 from . import config, exc, utils
 
-__all__ = ["ExplainOutput", "OptimizedModule", "allow_in_graph", "assume_constant_result", "config", "disable", "disallow_in_graph", "exc", "explain",
-           "forbid_in_graph", "graph_break", "is_compiling", "is_dynamo_supported", "is_inductor_supported", "list_backends",
+__all__ = ["ExplainOutput", "OptimizedModule", "allow_in_graph", "assume_constant_result", "config", "disable", "disallow_in_graph", "exc",
+           "explain", "forbid_in_graph", "graph_break", "is_compiling", "is_dynamo_supported", "is_inductor_supported", "list_backends",
            "mark_dynamic", "mark_static", "mark_static_address", "maybe_mark_dynamic", "optimize", "optimize_assert", "reset",
            "reset_code_caches", "run", "set_stance", "skip_frame", "substitute_in_graph", "utils"]
 
