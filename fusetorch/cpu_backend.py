@@ -133,6 +133,8 @@ def by_numpy(spec: LoopSpec, n: int) -> bool:
     """Whether ``n`` elements are so few that NumPy is the cheaper way: one or two of its passes cost less than a call of a native loop, and
     nothing is compiled for a handful of elements."""
     threshold = config.native_threshold
+    if spec.complex:  # loops over the parts have no launcher
+        return n * spec.passes < 32 * threshold
     return n * spec.passes < threshold or (spec.passes < 3 and n < 64 * threshold and not spec.reduces)
 
 
