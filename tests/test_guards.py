@@ -301,6 +301,25 @@ def test_globals():
     check(lambda x: x * SCALE, change, "'SCALE' was 2.0 and is now 5.0", back=back)
 
 
+noted: list = []
+
+
+def test_globals_with_the_name_of_an_attribute_are_not_read():
+    class Net(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.noted = nn.Linear(6, 2)
+
+        def forward(self, x):
+            return self.noted(x)
+    net = Net()
+    f = torch.compile(lambda x: net(x))
+    for i in range(3):
+        noted.append(i)  # a global list that grows, of which the function reads nothing
+        same(net(x := rnd(4, 6)), f(x))
+    assert f.cache_info()["plans"] == 1
+
+
 def test_globals_of_called_functions():
     check(lambda x: _helper(x), lambda: TABLE.__setitem__("a", 4.0), "'a' was 1.0", back=lambda: TABLE.__setitem__("a", 1.0))
     check(lambda x: _helper(x), lambda: TABLE["b"].append(9), "list", back=lambda: TABLE["b"].pop())

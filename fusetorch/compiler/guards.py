@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import collections
 import datetime
+import dis
 import enum
 import functools
 import io
@@ -41,6 +42,8 @@ _DYNAMIC = frozenset(("getattr", "vars", "__dict__", "eval", "exec", "globals", 
 #: Where the classes of modules are defined that have no attributes of their own which their code reads.
 _BARE_MODULES = tuple(f"{package}.{file}" for file in ("module", "calls", "state_dict", "container")
                       for package in ("fusetorch.nn", "torch.nn.modules"))
+#: Instructions that look up a global name.
+_LOOKUPS = {"LOAD_GLOBAL", "LOAD_NAME", "LOAD_FROM_DICT_OR_GLOBALS"}
 
 
 class _Clock:
@@ -282,7 +285,7 @@ class StateGuard:
 
     def _code(self, code: types.CodeType, g: dict) -> None:
         self._names.update(code.co_names)
-        for name in code.co_names:
+        for name in _global_names(code):
             if name in g:
                 self._entry(g, name, g[name], code.co_names)
         for const in code.co_consts:
@@ -434,6 +437,12 @@ def _package(x: Any) -> str:
         return "fusetorch.demo"
     top = (name or "").split(".")[0]
     return "fusetorch" if top == "torch" else top  # under run, classes have PyTorch's places
+
+
+@functools.lru_cache(4096)
+def _global_names(code: types.CodeType) -> tuple[str, ...]:
+    """The global names that code looks up itself: ``co_names`` has those of attributes too."""
+    return tuple(dict.fromkeys(i.argval for i in dis.get_instructions(code) if i.opname in _LOOKUPS))
 
 
 def _names(slots: str | Iterable[str]) -> tuple[str, ...]:
