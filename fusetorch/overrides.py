@@ -10,7 +10,7 @@ from __future__ import annotations
 import functools
 import threading
 from collections.abc import Callable, Iterable
-from types import FunctionType, ModuleType
+from types import CodeType, FunctionType, ModuleType
 from typing import Any
 
 import fusetorch as torch
@@ -220,20 +220,31 @@ def _ask_first(f: FunctionType) -> None:
     def asking(*args: Any, **kwargs: Any) -> Any:
         if _state.modes:
             return _by_mode(f, args, kwargs)
-        if not _state.disabled and dispatched:
+        if not _state.disabled:
             for a in args if not kwargs else (*args, *kwargs.values()):
                 if type(a) not in _SILENT:
                     relevant = (*args, *kwargs.values())
-                    if _overloaded(relevant):
+                    found = _overloaded(relevant)
+                    if found and (dispatched or not isinstance(found[0], Tensor)):
                         return handle_torch_function(f, relevant, *args, **kwargs)
                     break
         return plain(*args, **kwargs)
 
-    code = _STUB.__code__
-    f.__code__ = code.replace(co_name=f.__name__, co_freevars=f.__code__.co_freevars,
-                              co_consts=tuple(asking if c == "asking" else c for c in code.co_consts))
+    code = _stub(f.__code__.co_freevars)
+    f.__code__ = code.replace(co_name=f.__name__, co_consts=tuple(asking if c == "asking" else c for c in code.co_consts))
     f.__defaults__ = f.__kwdefaults__ = None
     f.__wrapped__ = plain  # whose signature it has
+
+
+@functools.cache
+def _stub(free: tuple[str, ...]) -> CodeType:
+    """Code that calls the constant ``"asking"``, which stands for the function that asks. It has the free variables of the code that it
+    takes the place of, and sets them up, so that debuggers may look at its frames."""
+    names = ", ".join(free)
+    space: dict[str, Any] = {}
+    exec(f"def make({names}):\n def stub(*_a, **_k):\n  return 'asking'.__call__(*_a, **_k)\n  return ({names})\n return stub\n",  # noqa: S102
+         space)
+    return space["make"](*free).__code__
 
 
 # ---- modes
@@ -304,14 +315,13 @@ def _operators_ask(on: bool) -> None:
             setattr(Tensor, name, wrapped if on else plain)
 
 
-#: Functions that arguments have no say in: what makes tensors, and questions about them.
+#: Functions that tensors have no say in: what makes tensors, and questions about them.
 _IGNORED = frozenset(
     "arange as_tensor asarray bartlett_window blackman_window broadcast_shapes empty empty_permuted empty_strided eye fftfreq from_numpy "
     "frombuffer full hamming_window hann_window is_tensor kaiser_window linspace logspace normal ones rand randint randn randperm "
     "result_type rfftfreq scalar_tensor tensor tril_indices triu_indices vander zeros".split())
 #: Types of arguments that have no say.
 _SILENT = frozenset({Tensor, int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
-_STUB = lambda *args, **kwargs: "asking".__call__(*args, **kwargs)  # noqa: E731 - the constant stands for the function that asks
 
 
 def disabled_torch_function_impl(func: Callable, types: tuple, args: tuple = (), kwargs: dict | None = None) -> Any:

@@ -7,6 +7,30 @@ import sys
 import pytest
 
 PROGRAMS = {
+    "frames_of_functions_can_be_looked_at": """
+        import sys
+        class My(torch.Tensor):
+            pass
+        try:
+            torch.ones(2, "x")
+        except TypeError:
+            at = sys.exc_info()[2]
+            while at is not None:
+                assert isinstance(dict(at.tb_frame.f_locals), dict)
+                at = at.tb_next
+        else:
+            raise AssertionError
+    """,
+    "objects_that_are_no_tensors_have_a_say_in_what_makes_tensors": """
+        class My(torch.Tensor):
+            pass
+        class Size:
+            @classmethod
+            def __torch_function__(cls, func, types, args=(), kwargs=None):
+                return func.__name__
+        assert torch.zeros(Size()) == "zeros" and type(torch.zeros(2)) is torch.Tensor
+        assert type(torch.ones_like(torch.ones(2).as_subclass(My))) is My
+    """,
     "operators_of_parameters_inside_a_mode": """
         class Passes(torch.overrides.TorchFunctionMode):
             names = []
