@@ -135,3 +135,12 @@ def test_complex_logcumsumexp() -> None:
     assert ft.allclose(y.exp(), x.exp().cumsum(0))
     (a,), (b,) = (ft.autograd.grad(t.abs().sum(), x) for t in (y.exp(), x.exp().cumsum(0)))
     assert ft.allclose(a, b)
+
+
+def test_bools_are_not_subtracted() -> None:
+    mask, x = ft.tensor([True, False]), ft.ones(2)
+    for call in (lambda: mask - mask, lambda: 1 - mask, lambda: mask - 1, lambda: x - mask, lambda: x - True, lambda: x.sub_(True),
+                 lambda: ft.rsub(mask, 1)):
+        with pytest.raises(RuntimeError, match="Subtraction, the `-` operator, with"):
+            call()
+    assert (x - 1).tolist() == [0, 0]

@@ -30,11 +30,19 @@ def add(input, other, *, alpha: float = None):
 
 @elementwise(inplace=True, numbers="any", operators=("__sub__",), aliases=("subtract",), oracle=np.subtract)
 def sub(input, other, *, alpha: float = None):
-    """``input - alpha * other``."""
-    if input.dtype is bool_:
-        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or "
-                           "`logical_xor()` operator instead.")
+    """``input - alpha * other``; no operand may be bool."""
     return input - _scaled(other, alpha)
+
+
+@sub.check_kinds
+def _(kinds: list) -> None:
+    bools = [k is bool_ or k is bool for k in kinds]
+    if all(bools):
+        raise RuntimeError("Subtraction, the `-` operator, with two bool tensors is not supported. Use the `^` or `logical_xor()` operator "
+                           "instead.")
+    if any(bools):
+        raise RuntimeError("Subtraction, the `-` operator, with a bool tensor is not supported. If you are trying to invert a mask, use "
+                           "the `~` or `logical_not()` operator instead.")
 
 
 @elementwise(inplace=True, numbers="any", operators=("__mul__",), aliases=("multiply",), oracle=np.multiply)

@@ -106,6 +106,7 @@ class OpDef:
     vjp_fn: Callable[..., Any] | None = None
     saves: tuple[str, ...] = ()
     check_fn: Callable[..., None] | None = None
+    kinds_fn: Callable[..., None] | None = None
     instead_fn: Callable[..., Any] | None = None
     short_fn: Callable[..., Any] | None = None
     kernels: dict[str, Callable[..., Any]] = field(default_factory=dict)
@@ -146,6 +147,12 @@ class OpDef:
     def check(self, f: Callable) -> Callable:
         """Registers ``f(**arguments)``, called before an elementwise operation runs, to refuse bad values."""
         self.check_fn = f
+        return f
+
+    def check_kinds(self, f: Callable) -> Callable:
+        """Registers ``f(kinds)``, called once for operands of new dtypes, to refuse them: per operand a dtype, the type of a number, or
+        ``None``."""
+        self.kinds_fn = f
         return f
 
     def instead(self, f: Callable) -> Callable:
@@ -342,6 +349,8 @@ def loop_spec(op: OpDef, kinds: Sequence[Any], params: Sequence[Any]) -> LoopSpe
             a Python number, or ``None``.
         params: values of the other parameters in order (scalars may be anything: only their place counts).
     """
+    if op.kinds_fn is not None:
+        op.kinds_fn([k[0] if isinstance(k, tuple) else k for k in kinds])
     rest = [p for p in op.params if p.role in ("scalar", "static")]
     result = _promote(op, kinds)
     c = compute_dtype(result)
