@@ -575,6 +575,34 @@ def test_number_of_threads():
             cpu_pool.set_num_threads(0)
 
 
+_JOBS = """
+import ctypes, time
+from fusetorch.runtime import cpu_jit, cpu_pool
+
+count = cpu_jit.compile_ir('''
+define void @count(ptr %a, i64 %lo, i64 %hi) {
+  %n = sub i64 %hi, %lo
+  %d = atomicrmw add ptr %a, i64 %n monotonic
+  ret void
+}
+''', ["count"])["count"]
+done = ctypes.c_int64(0)
+units = (2, 1000, 3, 60)
+jobs = [(ctypes.c_int64 * 7)(ctypes.addressof(done), 7, 1, count, n, 1, n) for n in units]
+end = time.monotonic() + 4
+while time.monotonic() < end:
+    for n, job in zip(units, jobs):
+        done.value = 0
+        cpu_pool.run(ctypes.addressof(job), 8)
+        assert done.value == n, (done.value, n)
+"""
+
+
+def test_workers_that_are_late_take_nothing():
+    # jobs of few and of many chunks by turns, on more threads than there are cores: a worker often wakes when its job is over
+    subprocess.run([sys.executable, "-c", _JOBS], check=True, timeout=120)
+
+
 def test_generated_code_can_be_read(tmp_path, capsys):
     call, _ = prepare((50,), (), [np.zeros(50, np.float32)], [load(0, float32) * 17.25], [True], [float32])
     with config.override(dump_dir=str(tmp_path / "dump"), debug=3):

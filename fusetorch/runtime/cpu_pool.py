@@ -5,9 +5,10 @@ A *record* says what to run: argument, workers, number of phases, then function,
 
 All state is one ticket ``(job number << 32) | (chunks taken from the end << 16) | chunks taken from the start``: a chunk is taken by
 compare-and-swap, which succeeds only while that job is unfinished, so a worker that the machine does not run never holds up a job of
-which it has no chunk. The caller takes chunks from the start and workers from the end, so that with one worker a part of an array stays
-in one core's cache from job to job. Idle workers spin briefly, then sleep. One job runs at a time; a second caller meanwhile runs its
-job alone.
+which it has no chunk. Between two jobs, while the fields that say what to run change, the ticket is that of a job without chunks: a
+worker that is late sees the old fields, or a ticket that gives it nothing. The caller takes chunks from the start and workers from the
+end, so that with one worker a part of an array stays in one core's cache from job to job. Idle workers spin briefly, then sleep. One job
+runs at a time; a second caller meanwhile runs its job alone.
 """
 from __future__ import annotations
 
@@ -42,6 +43,7 @@ e:
   %n = load atomic i64, ptr %p_n monotonic, align 8
   %ch = load atomic i64, ptr %p_chunk monotonic, align 8
   %nc = load atomic i64, ptr %p_chunks monotonic, align 8
+  fence acquire
   %step = select i1 %caller, i64 1, i64 65536
   %last = sub i64 %nc, 1
   br label %next
@@ -132,6 +134,13 @@ done:
 define internal void @phase(ptr %j, ptr %fn, ptr %arg, i64 %n, i64 %chunk, i64 %chunks, i64 %limit) {{
 e:
 {fields}
+  %t = load atomic i64, ptr %p_ticket seq_cst, align 8
+  %tj = lshr i64 %t, 32
+  %shut = add i64 %tj, 1
+  %shut32 = shl i64 %shut, 32
+  %closed = or i64 %shut32, 4294967295
+  store atomic i64 %closed, ptr %p_ticket seq_cst, align 8
+  fence release
   store atomic ptr %fn, ptr %p_fn monotonic, align 8
   store atomic ptr %arg, ptr %p_arg monotonic, align 8
   store atomic i64 %n, ptr %p_n monotonic, align 8
@@ -139,9 +148,7 @@ e:
   store atomic i64 %chunks, ptr %p_chunks monotonic, align 8
   store atomic i64 %limit, ptr %p_limit monotonic, align 8
   store atomic i64 0, ptr %p_done seq_cst, align 8
-  %t = load atomic i64, ptr %p_ticket seq_cst, align 8
-  %tj = lshr i64 %t, 32
-  %up = add i64 %tj, 1
+  %up = add i64 %tj, 2
   %job = and i64 %up, 4294967295
   %t1 = shl i64 %job, 32
   store atomic i64 %t1, ptr %p_ticket seq_cst, align 8
