@@ -29,6 +29,8 @@ _PART, _PACK = 512, 64
 _STRIPS, _SCRATCH = 128, 256 << 10
 #: Numbers that one unit of a final sum over parts writes.
 _ADD = 4096
+#: Where in a block the addresses of the left operand and of the result are.
+LEFT, RESULT = FIELDS.index("a"), FIELDS.index("out")
 
 
 def matmul(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.ndarray:
@@ -75,11 +77,11 @@ class ProductPlan:
         self.partial = parts * count * m * n if parts > 1 else 0
         masked = n % wide != 0
         blocks = -(-k // _PACK)
-        fields = {"m": m, "n": n, "k": k, "a_row": left.row, "a_k": left.column, "a_n": left.step,
-                  "b_k": right.row if across else right.column, "b_n": right.step, "packed_n": panels * k * wide if right.step else 0,
-                  "panels": panels, "pack_k": _PACK, "pack_blocks": blocks, "tiles": tiles, "groups": groups, "per_group": per_group,
-                  "batches": count, "parts": parts, "per_part": per_part, "size": count * m * n, "block": _ADD, "strip": strip,
-                  "scratch": per_group * r // lanes * strip if strips else per_part * wide}
+        self._fields = _fields(
+            m=m, n=n, k=k, a_row=left.row, a_k=left.column, a_n=left.step, b_k=right.row if across else right.column, b_n=right.step,
+            packed_n=panels * k * wide if right.step else 0, panels=panels, pack_k=_PACK, pack_blocks=blocks, tiles=tiles, groups=groups,
+            per_group=per_group, batches=count, parts=parts, per_part=per_part, size=count * m * n, block=_ADD, strip=strip,
+            scratch=per_group * r // lanes * strip if strips else per_part * wide)
         tile = Variant("tiles", double, r, v, across and own, down, strips, own, masked, bias)
         phases = [(function(emit, tile), parts * count * groups * (1 if strips else panels), 1)]
         if not own:
@@ -87,7 +89,6 @@ class ProductPlan:
             phases.insert(0, (function(emit, pack), packs * panels * blocks, max(1, 16384 // (_PACK * wide))))
         if parts > 1:
             phases.append((function(emit, Variant("add_parts", double)), -(-count * m * n // _ADD), 1))
-        self._fields = [fields.get(f, 0) for f in FIELDS]
         self._record = cpu_pool.record(0, self.threads, phases)[1:]
         self._lock = threading.Lock()
         self._block, self._base = self._new_block()
@@ -117,6 +118,41 @@ class ProductPlan:
         finally:
             self._lock.release()
         return out
+
+
+class PackedOperand:
+    """The right operand ``b`` (k, n) of many products with ``m`` rows, packed once, for native code that computes one after another.
+
+    ``function(block, 0, units)`` computes one; before it is called, the addresses of the left operand, whose rows are ``row`` elements
+    apart, and of the result go to :data:`LEFT` and :data:`RESULT` of the block.
+    """
+
+    def __init__(self, b: np.ndarray, m: int, row: int) -> None:
+        (k, n), double = b.shape, b.itemsize == 8
+        right = _Layout(b.shape, b.strides, (), b.itemsize)
+        b, across = right.ready(b), right.column == 1
+        r, v = _tile(m, n, k, double, False)
+        wide = v * lane_count(double)
+        self.units, tiles, masked = -(-n // wide), -(-m // r), n % wide != 0
+        self.packed = empty((self.units * k * wide,), b.dtype)
+        self.function = function(emit, Variant("tiles", double, r, v, masked=masked))
+        self._fields = _fields(b=address(b), packed=address(self.packed), m=m, n=n, k=k, a_row=row, a_k=1, panels=self.units, pack_k=k,
+                               b_k=right.row if across else right.column, pack_blocks=1, tiles=tiles, groups=1, per_group=tiles, batches=1,
+                               parts=1, per_part=k)
+        block, at = self.block()
+        job = (ctypes.c_int64 * 7)(*cpu_pool.record(at, 1, [
+            (function(emit, Variant("pack", double, v=v, across=across, masked=masked)), self.units, 1)]))
+        cpu_pool.run(ctypes.addressof(job), 1)
+        del block  # not before it has been read
+
+    def block(self) -> tuple[ctypes.Array, int]:
+        """A new argument block and its address. What it points to lives as long as this object."""
+        block = (ctypes.c_int64 * len(FIELDS))(*self._fields)
+        return block, ctypes.addressof(block)
+
+
+def _fields(**values: int) -> list[int]:
+    return [values.get(f, 0) for f in FIELDS]
 
 
 class _Layout:

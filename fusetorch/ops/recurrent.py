@@ -185,28 +185,29 @@ class _Numpy:
                  operand: Callable[[bool], np.ndarray], w: np.ndarray, result: np.ndarray, loop_first: bool) -> bool:
         """Does a walk of equal lengths in native code, in parts of the batch; False where that cannot be. ``entries`` and ``operand`` (of
         the product, ``w`` its other one) are asked for the step at the start of the sequences and for the others."""
+        from ..codegen import product
         from ..runtime import cpu_pool, cpu_walk
         k, n = w.shape
-        walker = cpu_walk.walker(w.dtype) if self.native and min(k, n) > 1 and len({m for _, m, _, _ in steps}) == 1 else None
-        if walker is None:
+        if not self.native or min(k, n) < 2 or len({m for _, m, _, _ in steps}) > 1:
             return False
         b = steps[0][1]
         parts = max(1, min(cpu_pool.get_num_threads(), b // 8, len(steps) * b * k * n // 2_000_000))
         cuts = [b * i // parts for i in range(parts + 1)]
         tables = {start: self.table(entries(start)) for start in (True, False)}
-        jobs = [self._part(tables, inputs, steps, operand, w, result, loop_first, lo, hi) for lo, hi in zip(cuts, cuts[1:])]
-        cpu_walk.run(walker, jobs)
+        row = operand(False).shape[1]
+        packed = {m: product.PackedOperand(w, m, row) for m in {hi - lo for lo, hi in zip(cuts, cuts[1:])}}
+        jobs = [self._part(tables, inputs, steps, operand, packed[hi - lo], result, loop_first, lo, hi) for lo, hi in zip(cuts, cuts[1:])]
+        cpu_walk.run(jobs, product.LEFT, product.RESULT)
         for job in jobs:
             key, made = job["made"]
             _blocks.setdefault(key, []).append(made)
         return True
 
     def _part(self, tables: dict[bool, Any], inputs: int, steps: Sequence[tuple[int, int, int, int]],
-              operand: Callable[[bool], np.ndarray], w: np.ndarray, result: np.ndarray, loop_first: bool, lo: int,
-              hi: int) -> dict[str, Any]:
+              operand: Callable[[bool], np.ndarray], packed: Any, result: np.ndarray, loop_first: bool, lo: int, hi: int) -> dict[str, Any]:
         from .. import cpu_backend
         from ..runtime.cpu_memory import address
-        m, item = hi - lo, w.itemsize
+        m, item = hi - lo, result.itemsize
         begins = np.array([not count for *_, count in steps])
         rows = np.array([(start, 0, last if count else 0) for start, _, last, count in steps], np.int64) + lo
         views = [a[:m, c:c + self.hidden] for a, c, _ in tables[True][1]]
@@ -223,10 +224,10 @@ class _Numpy:
             a = operand(start)
             table[mine, 0] = address(a) + rows[mine, OWN if loop_first else BEFORE] * (a.shape[1] * item)
         table[:, 1] = address(result) + lo * result.shape[1] * item
-        k, n = w.shape
-        return {"steps": len(steps), "loop": loop, "block": block, "units": units, "pointers": len(views), "loop_first": int(loop_first),
-                "m": m, "n": n, "k": k, "lda": operand(False).shape[1], "b": address(w), "ldb": n, "ldc": result.shape[1],
-                "table": address(table), "keep": table, "made": (key, made)}
+        operands, at = packed.block()
+        return {"steps": len(steps), "product": packed.function, "product_block": at, "product_units": packed.units, "loop": loop,
+                "block": block, "units": units, "pointers": len(views), "loop_first": int(loop_first), "table": address(table),
+                "keep": (table, operands), "made": (key, made)}
 
 
 class _Cuda:
@@ -396,7 +397,7 @@ def _wide(arrays: Sequence[Any]) -> tuple[list[Any], np.dtype]:
 @recurrent_layer.cpu
 def _(x, h0, c0, weight, bias, kind, sizes, reverse):  # noqa: ANN001, ANN202
     (x, h0, c0, w, bias), own = _wide([x, h0, c0, weight, bias])
-    results = _walk(_Numpy, CELLS[kind], x, h0, c0, np.ascontiguousarray(w.T), bias, FROM_NUMPY[x.dtype], sizes, reverse)
+    results = _walk(_Numpy, CELLS[kind], x, h0, c0, w.T, bias, FROM_NUMPY[x.dtype], sizes, reverse)
     return [r.astype(own, copy=False) for r in results]
 
 

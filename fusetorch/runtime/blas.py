@@ -51,22 +51,6 @@ def matmul(a: np.ndarray, b: np.ndarray) -> np.ndarray:
         return _product(a, b)
 
 
-def product_address(kind: str) -> tuple[int, int] | None:
-    """The address of ``cblas_<kind>gemm`` of NumPy's OpenBLAS and the bits of its integers; ``None`` where there is none."""
-    try:
-        with open("/proc/self/maps") as f:
-            paths = set(re.findall(r"\S*openblas\S*\.so\S*", f.read()))
-    except OSError:
-        return None
-    for path in sorted(paths):
-        lib = ctypes.CDLL(path)
-        for name, bits in ((f"scipy_cblas_{kind}gemm64_", 64), (f"cblas_{kind}gemm64_", 64), (f"scipy_cblas_{kind}gemm", 32)):
-            found = getattr(lib, name, None)
-            if found is not None:
-                return ctypes.cast(found, ctypes.c_void_p).value or 0, bits
-    return None
-
-
 def _shape(a: np.ndarray, b: np.ndarray) -> tuple[int, ...]:
     batch = a.shape[:-2] if a.ndim == b.ndim == 2 else tuple(broadcast_shapes(a.shape[:-2], b.shape[:-2]))
     return (*batch, a.shape[-2], b.shape[-1])
