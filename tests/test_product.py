@@ -1,6 +1,7 @@
 """Native matrix products: every layout, batch and tail, against NumPy in double precision."""
 from __future__ import annotations
 
+import ctypes
 import itertools
 from collections.abc import Callable
 
@@ -104,3 +105,18 @@ def test_threads_that_share_a_plan_do_not_disturb_each_other():
         for _ in range(20):
             results = list(pool.map(lambda p: product.matmul(*p), pairs))
             assert all(close(r, a @ b) for r, (a, b) in zip(results, pairs))
+
+
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+@pytest.mark.parametrize("m, k, n", [(1, 5, 7), (8, 64, 200), (13, 700, 33)])
+def test_a_packed_operand_serves_many_products(m, k, n, dtype):
+    rng = np.random.default_rng(4)
+    for weight in (rng.standard_normal((k, n)).astype(dtype), rng.standard_normal((n, k)).astype(dtype).T):
+        packed = product.PackedOperand(weight, m, k + 3)
+        block, at = packed.block()
+        multiply = ctypes.CFUNCTYPE(None, ctypes.c_void_p, ctypes.c_int64, ctypes.c_int64)(packed.function)
+        for _ in range(3):
+            rows, out = rng.standard_normal((m, k + 3)).astype(dtype), np.empty((m, n), dtype)
+            block[product.LEFT], block[product.RESULT] = rows.ctypes.data, out.ctypes.data
+            multiply(at, 0, packed.units)
+            assert close(out, rows[:, :k].astype(np.float64) @ weight.astype(np.float64))
