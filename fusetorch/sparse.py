@@ -16,7 +16,7 @@ from .overrides import adopt
 from .printing import elements
 from .tensor import Tensor
 
-__all__ = ["addmm", "log_softmax", "mm", "softmax", "sparse_coo_tensor", "spmm", "sum", "to_sparse"]
+__all__ = ["addmm", "dsmm", "log_softmax", "mm", "softmax", "sparse_coo_tensor", "spmm", "sum", "to_sparse"]
 
 
 class SparseTensor(Tensor):
@@ -295,7 +295,7 @@ def matmul(a: Any, b: Any) -> Tensor:
     return b.new_zeros((a.shape[0], *b.shape[1:])).index_add(0, rows, values * b[columns])
 
 
-mm = spmm = matmul
+mm = spmm = dsmm = matmul
 
 
 def addmm(input: Tensor, mat1: Any, mat2: Any, *, beta: Any = 1, alpha: Any = 1) -> Tensor:
@@ -361,9 +361,9 @@ def log_softmax(input: SparseTensor, dim: int, *, dtype: Any = None) -> SparseTe
 
 #: Functions by name, for calls such as ``torch.mm(sparse, dense)``.
 _OFFERED: dict[str, Callable] = {
-    "mm": matmul, "matmul": matmul, "mv": matmul, "spmm": matmul, "addmm": addmm, "add": _add, "mul": _mul, "multiply": _mul,
+    **dict.fromkeys(("mm", "dsmm", "matmul", "mv", "spmm"), matmul), "addmm": addmm, "add": _add, "mul": _mul, "multiply": _mul,
     "sub": lambda a, b, *, alpha=1: _add(a, -b, alpha=alpha), "div": lambda a, b: _mul(a, 1 / b), "neg": lambda a: -a,
-    "sum": sum, "t": SparseTensor.t, "transpose": SparseTensor.transpose,
+    "ndimension": lambda a: len(a.shape), "sum": sum, "t": SparseTensor.t, "transpose": SparseTensor.transpose,
     "clone": SparseTensor.clone, "detach": SparseTensor.detach, "requires_grad_": SparseTensor.requires_grad_,
     "is_tensor": lambda a: True, "is_floating_point": lambda a: a.dtype.is_floating_point,
     "type": lambda a, dtype=None: a.to(dtype) if dtype is not None else "torch.sparse." + a._values().type().rpartition(".")[2],

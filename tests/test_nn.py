@@ -364,3 +364,9 @@ def test_flatten_unflatten_identity():
     assert nn.Identity(1, a=2)(x) is x
     with pytest.raises(TypeError, match="tuple of ints"):
         nn.Unflatten(1, 3)
+
+
+def test_members_of_one_kind():
+    net = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
+    kinds = dict(net._named_members(lambda m: [("kind", type(m).__name__)]))
+    assert kinds == {"kind": "Sequential", "0.kind": "Linear", "1.kind": "ReLU"}

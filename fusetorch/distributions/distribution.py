@@ -51,6 +51,7 @@ class Distribution:
                 if active_tracer() is None and not constraint.check(value).all():
                     raise ValueError(f"Expected parameter {name} ({type(value).__name__} of shape {tuple(value.shape)}) of distribution "
                                      f"{self!r} to satisfy the constraint {constraint!r}, but found invalid values:\n{value}")
+        super().__init__()
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Distribution:
         """The same distribution with its parameters expanded."""
