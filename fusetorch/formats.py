@@ -122,6 +122,11 @@ def _like(shape: Sequence[int], operands: Sequence[Layout]) -> tuple[int, ...] |
     return dense_strides_like(tuple(shape), operands[:1]) if tuple(operands[0][0]) == tuple(shape) else None
 
 
+def _heads(shape: Sequence[int], operands: Sequence[Layout]) -> tuple[int, ...] | None:
+    own, strides = operands[0]
+    return packed_strides(shape, (0, 2, 1, 3)) if len(own) == len(shape) == 4 and strides[1] < strides[2] else None
+
+
 #: How an operation's results are laid out, by the name in its definition: strides from the result's shape and the operands' layouts;
 #: ``None`` means row-major.
 RESULT_LAYOUTS: dict[str, Rule] = {
@@ -130,6 +135,7 @@ RESULT_LAYOUTS: dict[str, Rule] = {
     "signals": _channels(1, True),  # the same, also in one spatial dimension
     "convolution": _of_convolution,  # channels-last if input or weight is; of signals, if the weight is
     "joined": _channels(None, False),  # channels-last if all operands are
+    "heads": _heads,  # of attention: for each position the heads side by side, if the queries are so
     "like": _like,  # in the first operand's order
     "elementwise": lambda shape, operands: dense_strides_like(shape, operands),  # as any elementwise operation's
 }

@@ -89,6 +89,13 @@ class OpNode(Node):
                 elif isinstance(given, (list, tuple)):
                     saved[name] = [keep(t) for t in given]
 
+    def __getattr__(self, name: str) -> Any:
+        """``_saved_self``, ``_saved_result`` ...: what is kept for backward, by PyTorch's names."""
+        held = {"self": "input", "result": "out"}.get(name[7:], name[7:])
+        if name.startswith("_saved_") and held in self.saved:
+            return self[held]
+        raise AttributeError(f"{self.name()!r} object has no attribute {name!r}")
+
     def __getitem__(self, name: str) -> Any:
         s = self.saved.get(name)
         return None if s is None else [t.get(self) for t in s] if isinstance(s, list) else s.get(self)
@@ -218,6 +225,13 @@ class LoopNode(Node):
             self.scalars = scalars
         self.shapes = [t._a.shape for t in tensors]
         self.save(tensors, outputs)
+
+    def __getattr__(self, name: str) -> Any:
+        """``_saved_self``, ``_saved_other`` and ``_saved_result``: what is kept for backward, by PyTorch's names."""
+        kept, k = {"_saved_self": (self.inputs, 0), "_saved_other": (self.inputs, 1), "_saved_result": (self.outputs, 0)}.get(name, ({}, 0))
+        if k in kept:
+            return kept[k].get(self)
+        raise AttributeError(f"{self.name()!r} object has no attribute {name!r}")
 
     @property
     def wanted(self) -> tuple[int, ...]:

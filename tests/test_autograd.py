@@ -412,6 +412,15 @@ def test_nodes_have_pytorchs_names(make: Callable, name: str) -> None:
     assert isinstance(node, torch.autograd.graph.Node)
 
 
+def test_saved_tensors_are_seen() -> None:
+    x = torch.rand(3, requires_grad=True)
+    y = x.exp()
+    assert x.pow(2).grad_fn._saved_self is x and (x * y).grad_fn._saved_other is y
+    assert y.grad_fn._saved_result.equal(y) and y.grad_fn._saved_result is not y
+    with pytest.raises(AttributeError, match="'ExpBackward0' object has no attribute '_saved_self'"):
+        y.grad_fn._saved_self
+
+
 def test_names_are_given_to_new_nodes_only() -> None:
     x = torch.rand(2, 2, requires_grad=True).exp()
     assert torch.nn.functional.interpolate(x[None, None], size=2) is not None and x.grad_fn.name() == "ExpBackward0"

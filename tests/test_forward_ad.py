@@ -49,3 +49,27 @@ def test_levels_and_errors():
             fwAD.make_dual(torch.ones(2), torch.ones(2, dtype=torch.int64))
     with pytest.raises(RuntimeError, match="never entered"):
         fwAD.exit_dual_level()
+
+
+def test_a_function_without_backward_has_its_jvp() -> None:
+    class Exp(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, x, factor):
+            ctx.result, ctx.factor = torch.exp(x) * factor, factor
+            return ctx.result
+
+        @staticmethod
+        def jvp(ctx, tangent, _):
+            out = tangent * ctx.result
+            del ctx.result
+            return out
+
+    x = torch.tensor([0.5, -1.0], dtype=torch.float64, requires_grad=True)
+    with fwAD.dual_level():
+        primal, tangent = fwAD.unpack_dual(Exp.apply(fwAD.make_dual(x, torch.tensor([1.0, 2.0], dtype=torch.float64)), 3.0))
+    torch.testing.assert_close(primal, 3 * x.detach().exp())
+    torch.testing.assert_close(tangent, 3 * x.detach().exp() * torch.tensor([1.0, 2.0], dtype=torch.float64))
+    assert torch.autograd.gradcheck(lambda x: Exp.apply(x, 3.0), (x,), check_forward_ad=True, check_backward_ad=False)
+    assert torch.autograd.gradcheck(lambda x, y: (x * y.sin(), y.exp()), (x, x.detach().requires_grad_()), check_forward_ad=True)
+    with pytest.raises(NotImplementedError, match="must implement the backward"):
+        Exp.apply(x, 3.0).sum().backward()

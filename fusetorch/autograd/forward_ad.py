@@ -2,8 +2,8 @@
 
 A dual tensor is ``primal + e * tangent`` on the tape, with a number ``e`` that is zero and belongs to the level; the tangent of a result is
 its derivative by ``e``, taken by differentiating the backward pass. So every operation that can be differentiated twice has a tangent,
-a tangent costs about two backward passes, nothing is followed under ``no_grad``, and a custom Function needs its ``backward`` (its ``jvp``
-is not called). Tangents carry no history of their own.
+a tangent costs about two backward passes, nothing is followed under ``no_grad``, and a custom Function's ``jvp`` is called only if it has
+no ``backward``. Tangents carry no history of their own.
 """
 from __future__ import annotations
 

@@ -8,7 +8,7 @@ from typing import Any
 from ..dispatch import bump
 from ..ops.opdef import fn
 from ..tensor import Tensor, wrap
-from .engine import check_inplace, rebase
+from .engine import check_inplace, grad, rebase
 from .modes import GradMode, no_grad
 from .nodes import Node, edge_of, keep, set_history
 
@@ -80,6 +80,8 @@ class FunctionNode(Node):
         self.n_inputs = len(inputs)
         self.likes = [(inputs[i].shape, inputs[i].dtype) for i in self.places]
         self.metas: list[tuple | None] = []
+        if function.backward is Function.backward:
+            self.given = [(t.shape, t.dtype, t.device) if isinstance(t, Tensor) and t._req else None for t in inputs]
 
     def __getattr__(self, name: str) -> Any:
         if name == "ctx" or name.startswith("__"):
@@ -91,7 +93,10 @@ class FunctionNode(Node):
         if self.ctx._ft.materialize:
             grads = [g if g is not None else None if m is None else fn.zeros(m[0], dtype=m[1], device=m[2])
                      for g, m in zip(grads, self.metas)]
-        out = self.function.backward(self.ctx, *grads)
+        if GradMode.enabled and self.function.backward is Function.backward and self.function.jvp is not Function.jvp:
+            out = self._transposed(grads)
+        else:
+            out = self.function.backward(self.ctx, *grads)
         out = tuple(out) if isinstance(out, (tuple, list)) else (out,)
         if len(out) < self.n_inputs or any(g is not None for g in out[self.n_inputs:]):
             raise RuntimeError(f"function {self.name()} returned an incorrect number of gradients (expected {self.n_inputs}, got "
@@ -106,6 +111,17 @@ class FunctionNode(Node):
                 g = _fitted(self, i, g, shape)
             found[i] = g if g.dtype is dtype or dtype.category < 2 else g.to(dtype)
         return found
+
+    def _transposed(self, grads: list[Tensor | None]) -> list[Tensor | None]:
+        """The gradients of the inputs by the derivative of ``jvp``, which is linear in its tangents: what forward mode differentiates."""
+        tangents = [None if m is None else fn.zeros(m[0], dtype=m[1], device=m[2], requires_grad=True) for m in self.given]
+        made = self.function.jvp(self.ctx, *tangents)
+        pairs = [(y, g) for y, g in zip(made if isinstance(made, tuple) else (made,), grads) if g is not None and y is not None and y._req]
+        wanted = [t for t in tangents if t is not None]
+        if not pairs:
+            return [None] * len(tangents)
+        found = iter(grad([y for y, _ in pairs], wanted, [g for _, g in pairs], create_graph=True, allow_unused=True))
+        return [None if t is None else next(found) for t in tangents]
 
     def release(self) -> None:
         """Drops saved tensors."""
@@ -159,7 +175,7 @@ class Function:
 
     @staticmethod
     def jvp(ctx: Any, *grad_inputs: Any) -> Any:
-        """Forward-mode differentiation, which is not used."""
+        """The outputs' tangents from the inputs'. Forward mode calls it for a function that has no ``backward``."""
         raise NotImplementedError("You must implement the jvp function for custom autograd.Function to use it with forward mode AD.")
 
     @staticmethod

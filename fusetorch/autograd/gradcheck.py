@@ -53,6 +53,20 @@ def _analytical(o: Tensor, t: Tensor) -> np.ndarray:
     return np.stack(columns, 1) if columns else np.zeros((t.numel(), 0))
 
 
+def _tangents(func: Callable, inputs: tuple, i: int, j: int) -> np.ndarray:
+    """The Jacobian of output ``j`` by input ``i`` from forward mode: a row for each element of the input."""
+    from . import forward_ad
+    t, rows = inputs[i].detach(), []
+    for k in range(t.numel()):
+        e = fn.zeros_like(t)
+        e.reshape(-1)[k] = 1
+        with forward_ad.dual_level():
+            given = [*inputs[:i], forward_ad.make_dual(t, e), *inputs[i + 1:]]
+            found = forward_ad.unpack_dual(_outputs(func, given)[j])
+        rows.append((fn.zeros_like(found.primal) if found.tangent is None else found.tangent).double().cpu().numpy().ravel())
+    return np.stack(rows)
+
+
 def gradcheck(func: Callable, inputs: Any, *, eps: float = 1e-6, atol: float = 1e-5, rtol: float = 1e-3, raise_exception: bool = True,
               nondet_tol: float = 0.0, check_undefined_grad: bool = True, check_grad_dtypes: bool = False, check_batched_grad: bool = False,
               check_batched_forward_grad: bool = False, check_forward_ad: bool = False, check_backward_ad: bool = True,
@@ -60,8 +74,8 @@ def gradcheck(func: Callable, inputs: Any, *, eps: float = 1e-6, atol: float = 1
     """Compares the gradients of ``func`` at ``inputs`` (float64, those with ``requires_grad``) with finite differences.
 
     Returns ``True``, or raises :class:`GradcheckError` (with ``raise_exception=False``: returns ``False``) where one differs by more
-    than ``atol + rtol * |numerical|``. Always the full Jacobian; ``fast_mode`` and the checks of batched and forward gradients are accepted
-    and change nothing.
+    than ``atol + rtol * |numerical|``. Always the full Jacobian; ``fast_mode`` and the checks of batched gradients are accepted and change
+    nothing.
 
     Example:
         >>> import fusetorch as torch
@@ -80,10 +94,16 @@ def gradcheck(func: Callable, inputs: Any, *, eps: float = 1e-6, atol: float = 1
             numerical = _numerical(func, inputs, i, eps)
             for j, o in enumerate(outputs):
                 n = numerical[j] if numerical else np.zeros((0, o.numel()))
-                a = _analytical(o, inputs[i]) if o.requires_grad else np.zeros_like(n)
-                if not np.allclose(a, n, rtol, atol, equal_nan=True):
-                    raise GradcheckError(f"Jacobian mismatch for output {j} with respect to input {i},\nnumerical:{n}\nanalytical:{a}\n")
-        if check_undefined_grad and live:
+                checks = []
+                if check_backward_ad:
+                    checks.append(("", _analytical(o, inputs[i]) if o.requires_grad else np.zeros_like(n)))
+                if check_forward_ad:
+                    checks.append((" (forward mode)", _tangents(func, inputs, i, j)))
+                for mode, a in checks:
+                    if not np.allclose(a, n, rtol, atol, equal_nan=True):
+                        raise GradcheckError(f"Jacobian mismatch for output {j} with respect to input {i}{mode},\nnumerical:{n}\n"
+                                             f"analytical:{a}\n")
+        if check_undefined_grad and check_backward_ad and live:
             _check_unused(live, [inputs[i] for i in wanted])
     except GradcheckError:
         if raise_exception:

@@ -15,7 +15,7 @@ from .opdef import composite, fn, reduction
 from .views import sum_to_size
 
 
-@composite(nn=True, function=False, method=False, autocast="lower")
+@composite(nn=True, function=False, method=False, autocast="lower", layout="heads")
 def scaled_dot_product_attention(query, key, value, attn_mask=None, dropout_p=0.0, is_causal=False, scale=None, enable_gqa=False):
     """``softmax(query @ key.T * scale + mask) @ value``.
 
