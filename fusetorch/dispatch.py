@@ -170,6 +170,7 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
                 raise _not_a_tensor(op, len(key), o)
             key.append(_number_kind(o))
             scalars.append(o)
+    odd = False
     if params:
         for is_scalar, v in zip(op.scalar_params, params):
             if not is_scalar:
@@ -179,12 +180,27 @@ def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) ->
             else:
                 key.append(False)
                 scalars.append(v.item() if isinstance(v, Tensor) else v)
+                odd = odd or type(v) is complex or (type(v) is float and op.name in _WITH_ALPHA)
     key_t = tuple(key)
     spec = op.specs.get(key_t)
     if spec is None:
         kinds = [None if o is None else _kind(o) if isinstance(o, Tensor) else _number_kind(o) for o in operands]
         spec = op.specs[key_t] = loop_spec(op, kinds, params)
+    if odd:
+        _check_scalars(op, spec.out_dtypes[0], scalars)
     return spec, tensors, scalars
+
+
+_WITH_ALPHA = ("add", "sub")
+
+
+def _check_scalars(op: OpDef, d: dtype, scalars: Sequence[Any]) -> None:
+    """Raises PyTorch's errors where a number would lose its fraction or imaginary part."""
+    for v in scalars:
+        if type(v) is complex and not d.is_complex:
+            raise RuntimeError(f"{op.name}: value cannot be converted to type {d} without overflow: {v}")
+        if type(v) is float and d.category < 2:
+            raise RuntimeError("For integral input tensors, argument alpha must not be a floating point number.")
 
 
 def _kind(t: Tensor) -> tuple[dtype, int]:
@@ -274,9 +290,8 @@ def _record(op: OpDef, tensors: Sequence[Tensor], operands: Sequence[Any], attrs
 def write_out(name: str, result: Any, out: Any, rule: bool | str = False, inputs: Sequence[Any] = ()) -> Any:
     """Puts ``result`` into the tensor(s) given as ``out=``, resizing them if need be, as PyTorch does.
 
-    ``rule``: with ``"exact"`` and ``"apart"`` they must have the result's dtype, else any that the result's may be cast to; with ``"made"`` (by what makes
-    new tensors) they are resized without a warning.
-    ``RuntimeError`` where they overlap ``inputs`` in part.
+    ``rule``: with ``"exact"`` and ``"apart"`` they must have the result's dtype, else any that the result's may be cast to; with ``"made"``
+    (by what makes new tensors) they are resized without a warning. ``RuntimeError`` where they overlap ``inputs`` in part.
     """
     if isinstance(result, tuple):
         if not isinstance(out, (tuple, list)) or len(out) != len(result):

@@ -144,3 +144,18 @@ def test_bools_are_not_subtracted() -> None:
         with pytest.raises(RuntimeError, match="Subtraction, the `-` operator, with"):
             call()
     assert (x - 1).tolist() == [0, 0]
+
+
+def test_numbers_that_do_not_fit() -> None:
+    x, n = ft.ones(2), ft.tensor([1, 2])
+    for call in (lambda: ft.addcmul(x, x, x, value=1j), lambda: ft.add(x, x, alpha=1j), lambda: x.clone().fill_(1j),
+                 lambda: ft.full((2,), 1j, dtype=ft.float32)):
+        with pytest.raises(RuntimeError, match="without overflow"):
+            call()
+    with pytest.raises(RuntimeError, match="argument alpha must not be"):
+        ft.sub(n, n, alpha=1.5)
+    for call in (lambda: n ** -1, lambda: n.pow(-2), lambda: n.clone().pow_(-1)):
+        with pytest.raises(RuntimeError, match="negative integer powers"):
+            call()
+    assert (n ** -1.0).tolist() == [1, 0.5]
+    assert ft.add(n, n, alpha=2).tolist() == [3, 6] and ft.add(n, 0.5, alpha=1.5).tolist() == [1.75, 2.75]

@@ -147,6 +147,12 @@ def pow(input, exponent):
     return P.pow(input, exponent)
 
 
+@pow.check
+def _(input: Any, exponent: Any) -> None:
+    if type(exponent) is int and exponent < 0 and isinstance(input, Tensor) and input.dtype.category == 1:
+        raise RuntimeError("Integers to negative integer powers are not allowed.")
+
+
 @pow.instead
 def _(input: Any, exponent: Any) -> Any:
     """Exponents that need no logarithm."""

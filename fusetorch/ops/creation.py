@@ -84,6 +84,8 @@ def _sizes(size: tuple, named: Any = None) -> tuple[int, ...]:
 
 
 def _filled(shape: tuple[int, ...], value: Any, d: dtype, device: Any, requires_grad: bool) -> Tensor:
+    if type(value) is complex and not d.is_complex:
+        raise RuntimeError(f"value cannot be converted to type {d} without overflow: {value}")
     dev = as_device(device)
     if dev.type == "meta":
         t = wrap(meta.empty(tuple(shape), d))
