@@ -587,19 +587,19 @@ define void @count(ptr %a, i64 %lo, i64 %hi) {
 }
 ''', ["count"])["count"]
 done = ctypes.c_int64(0)
-units = (2, 1000, 3, 60)
-jobs = [(ctypes.c_int64 * 7)(ctypes.addressof(done), 7, 1, count, n, 1, n) for n in units]
+phases = (2, 50, 3, 500) * 50
+slots = [ctypes.addressof(done), 7, len(phases)] + [slot for n in phases for slot in (count, n, 1, n)]
+job = (ctypes.c_int64 * len(slots))(*slots)
 end = time.monotonic() + 4
 while time.monotonic() < end:
-    for n, job in zip(units, jobs):
-        done.value = 0
-        cpu_pool.run(ctypes.addressof(job), 8)
-        assert done.value == n, (done.value, n)
+    done.value = 0
+    cpu_pool.run(ctypes.addressof(job), 8)
+    assert done.value == sum(phases), done.value
 """
 
 
 def test_workers_that_are_late_take_nothing():
-    # jobs of few and of many chunks by turns, on more threads than there are cores: a worker often wakes when its job is over
+    # phases of few and of many chunks by turns, on more threads than there are cores: a worker often wakes when its phase is over
     subprocess.run([sys.executable, "-c", _JOBS], check=True, timeout=120)
 
 
