@@ -20,8 +20,8 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
     """``a @ b`` of arrays of two or more dimensions, plus ``bias`` (columns): by NumPy where it is small, else by native kernels."""
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     work = a.size * n
-    if (work >= NATIVE_FROM and (m >= 16 <= k and n >= 32 or work >= 8 * NATIVE_FROM and m >= 4 <= n) and a.dtype is b.dtype
-            and a.dtype.char in "fd"):
+    if (work >= NATIVE_FROM and (a.ndim > 2 or m >= 16 <= k and n >= 32 or work >= 8 * NATIVE_FROM and m >= 4 <= n)
+            and a.dtype is b.dtype and a.dtype.char in "fd"):
         from ..codegen.product import matmul as native
         return native(a, b, bias)
     out = blas.matmul(a, b)
