@@ -154,7 +154,7 @@ def dot(input, tensor):
     return matmul.body(input, tensor)
 
 
-@composite(out="exact")
+@composite(out=True)
 def inner(input, other):
     """The sum of products over the last dimensions."""
     if input.ndim == 0 or other.ndim == 0:
