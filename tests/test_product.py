@@ -120,3 +120,14 @@ def test_a_packed_operand_serves_many_products(m, k, n, dtype):
             block[product.LEFT], block[product.RESULT] = rows.ctypes.data, out.ctypes.data
             multiply(at, 0, packed.units)
             assert close(out, rows[:, :k].astype(np.float64) @ weight.astype(np.float64))
+
+
+def test_expanded_flipped_and_empty_operands():
+    x = fusetorch.randn(200, 100)
+    w = fusetorch.randn(100, 64)
+    assert close((x[:1].expand(200, 100) @ w).numpy(), np.repeat(x[:1].numpy().astype(np.float64) @ w.numpy(), 200, 0))
+    assert close((x @ w[:, :1].expand(100, 64)).numpy(), np.repeat(x.numpy().astype(np.float64) @ w[:, :1].numpy(), 64, 1))
+    assert (x.expand(3, 200, 100) @ w).shape == (3, 200, 64)
+    assert (fusetorch.randn(1, 500, 500) @ fusetorch.randn(0, 500, 500)).shape == (0, 500, 500)
+    flipped = product.matmul(x.numpy()[::-1], w.numpy()[:, ::-1])
+    assert close(flipped, (x.numpy().astype(np.float64) @ w.numpy())[::-1, ::-1])

@@ -21,7 +21,7 @@ def product(a: np.ndarray, b: np.ndarray, bias: np.ndarray | None = None) -> np.
     m, k, n = a.shape[-2], a.shape[-1], b.shape[-1]
     work = a.size * n
     if (work >= NATIVE_FROM and (a.ndim > 2 or m >= 16 <= k and n >= 32 or work >= 8 * NATIVE_FROM and m >= 4 <= n)
-            and a.dtype is b.dtype and a.dtype.char in "fd"):
+            and b.size and a.dtype is b.dtype and a.dtype.char in "fd"):
         from ..codegen.product import matmul as native
         return native(a, b, bias)
     out = blas.matmul(a, b)
