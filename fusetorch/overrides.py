@@ -215,12 +215,12 @@ def _ask_first(f: FunctionType) -> None:
     plain.__dict__.update(f.__dict__)
     plain.__kwdefaults__, plain.__annotations__ = f.__kwdefaults__, f.__annotations__
 
-    dispatched = f.__name__ not in _IGNORED
+    dispatched, silent = f.__name__ not in _IGNORED, f.__name__ in _FROM_OBJECTS
 
     def asking(*args: Any, **kwargs: Any) -> Any:
         if _state.modes:
             return _by_mode(f, args, kwargs)
-        if not _state.disabled:
+        if not _state.disabled and not silent:
             for a in args if not kwargs else (*args, *kwargs.values()):
                 if type(a) not in _SILENT:
                     relevant = (*args, *kwargs.values())
@@ -320,6 +320,8 @@ _IGNORED = frozenset(
     "arange as_tensor asarray bartlett_window blackman_window broadcast_shapes empty empty_permuted empty_strided eye fftfreq from_numpy "
     "frombuffer full hamming_window hann_window is_tensor kaiser_window linspace logspace normal ones rand randint randn randperm "
     "result_type rfftfreq scalar_tensor tensor tril_indices triu_indices vander zeros".split())
+#: Of these, what takes any object: others take sizes and numbers, which may be stand-ins such as those of ``fx``.
+_FROM_OBJECTS = frozenset("as_tensor asarray broadcast_shapes frombuffer from_numpy is_tensor result_type tensor".split())
 #: Types of arguments that have no say.
 _SILENT = frozenset({Tensor, int, float, bool, str, type(None), torch.dtype, torch.device, torch.Size})
 
