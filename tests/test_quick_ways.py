@@ -8,6 +8,7 @@ import pytest
 
 import fusetorch as torch
 from fusetorch import config
+from fusetorch.runtime import cpu_call
 
 F = torch.nn.functional
 
@@ -65,6 +66,13 @@ def test_one_launcher_serves_all_sizes():
         x = values(*shape)
         np.testing.assert_allclose(F.silu(x).numpy(), x.numpy() / (1 + np.exp(-x.numpy())), rtol=1e-5, atol=1e-6)
         assert F.silu(x).shape == shape
+
+
+def test_a_launcher_keeps_its_description():
+    """Threads that make the first launchers at once make a description each; only one of them is remembered."""
+    F.hardswish(values(30, 40))
+    launch = next(s.flat for s in F.hardswish.op.specs.values() if s.in_dtypes == (torch.float32,))
+    assert any(kept is cpu_call._maker()[1] for kept in launch.__module__)
 
 
 def test_threads_share_a_launcher():

@@ -145,4 +145,4 @@ def launcher(block: Any, record: int, arrays: int, floating: Sequence[bool], kee
     slots = [*range(arrays, arrays + len(floating)), *places]
     plan = (ctypes.c_int64 * (7 + len(slots)))(ctypes.addressof(block), arrays, len(slots), sum([f << i for i, f in enumerate(floating)]),
                                                cpu_pool.alone_at(), record, id(np.ndarray), *slots)
-    return new(ctypes.addressof(method), ctypes.addressof(plan), (plan, block, keep))
+    return new(ctypes.addressof(method), ctypes.addressof(plan), (plan, block, keep, method))  # threads that race make several
