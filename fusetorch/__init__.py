@@ -112,6 +112,7 @@ _LAZY = ("nn", "optim", "utils", "amp", "cuda", "compiler", "random", "linalg", 
 _LAZY_NAMES = {name: module for module, names in {
     "serialization": "save load",
     "_C": "PyTorchFileReader",
+    "futures": "Future",
     "storage": "UntypedStorage TypedStorage is_storage FloatStorage DoubleStorage HalfStorage BFloat16Storage LongStorage IntStorage "
                "ShortStorage CharStorage ByteStorage BoolStorage ComplexFloatStorage ComplexDoubleStorage",
     "legacy": "FloatTensor DoubleTensor HalfTensor BFloat16Tensor LongTensor IntTensor ShortTensor CharTensor ByteTensor BoolTensor "

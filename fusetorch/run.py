@@ -128,7 +128,7 @@ def relocate(module: ModuleType) -> None:
         if path.startswith(("runtime", "codegen", "compiler", "ops", "triton_kernels", "demo")) or "." not in path:
             return
         parts = path.split(".")
-        if parts[0] == "nn" and len(parts) == 2:
+        if parts[0] == "nn" and len(parts) == 2 and not hasattr(module, "__path__"):
             parts.insert(1, "modules")
         place = ".".join(["torch", *(parts[:2] if parts[1] == "lr_scheduler" else parts)])
         if place.replace(".nn.modules", ".nn") == "torch" + module.__name__[9:]:

@@ -260,6 +260,9 @@ def test_annotations_of_layers_are_found(tmp_path):
         class Net(torch.nn.Linear):
             scale: float = 1.0
 
+        from torch.nn.modules.utils import _pair
+        from torch.nn.utils import clip_grad_norm_
+        assert _pair(2) == (2, 2) and torch.Future is torch.futures.Future
         print("hints", typing.get_type_hints(Net)["scale"] is float, typing.get_type_hints(torch.nn.Conv2d)["training"])
     """)
     assert result(run(path)[0])["hints"] == "True <class 'bool'>"
