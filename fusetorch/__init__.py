@@ -29,6 +29,7 @@ from .autograd import (  # noqa: E402
 from .dtypes import (  # noqa: E402
     bfloat16,
     can_cast,
+    complex32,
     complex64,
     complex128,
     dtype,
@@ -78,7 +79,7 @@ from .shapes import Size  # noqa: E402
 from .tensor import Tensor  # noqa: E402
 
 half, float, double = float16, float32, float64
-cfloat, cdouble = complex64, complex128
+chalf, cfloat, cdouble = complex32, complex64, complex128
 short, int, long = int16, int32, int64
 inf, nan, pi, e = _math.inf, _math.nan, _math.pi, _math.e
 newaxis = None
@@ -121,7 +122,7 @@ _LAZY_NAMES = {name: module for module, names in {
                 "are_deterministic_algorithms_enabled is_deterministic_algorithms_warn_only_enabled set_deterministic_debug_mode "
                 "get_deterministic_debug_mode set_float32_matmul_precision get_float32_matmul_precision set_flush_denormal "
                 "set_warn_always is_warn_always_enabled typename compiled_with_cxx11_abi",
-    "checks": "_assert _check _check_index _check_value _check_type _check_not_implemented _check_is_size _check_tensor_all "
+    "checks": "_assert _assert_async _check _check_index _check_value _check_type _check_not_implemented _check_is_size _check_tensor_all "
               "_check_with _check_tensor_all_with",
     "autograd.anomaly_mode": "is_anomaly_enabled is_anomaly_check_nan_enabled set_anomaly_enabled",
     "native_forms": "lobpcg fake_quantize_per_tensor_affine fake_quantize_per_channel_affine "

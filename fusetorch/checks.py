@@ -14,6 +14,12 @@ def _assert(condition: Any, message: Any) -> None:
     assert condition, message
 
 
+def _assert_async(input: Tensor, assert_msg: str = "Expected Tensor with single nonzero value, but got zero") -> None:
+    """Raises ``RuntimeError`` if the only element of a tensor is zero; at once, on every device."""
+    if not bool(input):
+        raise RuntimeError(assert_msg)
+
+
 def _check_with(error_type: type[Exception], cond: Any, message: Callable[[], str] | None) -> None:
     """Raises ``error_type`` where ``cond``, a bool, is false; ``message`` is called for its text.
 

@@ -51,7 +51,7 @@ class dtype:
 
     def to_real(self) -> dtype:
         """The floating dtype of a complex dtype's parts; a real dtype itself."""
-        return self if self.category != 3 else float64 if self.itemsize == 16 else float32
+        return self if self.category != 3 else {4: float16, 8: float32, 16: float64}[self.itemsize]
 
 
 bool_ = dtype("bool", np.bool_, 0, "b1")
@@ -76,8 +76,8 @@ class _NameOnly(dtype):
     def __init__(self, name: str, np_dtype: Any, category: int) -> None:
         self.name, self._np, self.category = name, np.dtype(np_dtype), category
         self.itemsize, self.bits, self.code = self._np.itemsize, 8 * self._np.itemsize, name
-        self.is_floating_point, self.is_complex = category == 2, False
-        self.is_signed = category == 2 and name != "float8_e8m0fnu"
+        self.is_floating_point, self.is_complex = category == 2, category == 3
+        self.is_signed = category >= 2 and name != "float8_e8m0fnu"
 
     @property
     def np(self) -> np.dtype:
@@ -90,7 +90,8 @@ uint16, uint32, uint64 = (_NameOnly(name, name, 1) for name in ("uint16", "uint3
 float8_e4m3fn, float8_e5m2, float8_e4m3fnuz, float8_e5m2fnuz, float8_e8m0fnu = FLOAT8 = tuple(
     _NameOnly(name, getattr(ml_dtypes, name), 2)
     for name in ("float8_e4m3fn", "float8_e5m2", "float8_e4m3fnuz", "float8_e5m2fnuz", "float8_e8m0fnu"))
-NAMES_ONLY = (uint16, uint32, uint64, *FLOAT8)
+complex32 = _NameOnly("complex32", "V4", 3)
+NAMES_ONLY = (uint16, uint32, uint64, *FLOAT8, complex32)
 
 _NO_HALF = ("complex32 (chalf) is not supported by fusetorch: complex64 and complex128 are. Convert the half-precision operand with "
             ".float() first")
@@ -109,7 +110,8 @@ SCALAR_TYPES: dict[dtype, str] = dict(zip(ALL, ("Bool", "Byte", "Char", "Short",
 PYTHON_TYPES: dict[type, dtype] = {bool: bool_, int: int64, float: float64, complex: complex128}
 #: NumPy dtype -> dtype; the inverse of ``dtype.np``.
 FROM_NUMPY: dict[np.dtype, dtype] = {d.np: d for d in ALL}
-_BY_NAME = {d.name: d for d in (*ALL, *NAMES_ONLY)} | {"half": float16, "float": float32, "double": float64, "short": int16,
+_BY_NAME = {d.name: d for d in (*ALL, *NAMES_ONLY)} | {"half": float16, "chalf": complex32, "float": float32, "double": float64,
+                                                       "short": int16,
                                       "int": int32, "long": int64, "cfloat": complex64, "cdouble": complex128}
 
 

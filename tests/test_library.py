@@ -259,3 +259,16 @@ def test_names_of_aten_that_are_only_keys():
     assert torch.functional.einsum is torch.einsum and torch.functional.broadcast_tensors is torch.broadcast_tensors
     with pytest.raises(AttributeError, match="no_such"):
         torch.functional.no_such  # noqa: B018
+
+
+def test_names_that_checks_of_libraries_need():
+    torch._assert_async(torch.tensor(2.0))
+    for zero in (torch.tensor(0), torch.tensor(False)):
+        with pytest.raises(RuntimeError, match="why"):
+            torch._assert_async(zero, "why")
+    assert torch.complex32.is_complex and torch.complex32.itemsize == 4 and torch.chalf.to_real() is torch.float16
+    with pytest.raises(NotImplementedError, match="complex32"):
+        torch.zeros(2, dtype=torch.complex32)
+    assert torch.autograd.forward_ad.unpack_dual(torch.ones(1)).tangent is None
+    from fusetorch.utils.data.dataloader import _BaseDataLoaderIter
+    assert not isinstance(iter(torch.utils.data.DataLoader([1, 2])), _BaseDataLoaderIter)

@@ -35,7 +35,7 @@ __all__ = ["AccumulateGrad", "CopySlices", "GradMode", "Node", "Saved", "_Sink",
 
 # Above the engine in the layers, and seldom used: loaded on demand. Not so gradcheck: a later import of that module would put it in the
 # place of the function.
-_MODULES = ("anomaly_mode", "function", "functional", "grad_mode", "graph", "profiler", "variable")
+_MODULES = ("anomaly_mode", "forward_ad", "function", "functional", "grad_mode", "graph", "profiler", "variable")
 _NAMES = {"Function": "function", "once_differentiable": "function", "FunctionCtx": "function",
           "Variable": "variable", "detect_anomaly": "anomaly_mode", "set_detect_anomaly": "anomaly_mode"}
 

@@ -39,6 +39,18 @@ def get_worker_info() -> WorkerInfo | None:
     return getattr(_worker, "info", None)
 
 
+class _BaseDataLoaderIter:
+    """The class of PyTorch's iterators over a DataLoader. Here they are generators, and nothing is one."""
+
+
+class _SingleProcessDataLoaderIter(_BaseDataLoaderIter):
+    """Without worker processes."""
+
+
+class _MultiProcessingDataLoaderIter(_BaseDataLoaderIter):
+    """With worker processes."""
+
+
 class DataLoader(Generic[T]):
     """Iterates over a dataset in batches.
 
