@@ -765,7 +765,8 @@ OWN_LAYOUT = {"cholesky", "cholesky_inverse", "cholesky_solve", "geqrf", "lu", "
               "lu_unpack", "addmm", "addbmm", "baddbmm", "ldexp", "matmul", "__rmatmul__", "masked_fill", "unravel_index", "index_add",
               "index_copy", "__getitem__", "normal", "bernoulli", "stack", "kron", "view_copy", "rot90", "einsum", "float", "to_sparse",
               "nn.functional.max_pool1d", "nn.functional.pad.circular", "nn.functional.conv_transpose3d", "nn.functional.interpolate.area",
-              "nn.functional.instance_norm", "nn.functional.normalize", "nn.functional.rms_norm"}
+              "nn.functional.instance_norm", "nn.functional.normalize", "nn.functional.rms_norm",
+              "nn.functional.scaled_dot_product_attention"}
 
 
 LAID_OUT = [op for op in KNOWN if not {op.name, label(op)} & OWN_LAYOUT and not op.name.startswith(("linalg.", "fft."))]

@@ -56,7 +56,7 @@ SAMPLES = {
         S(f(2, 20), 8, 3, window=_window(8), return_complex=False),
         S(f(2, 20), 8, 3, 6, _window(6), center=False, normalized=True, return_complex=True),
         S(f(20), 8, onesided=False, pad_mode="constant", return_complex=True),
-        S(f(20), 8, 3, 5, _window(5), center=False, align_to_window=True, return_complex=True),
+        S(f(20), 8, 3, 4, _window(4), center=False, align_to_window=True, return_complex=True),
         S(f(20), 8, 3, 6, center=False, align_to_window=True, return_complex=True),
         S(c(20), 7, 2),
     ],
