@@ -13,7 +13,8 @@ from ..tensor import Tensor, grad_of
 from . import aot, stance
 from .alias import find_spans
 from .effects import Effects
-from .entry import Busy, Entry, finish
+from .entry import Busy, Entry
+from .finish import finish
 from .guards import StateGuard
 from .parts import Parts
 from .places import Filled, Place, moved
