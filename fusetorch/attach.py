@@ -95,7 +95,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         entry = shorts.get((x.dtype, number))
         if entry is None:
             from . import cuda_backend
-            spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
+            spec = dispatch.spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
             entry = shorts[x.dtype, number] = spec, cuda_backend.short_way(spec)
         r = entry[1]((x,), (b,)) if number else entry[1]((x, b._a), ())
         if r is None:
@@ -112,7 +112,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         key = x.dtype.num << 2 | a._req | b._req << 1
         entry = specs.get(key)
         if entry is None:
-            spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
+            spec = dispatch.spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
             entry = specs[key] = spec, grad_plan(spec, (0,) * a._req + (1,) * b._req, (True,))
         try:
             r = ufunc(x, y)
@@ -143,7 +143,7 @@ def _fast_binary(op: OpDef, slow: Callable, ufunc: Callable, kinds: str, numbers
         key = x.dtype.num, type(b)
         plan = with_number.get(key)
         if plan is None:
-            spec = dispatch._spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
+            spec = dispatch.spec_and_args(op, (a, b), (None,) * (len(op.params) - 2))[0]
             plan = with_number[key] = grad_plan(spec, (0,), (True,)), spec
         t._req = True
         t._x = m = _new(Meta)

@@ -5,7 +5,6 @@ place that decides between cpu, cuda and tracing.
 """
 from __future__ import annotations
 
-import warnings
 from collections.abc import Sequence
 from threading import get_ident
 from typing import Any
@@ -13,16 +12,14 @@ from typing import Any
 import numpy as np
 
 from . import cpu_backend
-from .autograd import GradMode, Node, check_inplace, edge_of, rebase, set_history
-from .dtypes import COMPLEX, can_cast, dtype
-from .formats import RESULT_LAYOUTS
-from .ops.opdef import LoopSpec, OpDef, check_dtype, fn, loop_spec
-from .overlap import check_overlap
-from .recorded import LoopNode, OpNode, grad_plan
+from .autograd import GradMode, Node, set_history
+from .dtypes import dtype
+from .ops.opdef import LoopSpec, OpDef, check_dtype, loop_spec
+from .recorded import LoopNode, OpNode
 from .runtime.batched import BatchedArray
 from .runtime.meta import MetaArray
-from .shapes import broadcast_shapes, contiguous_strides, reduced_shape, wrap_dims
-from .tensor import Meta, Tensor, active_tracer, memory_of, strides_of, tracer, version_of, wrap
+from .shapes import broadcast_shapes, reduced_shape, wrap_dims
+from .tensor import Meta, Tensor, active_tracer, memory_of, tracer, wrap
 
 ndarray = np.ndarray
 
@@ -140,7 +137,7 @@ def record_loop(spec: LoopSpec, tensors: Sequence[Tensor], scalars: Sequence[Any
 _NUMBERS = (float, int, bool)
 
 
-def _spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) -> tuple[LoopSpec, list[Tensor], list[Any]]:
+def spec_and_args(op: OpDef, operands: Sequence[Any], params: Sequence[Any]) -> tuple[LoopSpec, list[Tensor], list[Any]]:
     if len(operands) == 1 and params == op.unset and isinstance(operands[0], Tensor):
         a = operands[0]._a
         if type(a) is ndarray and a.ndim:
@@ -224,8 +221,8 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
     if op.check_fn is not None:
         op.check_fn(*operands, *params)
     if op.instead_fn is not None and (result := op.instead_fn(*operands, *params)) is not None:
-        return result if out is None else write_out(op.name, result, out, op.out, operands)
-    spec, tensors, scalars = _spec_and_args(op, operands, params)
+        return result if out is None else _into(op, result, out, operands)
+    spec, tensors, scalars = spec_and_args(op, operands, params)
     if not tensors:
         from .ops.creation import tensor
         return elementwise(op, [None if o is None else tensor(o) for o in operands], params, out)
@@ -236,7 +233,7 @@ def elementwise(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = (), 
         outs = [wrap(a) for a in backend.loop(spec, [t._a for t in tensors], scalars, None, None)]
         _record(op, tensors, operands, _attrs(op, params), outs)
         result = outs[0] if len(outs) == 1 else tuple(outs)
-    return result if out is None else write_out(op.name, result, out, op.out, operands)
+    return result if out is None else _into(op, result, out, operands)
 
 
 def unary(op: OpDef, t: Any, out: Tensor | None = None) -> Any:
@@ -262,6 +259,11 @@ def unary(op: OpDef, t: Any, out: Tensor | None = None) -> Any:
     return elementwise(op, (t,), (), out)
 
 
+def _into(op: OpDef, result: Any, out: Any, inputs: Sequence[Any] = ()) -> Any:
+    from .writing import write_out
+    return write_out(op.name, result, out, op.out, inputs)
+
+
 def _attrs(op: OpDef, params: Sequence[Any]) -> dict[str, Any]:
     return dict(zip([p.name for p in op.params if p.role in ("scalar", "static")], params))
 
@@ -285,167 +287,6 @@ def _record(op: OpDef, tensors: Sequence[Tensor], operands: Sequence[Any], attrs
     for j in live:
         set_history(outs[j], node, j)
     return node
-
-
-def write_out(name: str, result: Any, out: Any, rule: bool | str = False, inputs: Sequence[Any] = ()) -> Any:
-    """Puts ``result`` into the tensor(s) given as ``out=``, resizing them if need be, as PyTorch does.
-
-    ``rule``: with ``"exact"`` and ``"apart"`` they must have the result's dtype, else any that the result's may be cast to; with ``"made"``
-    (by what makes new tensors) they are resized without a warning. ``RuntimeError`` where they overlap ``inputs`` in part.
-    """
-    if isinstance(result, tuple):
-        if not isinstance(out, (tuple, list)) or len(out) != len(result):
-            raise TypeError(f"{name}(): argument 'out' must be tuple of {len(result)} Tensors, not {type(out).__name__}")
-        for r, o in zip(result, out):
-            write_out(name, r, o, "exact" if name in ("max", "min") else rule, inputs)
-        return out
-    if not isinstance(out, Tensor):
-        raise TypeError(f"{name}(): argument 'out' must be Tensor, not {type(out).__name__}")
-    if GradMode.enabled and (out._req or result._req):
-        raise RuntimeError(f"{name}(): functions with out=... arguments don't support automatic differentiation, but one of the "
-                           "arguments requires grad.")
-    if rule in ("exact", "apart") and result.dtype is not out.dtype:
-        raise RuntimeError(f"{name}: Expected out tensor to have dtype {result.dtype}, but got {out.dtype} instead")
-    if not can_cast(result.dtype, out.dtype):
-        raise RuntimeError(f"{name}: result type {result.dtype} can't be cast to the desired output type {out.dtype}")
-    if result.device != out.device:
-        raise RuntimeError(f"{name}: Expected out tensor to be on {result.device}, but got {out.device} instead")
-    check_inplace(out, name)
-    if inputs and active_tracer() is None:
-        check_overlap(name, out, inputs, rule == "apart")
-    if out._a.shape != result._a.shape:
-        if out.numel() and rule != "made":
-            warnings.warn(f"An output with one or more elements was resized since it had shape {list(out.shape)}, which does not match the "
-                          f"required output shape {list(result.shape)}. This behavior is deprecated; resize it to zero elements with "
-                          "t.resize_(0) first.", UserWarning, stacklevel=4)
-        out._a = result.to(out.dtype)._a
-        bump(out)
-    else:
-        out.copy_(result)
-    return out
-
-
-def lay_out(rule: str, result: Any, args: Sequence[Any]) -> Any:
-    """A composite's results as its rule wants them."""
-    if isinstance(result, tuple):
-        return type(result)(*[lay_out(rule, r, args) for r in result]) if hasattr(result, "_fields") else tuple(
-            [lay_out(rule, r, args) for r in result])
-    operands = [t for a in args for t in (a if isinstance(a, (list, tuple)) else (a,)) if isinstance(t, Tensor)]
-    a = result._a
-    if type(a) is ndarray and a.flags.c_contiguous and all([type(t._a) is ndarray and t._a.flags.c_contiguous for t in operands]):
-        return result  # row-major comes from row-major by every rule
-    strides = RESULT_LAYOUTS[rule](a.shape, [(t._a.shape, t._a.strides) for t in operands]) or contiguous_strides(a.shape)
-    if all([n < 2 or s == t for n, s, t in zip(a.shape, strides, strides_of(a))]):
-        return result
-    order = sorted(range(len(strides)), key=lambda k: -strides[k])
-    return fn.permute_dims(fn.clone_contiguous(fn.permute_dims(result, tuple(order))), tuple([order.index(k) for k in range(len(order))]))
-
-
-def elementwise_(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> Tensor:
-    """Calls an elementwise op in place on its first operand."""
-    if op.check_fn is not None:
-        op.check_fn(*operands, *params)
-    target = operands[0]
-    spec, tensors, scalars = _spec_and_args(op, operands, params)
-    name = op.name + "_"
-    if spec.out_dtypes[0] is not target.dtype and not can_cast(spec.out_dtypes[0], target.dtype):
-        raise RuntimeError(f"{name}: result type {spec.out_dtypes[0]} can't be cast to the desired output type {target.dtype}")
-    check_inplace(target, name)
-    recorded = GradMode.enabled and any([t._req for t in tensors])
-    if not recorded:
-        backend = backend_for(tensors, name, target)
-        backend.loop(spec, [t._a for t in tensors], scalars, None, [target._a])
-        bump(target)
-        return target
-    # backward may need the value from before the write
-    before = _alias_with_history(target)
-    safe = before.clone() if _reads_input(op, spec) else before
-    result = elementwise(op, [safe if o is target else o for o in operands], params)
-    assign(target, result, name)
-    return target
-
-
-#: Complex dtypes, as arrays of any backend name them.
-_PAIRS = {*COMPLEX, *(d.np for d in COMPLEX)}
-
-
-def update(op: OpDef, operands: Sequence[Any], params: Sequence[Any] = ()) -> None:
-    """Calls an elementwise op once for each place of its operands' lists; its outputs are the new values of the first operands.
-
-    An operand that is no list (a number, a 0-d tensor, ``None``) is the same for all places.
-    """
-    name = op.name
-    each = [i for i, o in enumerate(operands) if isinstance(o, list)]
-    found: Any = None
-    for place in zip(*[operands[i] for i in each]):
-        tensors = list(place)
-        if tensors[0]._a.dtype in _PAIRS:  # a rule for real numbers, for either part
-            tensors = [fn.view_as_real(t) if t.dtype.is_complex else t for t in tensors]
-        kind = [(a.dtype, not a.shape) for a in [t._a for t in tensors]]
-        if found is None or found[0] != kind:
-            row = list(operands)
-            for i, t in zip(each, tensors):
-                row[i] = t
-            spec, used, scalars = _spec_and_args(op, row, params)
-            found = kind, spec, used[len(tensors):], scalars, len(spec.values)
-        _, spec, shared, scalars, count = found
-        targets = tensors[:count]
-        if shared:
-            tensors += shared
-        for t in targets:
-            check_inplace(t, name)
-        if GradMode.enabled and any([t._req for t in tensors]):
-            kept = [t.clone() for t in targets] + tensors[count:]
-            results = apply_loop(spec, kept, scalars)
-            for t, r in zip(targets, results if isinstance(results, tuple) else (results,)):
-                assign(t, r, name)
-            continue
-        backend = backend_for(tensors, name, targets[0])
-        arrays = [t._a for t in tensors]
-        backend.loop(spec, arrays, scalars, None, arrays[:count])
-        for t in targets:
-            bump(t)
-
-
-def _reads_input(op: OpDef, spec: LoopSpec) -> bool:
-    if op.vjp_fn is not None:
-        return bool(op.saves) and op.saves != ("out",)
-    plan = grad_plan(spec, tuple(range(len(spec.in_dtypes))), spec.differentiable)
-    return ("in", 0) in plan.reads
-
-
-def _alias_with_history(t: Tensor) -> Tensor:
-    a = wrap(t._a)
-    a._req = t._req
-    node = t.grad_fn
-    if node is not None:
-        set_history(a, node, t._x.index)
-    return a
-
-
-def bump(t: Tensor) -> None:
-    """Counts an in-place write."""
-    version_of(t)[0] += 1
-
-
-def assign(target: Tensor, result: Tensor, name: str) -> None:
-    """Writes ``result`` into ``target``'s memory and makes its history ``target``'s."""
-    if tuple(target._a.shape) != tuple(result._a.shape):
-        raise RuntimeError(f"{name}: output with shape {list(target.shape)} doesn't match the broadcast shape {list(result.shape)}")
-    if result.dtype is not target.dtype:
-        result = result.to(target.dtype)
-    backend = backend_for([target, result], name, target)
-    backend.copy(target._a, result._a)
-    bump(target)
-    if GradMode.enabled:
-        e = edge_of(result)
-        if e is None:
-            if target._x is not None and (target._x.node is not None or target._x.base is not None):
-                rebase(target, None)
-        elif isinstance(e, tuple):
-            rebase(target, *e)
-        else:
-            rebase(target, *edge_of(result.clone()))
 
 
 # ---------------------------------------------------------------------------------------------------- reductions
@@ -496,7 +337,7 @@ def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: An
         made = _reduced(op, operands[0], params, dim, keepdim)
         if made is not None:
             return made
-    spec, tensors, scalars = _spec_and_args(op, operands, params)
+    spec, tensors, scalars = spec_and_args(op, operands, params)
     shape = tensors[0]._a.shape if len(tensors) == 1 else broadcast_shapes(*[t._a.shape for t in tensors])
     axes = _AXES[len(shape)] if dim is None else wrap_dims(dim, len(shape))
     if op.nonempty and any([shape[d] == 0 for d in axes]):
@@ -520,12 +361,12 @@ def reduction(op: OpDef, operands: Sequence[Any], params: Sequence[Any], dim: An
                 attrs = _attrs(op, params) if params else {}
                 attrs["dim"], attrs["keepdim"] = axes, keepdim
                 OpNode.of_one(op, tensors[0], attrs, outs[0])
-            return outs[0] if out is None else write_out(op.name, outs[0], out, op.out, operands)
+            return outs[0] if out is None else _into(op, outs[0], out, operands)
         attrs = _attrs(op, params) if params else {}
         attrs["dim"], attrs["keepdim"] = axes, keepdim
         _record(op, tensors, operands, attrs, outs)
     result = outs[0] if len(outs) == 1 else tuple(outs)
-    return result if out is None else write_out(op.name, result, out, op.out, operands)
+    return result if out is None else _into(op, result, out, operands)
 
 
 # ---------------------------------------------------------------------------------------------------- views
@@ -587,17 +428,4 @@ def opaque(op: OpDef, operands: Sequence[Any], attrs: tuple, out: Any = None) ->
                 _record(op, tensors, operands, dict(zip(op.statics, attrs)), outs)
                 break
     result = outs[0] if len(outs) == 1 else tuple(outs)
-    return result if out is None else write_out(op.name, result, out, op.out)
-
-
-def inplace(name: str, target: Tensor, make: Any) -> Tensor:
-    """The in-place form of any op: ``make(before)`` gives the new value from one that is safe to read and save."""
-    check_inplace(target, name)
-    before = _alias_with_history(target)
-    if GradMode.enabled and target._req:
-        before = before.clone()
-    made = make(before)
-    if not can_cast(made.dtype, target.dtype):
-        raise RuntimeError(f"{name}: result type {made.dtype} can't be cast to the desired output type {target.dtype}")
-    assign(target, made, name)
-    return target
+    return result if out is None else _into(op, result, out)

@@ -9,7 +9,7 @@ from typing import Any
 
 from numpy import ndarray
 
-from . import casting, dispatch, short
+from . import casting, dispatch, short, writing
 from .autograd.names import labels
 from .autograd.nodes import packers
 from .dtypes import PYTHON_TYPES, dtype
@@ -52,7 +52,7 @@ def derive(op: OpDef) -> Callable[..., Any]:
     operands = _tuple(list(op.operands))
     rest = _tuple([p.name for p in op.params if p.role in ("scalar", "static")])
     sig, env = _signature(op, op.kind != "view" and not op.writes)
-    env.update(op=op, call=dispatch.update if op.writes else getattr(dispatch, op.kind))
+    env.update(op=op, call=writing.update if op.writes else getattr(dispatch, op.kind))
     call = f"call(op, {operands}, {rest})" if op.writes else {"elementwise": f"call(op, {operands}, {rest}, out)",
             "reduction": f"call(op, {operands}, {rest}, dim, keepdim, out)",
             "view": f"call(op, input, {rest})",
@@ -85,7 +85,7 @@ def _composite(op: OpDef) -> Callable[..., Any]:
             made = short_way(*args, **kwargs)
         r = body(*args, **kwargs) if made is None else short.run(op, made, args, kwargs)
         if op.layout:
-            r = dispatch.lay_out(op.layout, r, args or tuple(kwargs.values()))
+            r = writing.lay_out(op.layout, r, args or tuple(kwargs.values()))
         if named is not None and made is None:
             for t in r if isinstance(r, (tuple, list)) else (r,):
                 if t._req and (not args or t is not args[0]) and t._x is not None and t._x.node is not None:
@@ -105,7 +105,7 @@ def _composite(op: OpDef) -> Callable[..., Any]:
                 raise RuntimeError(f"{op.name}(): dtype {given} does not match dtype of out parameter ({out.dtype})")
         made = op.out == "dtype" and not isinstance(args[0] if args else kwargs.get("input"), Tensor)
         inputs = (*args, *kwargs.values()) if op.out == "apart" else ()
-        return dispatch.write_out(op.name, plain(*args, **kwargs), out, "made" if made else op.out, inputs)
+        return writing.write_out(op.name, plain(*args, **kwargs), out, "made" if made else op.out, inputs)
 
     whole = into if op.out else plain
 
@@ -132,10 +132,10 @@ def derive_inplace(op: OpDef) -> Callable[..., Any]:
     first = op.params[0].name
     if op.kind == "elementwise":
         rest = _tuple([p.name for p in op.params if p.role in ("scalar", "static")])
-        env.update(op=op, call=dispatch.elementwise_)
+        env.update(op=op, call=writing.elementwise_)
         return _build(op.name + "_", sig, f"call(op, {_tuple(list(op.operands))}, {rest})", env, op)
     names = [(p.name + "=" if p.keyword_only else "") + p.name for p in op.params[1:]]
-    env.update(f=getattr(fn, op.name), inplace=dispatch.inplace)
+    env.update(f=getattr(fn, op.name), inplace=writing.inplace)
     body = f"inplace({op.name + '_'!r}, {first}, lambda before: f(before, {', '.join(names)}))"
     return _build(op.name + "_", sig, body, env, op)
 

@@ -324,7 +324,7 @@ def _look(node: Node, incoming: list[Tensor | None], sink: _Sink | None) -> None
 
 def _in_order_of(leaf: Tensor, g: Tensor) -> Tensor:
     """A gradient with its dimensions in the order of its leaf's, as PyTorch keeps them: it can be viewed as the leaf can."""
-    from ..dispatch import lay_out
+    from ..writing import lay_out
     return lay_out("like", g, (leaf,)).detach() if type(g) is Tensor and g._a.shape == leaf._a.shape else g
 
 

@@ -5,9 +5,9 @@ import functools
 from collections.abc import Sequence
 from typing import Any
 
-from ..dispatch import bump
 from ..ops.opdef import fn
 from ..tensor import Tensor, wrap
+from ..writing import bump
 from .engine import check_inplace, grad, rebase
 from .modes import GradMode, no_grad
 from .nodes import Node, edge_of, keep, set_history

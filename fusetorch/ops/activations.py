@@ -263,7 +263,7 @@ def rrelu(input, lower=1.0 / 8, upper=1.0 / 3, training=False, inplace=False):
         r = fn.leaky_relu(input, (lower + upper) / 2)
     if not inplace:
         return r
-    from ..dispatch import inplace as write_inplace
+    from ..writing import inplace as write_inplace
     return write_inplace("rrelu_", input, lambda before: r)
 
 

@@ -92,8 +92,8 @@ def div(input, other, *, rounding_mode=None):
 @composite(function=False, aliases=("divide_",))
 def div_(input, other, *, rounding_mode=None):
     """``div`` in place."""
-    from .. import dispatch
-    return dispatch.elementwise_(REGISTRY[_quotient(rounding_mode)], (input, other))
+    from .. import writing
+    return writing.elementwise_(REGISTRY[_quotient(rounding_mode)], (input, other))
 
 
 @composite()

@@ -316,15 +316,15 @@ def backward(input, gradient=None, retain_graph=None, create_graph=False, inputs
 @composite(function=False)
 def copy_(input, src, non_blocking=False):
     """Writes ``src`` (broadcast, converted) into this tensor."""
-    from .. import dispatch
+    from .. import writing
     if not isinstance(src, Tensor):
         src = fn.tensor(src, dtype=input.dtype, device=input.device)
     if src.dtype is not input.dtype or src.device is not input.device:
         src = src.to(device=input.device, dtype=input.dtype)
     if src._a.shape != input._a.shape:
         src = src.expand(input._a.shape)
-    dispatch.check_inplace(input, "copy_")
-    dispatch.assign(input, src, "copy_")
+    writing.check_inplace(input, "copy_")
+    writing.assign(input, src, "copy_")
     return input
 
 
@@ -339,9 +339,9 @@ def fill_(input, value):
         a.fill(value)
         version_of(input)[0] += 1
         return input
-    from .. import dispatch
-    dispatch.check_inplace(input, "fill_")
-    dispatch.assign(input, fn.full((), value, dtype=input.dtype, device=input.device).expand(input._a.shape), "fill_")
+    from .. import writing
+    writing.check_inplace(input, "fill_")
+    writing.assign(input, fn.full((), value, dtype=input.dtype, device=input.device).expand(input._a.shape), "fill_")
     return input
 
 

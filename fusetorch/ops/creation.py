@@ -274,7 +274,7 @@ def laid_out_like(t: Tensor, input: Tensor, memory_format: Any) -> Tensor:
     if memory_format is None or memory_format is preserve_format:
         if input.is_contiguous():
             return t
-        from ..dispatch import lay_out
+        from ..writing import lay_out
         return lay_out("like", t, (input,)).detach()
     from .memory import in_format
     return in_format(t, memory_format).detach()

@@ -44,7 +44,7 @@ def dropout(input, p=0.5, training=True, inplace=False):
 def _written(input: Any, r: Any, inplace: bool) -> Any:
     if not inplace:
         return r
-    from ..dispatch import inplace as write_inplace
+    from ..writing import inplace as write_inplace
     return write_inplace("dropout_", input, lambda before: r)
 
 

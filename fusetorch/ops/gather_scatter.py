@@ -310,7 +310,7 @@ def scatter_reduce_(input, dim, index, src, reduce, *, include_self=True):
     """``scatter_reduce`` in place."""
     if _reduce_name("scatter_reduce_", reduce) != "mean":
         return _scatter_call("scatter_reduce", input, dim, index, src, reduce, include_self, True)
-    from ..dispatch import inplace
+    from ..writing import inplace
     return inplace("scatter_reduce_", input,
                    lambda before: scatter_reduce.body(before, dim, index, src, reduce, include_self=include_self))
 

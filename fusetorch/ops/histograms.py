@@ -87,7 +87,7 @@ def histogram(input, bins=100, *, range=None, weight=None, density=False, out=No
     r = histogram_result(hist, e)
     if out is None:
         return r
-    from ..dispatch import write_out
+    from ..writing import write_out
     return histogram_result(*write_out("histogram", tuple(r), out))
 
 

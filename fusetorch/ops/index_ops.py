@@ -117,7 +117,7 @@ def masked_scatter(input, mask, source):
 @composite(function=False)
 def masked_scatter_(input, mask, source):
     """``masked_scatter`` in place."""
-    from ..dispatch import inplace
+    from ..writing import inplace
     return inplace("masked_scatter_", input, lambda before: masked_scatter.body(before, mask, source))
 
 

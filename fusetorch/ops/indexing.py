@@ -305,7 +305,7 @@ def _fit(value: Any, like: Any, shape: Sequence[int]) -> Any:
 
 def write(op: Any, target: Any, operands: Sequence[Any], attrs: tuple, name: str) -> Any:
     """In-place form of an op that returns its first operand changed: in the memory itself where nothing is recorded."""
-    from .. import dispatch
+    from .. import dispatch, writing
     from ..autograd import GradMode
     tensors = [t for o in operands for t in (o if isinstance(o, list) else [o])]
     kernel = op.kernels.get("cpu_inplace")
@@ -316,9 +316,9 @@ def write(op: Any, target: Any, operands: Sequence[Any], attrs: tuple, name: str
                 break
         else:
             kernel(target._a, *[[t._a for t in o] if isinstance(o, list) else o._a for o in operands], *attrs)
-            dispatch.bump(target)
+            writing.bump(target)
             return target
-    return dispatch.inplace(name, target, lambda before: dispatch.opaque(op, (before, *operands), attrs))
+    return writing.inplace(name, target, lambda before: dispatch.opaque(op, (before, *operands), attrs))
 
 
 @composite(name="__setitem__", function=False)

@@ -118,7 +118,7 @@ def chain_matmul(*matrices, out=None):
     r = matrices[0] if len(matrices) == 1 else linalg_multi_dot.body(list(matrices))
     if out is None:
         return r
-    from ..dispatch import write_out
+    from ..writing import write_out
     return write_out("chain_matmul", r, out)
 
 

@@ -16,7 +16,7 @@ def pad(input, pad, mode="constant", value=None):
     if len(pad) > 2 * input.ndim:
         raise RuntimeError("Padding length should be less than or equal to two times the input dimension but got padding length "
                            f"{len(pad)} and input of dimension {input.ndim}")
-    from ..dispatch import lay_out
+    from ..writing import lay_out
     amounts = {input.ndim - 1 - k: (int(pad[2 * k]), int(pad[2 * k + 1])) for k in range(len(pad) // 2)}
     if mode == "constant":
         return lay_out("images", _pad_constant(input, amounts, 0 if value is None else value), (input,))

@@ -392,9 +392,9 @@ def multinomial(input, num_samples, replacement=False, *, generator=None):
 
 
 def _fill(input: Any, made: Tensor, name: str) -> Tensor:
-    from .. import dispatch
-    dispatch.check_inplace(input, name)
-    dispatch.assign(input, made, name)
+    from .. import writing
+    writing.check_inplace(input, name)
+    writing.assign(input, made, name)
     return input
 
 
