@@ -370,3 +370,18 @@ def test_members_of_one_kind():
     net = torch.nn.Sequential(torch.nn.Linear(2, 1), torch.nn.ReLU())
     kinds = dict(net._named_members(lambda m: [("kind", type(m).__name__)]))
     assert kinds == {"kind": "Sequential", "0.kind": "Linear", "1.kind": "ReLU"}
+
+
+def test_a_module_may_have_an_attribute_of_any_plain_name():
+    class Metric(torch.nn.Module):
+        """As metrics of a public package are: they keep what is persistent in an attribute."""
+
+        def __init__(self):
+            super().__init__()
+            self._persistent = {}
+            self.register_buffer("total", torch.zeros(1))
+
+    m = Metric()
+    assert list(m.state_dict()) == ["total"]
+    m.load_state_dict({"total": torch.ones(1)})
+    assert m.total.item() == 1

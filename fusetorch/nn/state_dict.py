@@ -69,7 +69,7 @@ class StateDict:
 
         return RemovableHandle(self._load_state_dict_pre_hooks, hook if with_module else without_module)
 
-    def _persistent(self) -> dict[str, Tensor]:
+    def _own_persistent_buffers(self) -> dict[str, Tensor]:
         """This module's own parameters and persistent buffers, ``None`` entries left out."""
         left_out = self._non_persistent_buffers_set
         own = {**self._parameters, **{k: v for k, v in self._buffers.items() if k not in left_out}}
@@ -79,7 +79,7 @@ class StateDict:
         return getattr(type(self), method) is not getattr(StateDict, method)
 
     def _save_to_state_dict(self, destination: dict[str, Any], prefix: str, keep_vars: bool) -> None:
-        for name, value in self._persistent().items():
+        for name, value in self._own_persistent_buffers().items():
             destination[prefix + name] = value if keep_vars else value.detach()
         if self._has_extra_state("get_extra_state"):
             destination[prefix + _EXTRA_STATE] = self.get_extra_state()
@@ -121,7 +121,7 @@ class StateDict:
         for hook in self._load_state_dict_pre_hooks.values():
             hook(self, state_dict, prefix, local_metadata, strict, missing_keys, unexpected_keys, error_msgs)
         assign = local_metadata.get("assign_to_params_buffers", False)
-        own = self._persistent()
+        own = self._own_persistent_buffers()
         for name, value in own.items():
             key = prefix + name
             if key not in state_dict:
