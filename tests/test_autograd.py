@@ -469,3 +469,18 @@ def test_a_row_at_a_time_costs_a_row_each():
     y = x * 1
     torch.autograd.backward([y[i] for i in range(2000)], [torch.full((500,), float(i)) for i in range(2000)])
     assert np.array_equal(x.grad[:, 0].numpy(), np.arange(2000)) and (x.grad == x.grad[:, :1]).all()
+
+
+def test_writes_through_a_view_take_gradients_of_any_layout():
+    weight = torch.arange(9.0).reshape(3, 3)
+    for turned in (False, True):
+        x = torch.arange(9.0).reshape(3, 3).requires_grad_()
+        n = torch.tensor(2.0, requires_grad=True)
+        k = x * 1.5
+        k = k.t().contiguous().t() if turned else k
+        (k.t() if turned else k).view(-1)[::4].mul_(n)
+        ((k if turned else k.t()) * weight).sum().backward()
+        on = torch.eye(3)
+        expected = 1.5 * (weight if turned else weight.t()) * (1 + on)
+        assert torch.equal(x.grad, expected)
+        assert n.grad.item() == (1.5 * torch.arange(9.0).reshape(3, 3) * weight * on).sum().item()

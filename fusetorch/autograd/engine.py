@@ -26,13 +26,16 @@ from .nodes import AccumulateGrad, Node, edge_of, set_history
 class CopySlices(Node):
     """History of a base tensor after an in-place write through one of its views."""
 
-    def __init__(self, base_edge: Any, chain: tuple, inner: Node | None, inner_index: int) -> None:
-        super().__init__((base_edge, (inner, inner_index)) if inner is not None else (base_edge,))
+    def __init__(self, base: Tensor, chain: tuple, inner: Node | None, inner_index: int) -> None:
+        super().__init__((edge_of(base), (inner, inner_index)) if inner is not None else (edge_of(base),))
         self.chain, self.inner = chain, inner
+        strides = base.stride()
+        self.dims = sorted(range(len(strides)), key=lambda d: -strides[d])
 
     def backward(self, grads: list[Tensor | None]) -> Sequence[Tensor | None]:
         """The written part's gradient goes to the write, the rest to the old base."""
-        g = grads[0]
+        g = grads[0].permute(self.dims).contiguous()  # in the order of the base's dimensions, so that it can be viewed as the base was
+        g = g.permute([self.dims.index(d) for d in range(g.dim())])
         rest = g.clone()
         with no_grad():
             replay(self.chain, rest).zero_()
@@ -57,7 +60,7 @@ def rebase(t: Tensor, node: Node | None, index: int = 0) -> None:
         return
     base = x.base
     if node is not None or base._req:
-        copy = CopySlices(edge_of(base), x.chain, node, index)
+        copy = CopySlices(base, x.chain, node, index)
         set_history(base, copy)
         t._req = True
         refresh_view(t)
