@@ -251,3 +251,8 @@ def test_names_of_cuda():
     if importlib.util.find_spec("pynvml") is None:
         with pytest.raises(ModuleNotFoundError, match="nvidia-ml-py"):
             cuda.utilization()
+
+
+def test_no_calls_into_other_processes():
+    rpc = importlib.import_module("fusetorch.distributed.rpc")
+    assert not rpc.is_available() and not hasattr(rpc, "api")
