@@ -40,13 +40,15 @@ def takes_complex(op: OpDef) -> bool:
     if op.kind not in ("elementwise", "reduction") or op.name in RANDOM or op.promote == "none" and not op.function:
         return False
     s = sample_of(op)
-    if s is None or op.check_fn is not None or op.kind == "reduction" and len(op.operands) > 1:
+    if s is None or op.kind == "reduction" and len(op.operands) > 1:
         return False
     kinds = [(dtypes.complex64, 2) if isinstance(a, np.ndarray) else type(a) for a in s.args[:len(op.operands)]]
     kinds += [None] * (len(op.operands) - len(kinds))
     rest = [p for p in op.params if p.role in ("scalar", "static")]
     try:
         loop_spec(op, kinds, [s.kwargs.get(p.name, p.default) for p in rest])
+        if op.check_fn is not None:
+            op.check_fn(*[torch.from_numpy(a) if isinstance(a, np.ndarray) else a for a in s.args])
     except (NotImplementedError, RuntimeError, TypeError, AttributeError):
         return False
     return True

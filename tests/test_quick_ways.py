@@ -26,7 +26,8 @@ def test_a_launcher_takes_its_operands_only():
 
     x = values(20, 50)
     F.gelu(x)
-    launch = next(s.flat for s in F.gelu.op.specs.values() if s.in_dtypes == (torch.float32,))
+    spec = next(s for s in F.gelu.op.specs.values() if s.in_dtypes == (torch.float32,) and "tanh" not in s.primitives)
+    launch = spec.flat
     out = np.empty_like(x._a)
     launch(x._a, out, 1000, 1000)
     np.testing.assert_allclose(out, F.gelu(x).numpy())
