@@ -242,8 +242,8 @@ def _stub(free: tuple[str, ...]) -> CodeType:
     takes the place of, and sets them up, so that debuggers may look at its frames."""
     names = ", ".join(free)
     space: dict[str, Any] = {}
-    exec(f"def make({names}):\n def stub(*_a, **_k):\n  return 'asking'.__call__(*_a, **_k)\n  return ({names})\n return stub\n",  # noqa: S102
-         space)
+    source = f"def make({names}):\n def stub(*_a, **_k):\n  return 'asking'.__call__(*_a, **_k)\n  return ({names})\n return stub\n"
+    exec(compile(source, "<fusetorch functions>", "exec"), space)  # noqa: S102
     return space["make"](*free).__code__
 
 
