@@ -15,7 +15,6 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-from .llvm_builder import ATTRIBUTES
 from .llvm_vectors import VectorWriter
 
 FIELDS = {
@@ -51,10 +50,7 @@ def emit(variant: Variant, name: str, width: int) -> str:
     """The text of a module with one function, for vectors of ``width`` bits."""
     w = _Writer(variant, width)
     getattr(w, variant.kind)()
-    body = w.b.end()
-    b = w.b
-    return "\n".join([*b.declared, f"define void @{name}(ptr %block, i64 %lo, i64 %hi) #0 {{", body, "}",
-                      ATTRIBUTES.format(width=width), *b.loops, ""])
+    return w.module(name)
 
 
 class _Writer(VectorWriter):

@@ -16,7 +16,6 @@ from __future__ import annotations
 from functools import partial
 from typing import NamedTuple
 
-from .llvm_builder import ATTRIBUTES
 from .llvm_vectors import VectorWriter
 
 FIELDS = ("a", "b", "out", "bias", "packed", "sums", "m", "n", "k", "a_row", "a_k", "a_n", "b_k", "b_n", "packed_n", "panels",
@@ -42,10 +41,7 @@ def emit(variant: Variant, name: str, width: int) -> str:
     """The text of a module with one function, for vectors of ``width`` bits."""
     w = _Writer(variant, width)
     getattr(w, variant.kind)()
-    body = w.b.end()
-    b = w.b
-    return "\n".join([*b.declared, f"define void @{name}(ptr %block, i64 %lo, i64 %hi) #0 {{", body, "}",
-                      ATTRIBUTES.format(width=width), *b.loops, ""])
+    return w.module(name)
 
 
 class _Writer(VectorWriter):

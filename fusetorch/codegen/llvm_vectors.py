@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from .llvm_builder import Builder
+from .llvm_builder import ATTRIBUTES, Builder
 
 
 class VectorWriter:
@@ -25,6 +25,12 @@ class VectorWriter:
         for i, f in enumerate(fields):
             p = self.b.op(f"getelementptr i64, ptr %block, i64 {i}")
             self._fields[f] = self.b.op(f"load i64, ptr {p}")
+
+    def module(self, name: str) -> str:
+        """The text of a module with what was written as the function ``name``."""
+        body, b = self.b.end(), self.b
+        return "\n".join([*b.declared, f"define void @{name}(ptr %block, i64 %lo, i64 %hi) #0 {{", body, "}",
+                          ATTRIBUTES.format(width=b.width), *b.loops, ""])
 
     def __getitem__(self, field: str) -> str:
         return self._fields[field]

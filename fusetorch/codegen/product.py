@@ -139,11 +139,10 @@ class PackedOperand:
         self._fields = _fields(b=address(b), packed=address(self.packed), m=m, n=n, k=k, a_row=row, a_k=1, panels=self.units, pack_k=k,
                                b_k=right.row if across else right.column, pack_blocks=1, tiles=tiles, groups=1, per_group=tiles, batches=1,
                                parts=1, per_part=k)
-        block, at = self.block()
+        _block, at = self.block()
         job = (ctypes.c_int64 * 7)(*cpu_pool.record(at, 1, [
             (function(emit, Variant("pack", double, v=v, across=across, masked=masked)), self.units, 1)]))
         cpu_pool.run(ctypes.addressof(job), 1)
-        del block  # not before it has been read
 
     def block(self) -> tuple[ctypes.Array, int]:
         """A new argument block and its address. What it points to lives as long as this object."""
